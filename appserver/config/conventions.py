@@ -1,0 +1,130 @@
+"""What is served without a configuration: a folder with `www`, `handlers` and `cgi-bin`, or just files.
+
+Nothing here is cached: a reload looks again, so a script that was dropped into the folder is found.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import quote
+
+from appserver.config.model import Handler, Match, Respond, Rule, Site
+from appserver.errors import ConfigError
+
+IMAGE_CONFIG = Path("/etc/cherokee-app/config.yaml")  #: read when neither a folder nor a file is named
+IMAGE_ROOT = Path("/srv")
+WWW, HANDLERS, CGI_BIN = "www", "handlers", "cgi-bin"
+
+
+@dataclass(frozen=True, slots=True)
+class Scripts:
+    """The handler scripts of one folder, sorted by name, and what was wrong with others."""
+
+    scripts: dict[str, Path]
+    warnings: tuple[str, ...]
+
+
+def default_folder() -> Path:
+    """The folder that is served when none is named: that of the image when something is mounted there, else the current
+    one.
+    """
+    if any((IMAGE_ROOT / name).exists() for name in (WWW, HANDLERS, CGI_BIN)):
+        return IMAGE_ROOT
+    return Path.cwd()
+
+
+def site_of(folder: Path) -> Site:
+    """The site that the conventions make of `folder`. Raises ConfigError with one line when it cannot be served."""
+    folder = Path(os.path.normpath(folder.absolute()))
+    complaint = folder_complaint(folder)
+    if complaint:
+        raise ConfigError([f"{complaint}; create the folder or name another one: cherokee-app serve DIR"])
+    www, handlers, cgi_bin = folder / WWW, folder / HANDLERS, folder / CGI_BIN
+    root = www if www.is_dir() else folder
+    rules = []
+    for needed in (root, handlers, cgi_bin):
+        complaint = folder_complaint(needed) if needed.is_dir() else ""
+        if complaint:
+            raise ConfigError([f"{complaint}; change its mode or owner"])
+    if cgi_bin.is_dir():
+        rules.append(Rule(Match(path=f"/{CGI_BIN}/*"), Handler(cgi=str(cgi_bin))))
+    if handlers.is_dir():
+        rules.append(Rule(Match(path="/*"), Handler(scripts=str(handlers))))
+    if root == folder:
+        # The sources lie below the root: behind the rules that run them, nothing may hand them out as files.
+        rules += [_not_found(name) for name in (HANDLERS, CGI_BIN)]
+    return Site(name="main", root=str(root), rules=tuple(rules))
+
+
+def list_scripts(folder: Path) -> Scripts:
+    """The handler scripts in `folder`: NAME.py unless NAME begins with "_" or "."; folders below are left to the
+    scripts as packages.
+
+    A folder that cannot be read has none, and a warning.
+    """
+    try:
+        names = sorted(path.name for path in folder.iterdir())
+    except OSError as error:
+        return Scripts({}, (f"handler scripts: {folder}: {error.strerror}",))
+    scripts, warnings = {}, []
+    for name in names:
+        if not name.endswith(".py") or name[0] in "_." or not (folder / name).is_file():
+            continue
+        stem = name.removesuffix(".py")
+        complaint = _name_complaint(stem)
+        if complaint:
+            warnings.append(f"handler script {str(folder / name)!a} is left out: {complaint}; rename it")
+        else:
+            scripts[stem] = folder / name
+    return Scripts(scripts, tuple(warnings))
+
+
+def convention_warnings(folder: Path) -> tuple[str, ...]:
+    """What is in `folder` but cannot be reached."""
+    shadowed = folder / HANDLERS / f"{CGI_BIN}.py"
+    if shadowed.is_file() and (folder / CGI_BIN).is_dir():
+        return (f"handler script {shadowed} cannot be reached: /{CGI_BIN}/ are the programs of the folder; rename it",)
+    return ()
+
+
+def convention_watch(folder: Path) -> tuple[Path, ...]:
+    """The folders in which something new changes what the conventions make of `folder`."""
+    return (folder / HANDLERS, folder / CGI_BIN)
+
+
+def script_url(name: str) -> str:
+    """The path at which a browser finds the handler script `name` of the conventions."""
+    return "/" if name == "index" else f"/{quote(name)}/"
+
+
+def folder_complaint(folder: Path) -> str:
+    """Why `folder` cannot be served, or ""."""
+    if not folder.exists():
+        return f"'{folder}' does not exist"
+    if not folder.is_dir():
+        return f"'{folder}' is not a folder"
+    if not os.access(folder, os.R_OK | os.X_OK):
+        return f"'{folder}' may not be read by the user who runs this (uid {os.geteuid()})"
+    return ""
+
+
+def _name_complaint(stem: str) -> str:
+    """Why a script of this name cannot have a URL, or "".
+
+    What can be percent-encoded is good: rules see decoded paths.
+    """
+    try:
+        stem.encode("utf-8")
+    except UnicodeEncodeError:
+        return "its name is not UTF-8"
+    if any(ord(character) < 0x20 or ord(character) == 0x7F for character in stem):
+        return "its name has a control character"
+    if "*" in stem:
+        return "its name has a '*', which means something in rules"
+    return ""
+
+
+def _not_found(name: str) -> Rule:
+    return Rule(Match(path=f"/{name}/*"), Handler(respond=Respond(status=404, body="Not Found\n")))

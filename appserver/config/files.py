@@ -1,0 +1,84 @@
+"""The second pass: what the configuration names must be there, and be what it is named for."""
+
+from __future__ import annotations
+
+import grp
+import os
+import pwd
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from appserver.config.conventions import folder_complaint
+
+if TYPE_CHECKING:
+    from appserver.config.load import Reading
+
+#: Kinds of keys whose values are looked at here.
+KINDS = frozenset(
+    {"directory", "executable", "group", "interpreters", "output", "python_handler", "scripts_handler", "user"}
+)
+
+
+def check(reading: Reading) -> None:
+    """Notes everything that is not there. Only values that were right in themselves come here."""
+    for path, kind, value in reading.paths:
+        complaint = complaint_about(kind, value)
+        if complaint:
+            reading.report(path, complaint)
+
+
+def complaint_about(kind: str, value: str) -> str:
+    """What is wrong and what to do, or ""."""
+    if kind == "user":
+        return _account(value, "user")
+    if kind == "group":
+        return _account(value, "group")
+    if kind == "output":
+        return "" if value == "-" else _directory(str(Path(value).parent), "a folder for the file")
+    if kind in ("executable", "interpreters"):
+        return _executable(value)
+    if kind in ("python_handler", "scripts_handler") and not value.startswith("/"):
+        return ""  # the name of a pool
+    return _script(value) if kind == "python_handler" else _directory(value, "a folder")
+
+
+def _directory(value: str, expected: str) -> str:
+    complaint = folder_complaint(Path(value))
+    if not complaint:
+        return ""
+    action = "change its mode or owner" if "may not" in complaint else "create it or correct the path"
+    return f"{complaint}; expected {expected}; {action}"
+
+
+def _script(value: str) -> str:
+    if not Path(value).exists():
+        return f"'{value}' does not exist; expected a handler script; create it or correct the path"
+    if not Path(value).is_file():
+        return f"'{value}' is not a file; expected a handler script; correct the path"
+    if not os.access(value, os.R_OK):
+        who = f"the user who runs this (uid {os.geteuid()})"
+        return f"'{value}' may not be read by {who}; expected a handler script; change its mode or owner"
+    return ""
+
+
+def _executable(value: str) -> str:
+    if "/" not in value:
+        return f"'{value}' is not in PATH; expected a program; install it or give its path"
+    if not Path(value).exists():
+        return f"'{value}' does not exist; expected a program; install it or correct the path"
+    if not Path(value).is_file() or not os.access(value, os.X_OK):
+        return f"'{value}' is not executable; expected a program; correct the path or its mode (chmod +x)"
+    return ""
+
+
+def _account(value: str, kind: str) -> str:
+    if value.isdigit():
+        return ""
+    try:
+        if kind == "user":
+            pwd.getpwnam(value)
+        else:
+            grp.getgrnam(value)
+    except KeyError:
+        return f"'{value}' does not exist; expected a {kind} of this system; create it or correct the name"
+    return ""

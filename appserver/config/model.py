@@ -1,0 +1,372 @@
+"""The configuration as frozen objects: one class for each block of the YAML file.
+
+Each field is one key of its block, and its `Key` says all there is to know about it: what it takes, range, meaning. The
+loader reads YAML by it, the reference is written from it. A field that ends in `_ms` is the key without that ending;
+sizes are bytes. Paths are absolute.
+"""
+
+# ruff: noqa: RUF009 (_key() only calls field())
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+KIB, MIB, GIB, TIB = 1024, 1024**2, 1024**3, 1024**4
+SECOND, MINUTE, HOUR, DAY = 1000, 60_000, 3_600_000, 86_400_000
+
+MAX_THREADS = 64  #: loops that the core can run
+SCRIPT_POOL = "handlers"  #: the pool that handler scripts share
+CGI_POOL = "cgi"  #: the pool of all CGI programs
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """What one key takes. `kind` names a decoder of `load`; `low` and `high` are the range, in bytes or milliseconds
+    where the kind has units.
+    """
+
+    kind: str
+    doc: str
+    low: int | None = None
+    high: int | None = None
+    choices: tuple[str, ...] = ()
+    block: type[Any] | None = None  #: the class of the block(s) below this key
+    default_text: str = ""  #: how the reference shows the default, when the value itself would not tell
+    required: bool = False
+
+
+def _key(kind: str, doc: str, default: Any = dataclasses.MISSING, **about: Any) -> Any:
+    """A field for a key; a mutable default is given as the function that makes it."""
+    metadata = {"key": Key(kind, doc, **about)}
+    if callable(default):
+        return field(default_factory=default, metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+def _size(default: int, low: int, high: int, doc: str) -> Any:
+    return _key("size", doc, default, low=low, high=high)
+
+
+def _time(default: int, low: int, high: int, doc: str) -> Any:
+    return _key("time", doc, default, low=low, high=high)
+
+
+def _count(default: int, low: int, high: int, doc: str) -> Any:
+    return _key("count", doc, default, low=low, high=high)
+
+
+def keys_of(block: type[Any]) -> dict[str, tuple[str, Key]]:
+    """YAML key -> (field name, Key), in the order of the class."""
+    found = {}
+    for each in dataclasses.fields(block):
+        name = each.name.removesuffix("_ms")
+        found[name] = (each.name, each.metadata["key"])
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """A place to listen. `host` is without brackets; `text` is how it was written and names the listener."""
+
+    host: str
+    port: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a client may ask of the server. Larger or slower is refused with the status named."""
+
+    header_size: int = _size(16 * KIB, 1 * KIB, 1 * MIB, "Request line and header fields together; more is 431.")
+    target_size: int = _size(8 * KIB, 256, 1 * MIB, "Request target (path and query); more is 414.")
+    body_size: int = _size(1 * GIB, 0, 16 * TIB, "Request body; more is 413.")
+    header_timeout_ms: int = _time(
+        10 * SECOND, 1, DAY, "From the first byte of a request to the end of its header; longer is 408."
+    )
+    body_timeout_ms: int = _time(30 * SECOND, 1, DAY, "Between two pieces of a request body; longer is 408.")
+    idle_timeout_ms: int = _time(
+        60 * SECOND, 1, DAY, "How long a kept-alive connection may wait for its next request before it is closed."
+    )
+    send_timeout_ms: int = _time(
+        60 * SECOND, 1, DAY, "How long a client may take nothing of its response before it is cut off."
+    )
+    keep_alive_requests: int = _count(
+        0, 0, 2**31 - 1, "Requests on one connection before it is closed; 0 for no limit."
+    )
+    connections: int = _count(10_000, 1, 1_000_000, "Connections open at once in the whole server.")
+    drain_timeout_ms: int = _time(
+        25 * SECOND, 0, HOUR, "How long requests may finish after SIGTERM before they are cut off."
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Log:
+    """What the server writes about itself (to stderr) and about requests."""
+
+    level: str = _key(
+        "choice", "The least important messages that are logged.", "info", choices=("debug", "info", "warning", "error")
+    )
+    format: str = _key(
+        "choice",
+        "How the server's own messages look; auto is console on a terminal and json elsewhere.",
+        "auto",
+        choices=("auto", "console", "json"),
+    )
+    access: str = _key("choice", "Format of the access log.", "combined", choices=("combined", "json", "off"))
+    access_file: str = _key("output", 'File of the access log; "-" is stdout. SIGUSR1 opens it anew.', "-")
+
+
+@dataclass(frozen=True, slots=True)
+class Cache:
+    """The file cache; each loop has its own."""
+
+    memory: int = _size(
+        64 * MIB, 0, 1 * TIB, "Most memory for the contents of files, for each loop; 0 turns the cache off."
+    )
+    entries: int = _count(4096, 1, 1_000_000, "Most files, for each loop.")
+    file_size: int = _size(256 * KIB, 0, 1 * GIB, "Larger files are not held but sent with sendfile.")
+    revalidate_ms: int = _time(1 * SECOND, 0, DAY, "How long an entry is believed before the file is looked at again.")
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """Paths that the core answers itself, on every site, even when all executors are busy."""
+
+    live: str = _key("path", "Answers 200 as long as the process lives.", "/livez")
+    ready: str = _key("path", "Answers 200 when requests can be served, else 503.", "/readyz")
+
+
+@dataclass(frozen=True, slots=True)
+class PoolLimits:
+    """What requests may ask of a pool."""
+
+    request_time_ms: int = _time(
+        60 * SECOND,
+        0,
+        DAY,
+        "How long a request may run before it is answered 504 and its worker replaced; 0 for no limit.",
+    )
+    queue_time_ms: int = _time(
+        30 * SECOND, 1, DAY, "How long a request may wait for a worker before it is answered 503."
+    )
+    queue: int = _count(1000, 1, 1_000_000, "Requests that may wait at once; more are answered 503.")
+    stop_time_ms: int = _time(
+        10 * SECOND, 0, HOUR, "How long a worker that was told to stop may finish before it is killed."
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Pool:
+    """A group of Python worker processes that run one application, or the scripts of one folder (`python` or `scripts`,
+    not both).
+    """
+
+    python: str | None = _key("application", "WSGI application as module:attribute.", None)
+    scripts: str | None = _key(
+        "directory", "Folder of handler scripts (`NAME.py`); names that begin with `_` or `.` are left out.", None
+    )
+    directory: str | None = _key(
+        "directory",
+        "Working directory, and where modules are found.",
+        None,
+        default_text="the folder of the configuration file, or the `scripts` folder",
+    )
+    interpreter: str | None = _key(
+        "executable",
+        "Python interpreter (3.9 or later), for example of a virtual environment.",
+        None,
+        default_text="the server's own",
+    )
+    processes: int = _count(2, 1, 256, "Worker processes.")
+    threads: int = _count(4, 1, 256, "Threads in each process: requests that it runs at once.")
+    environment: Mapping[str, str] = _key("environment", "Environment variables that are added for the workers.", dict)
+    limits: PoolLimits = _key("block", "Limits of this pool.", PoolLimits, block=PoolLimits)
+
+
+@dataclass(frozen=True, slots=True)
+class CgiLimits:
+    """What CGI programs may use."""
+
+    request_time_ms: int = _time(
+        60 * SECOND, 0, DAY, "How long a program may run before its process group is killed; 0 for no limit."
+    )
+    idle_time_ms: int = _time(
+        30 * SECOND, 0, DAY, "How long a program may write nothing before its process group is killed; 0 for no limit."
+    )
+    queue_time_ms: int = _time(
+        30 * SECOND, 1, DAY, "How long a request may wait for its program to start before it is answered 503."
+    )
+    queue: int = _count(1000, 1, 1_000_000, "Requests that may wait at once; more are answered 503.")
+    programs: int = _count(32, 1, 4096, "Programs that run at once.")
+    kill_grace_ms: int = _time(
+        1 * SECOND, 0, MINUTE, "Time between SIGTERM and SIGKILL to the process group of a program."
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Cgi:
+    """CGI programs (RFC 3875) of all sites."""
+
+    environment: Mapping[str, str] = _key(
+        "environment", "Environment variables that are added for every program.", dict
+    )
+    pass_environment: tuple[str, ...] = _key(
+        "variable_names",
+        "Variables of the server's own environment that programs get as well (PATH is always there).",
+        (),
+    )
+    interpreters: Mapping[str, str] = _key(
+        "interpreters",
+        'Programs with these extensions (".pl") are run by this interpreter instead of their mode and #! line.',
+        dict,
+    )
+    limits: CgiLimits = _key("block", "Limits of CGI programs.", CgiLimits, block=CgiLimits)
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """Which requests a rule is for; all that is given must fit, an empty match fits every request."""
+
+    path: str | None = _key(
+        "pattern",
+        "Decoded path: `/a` exactly, or `/a/*` for everything below and `/a` itself.",
+        None,
+        default_text="any",
+    )
+    extension: tuple[str, ...] = _key(
+        "extensions", "Extension of the path's last name, without the dot.", (), default_text="any"
+    )
+    method: tuple[str, ...] = _key("methods", "Request method, in capitals.", (), default_text="any")
+
+
+@dataclass(frozen=True, slots=True)
+class Redirect:
+    """Sends the client elsewhere."""
+
+    to: str = _key("location", "Path on this site, or a whole URL.", "/", required=True)
+    status: int = _key("redirect_status", "Status code.", 302, choices=("301", "302", "303", "307", "308"))
+
+
+@dataclass(frozen=True, slots=True)
+class Respond:
+    """Answers with a fixed text."""
+
+    status: int = _count(200, 200, 599, "Status code.")
+    body: str = _key("text", "Plain text.", "", default_text="empty")
+
+
+@dataclass(frozen=True, slots=True)
+class Handler:
+    """What answers a request: exactly one of these keys."""
+
+    python: str | None = _key(
+        "python_handler",
+        f"Name of a pool, or path of a handler script (.py), which runs in the pool `{SCRIPT_POOL}`.",
+        None,
+    )
+    scripts: str | None = _key(
+        "scripts_handler",
+        "Folder of handler scripts, or the pool that has one: each answers below its name. The path must end in `/*`.",
+        None,
+    )
+    cgi: str | None = _key("directory", "Folder of CGI programs.", None)
+    file: str | None = _key("directory", "Root for files; the whole path is looked up below it.", None)
+    redirect: Redirect | None = _key("block", "Sends the client elsewhere.", None, block=Redirect)
+    respond: Respond | None = _key("block", "Answers with a fixed text.", None, block=Respond)
+
+    @property
+    def kind(self) -> str:
+        """The key that is set; "" when there is not exactly one."""
+        given = [name for name in keys_of(Handler) if getattr(self, name) is not None]
+        return given[0] if len(given) == 1 else ""
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """The first rule of a site that matches answers. When none does, files below the site's root are served."""
+
+    match: Match = _key("block", "Which requests the rule is for.", Match, block=Match, default_text="every request")
+    handler: Handler = _key("block", "What answers them.", Handler, block=Handler, required=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """A virtual server, chosen by the request's host."""
+
+    name: str = _key("name", "Name in logs.", "", default_text='the first host, or "main"')
+    hosts: tuple[str, ...] = _key(
+        "hosts",
+        "Host names, `*.example.org` for all below one, `*` for any; a site without hosts takes what no other takes.",
+        (),
+        default_text="any",
+    )
+    root: str | None = _key(
+        "directory", "Folder of the files that are served when no rule matches; without one that is 404.", None
+    )
+    index: tuple[str, ...] = _key(
+        "file_names", "Files that answer for a folder, the first that exists.", ("index.html",)
+    )
+    symlinks: str = _key(
+        "choice",
+        "Symbolic links: followed while they stay below the root, never, or wherever they lead.",
+        "beneath",
+        choices=("beneath", "deny", "follow"),
+    )
+    rules: tuple[Rule, ...] = _key("blocks", "Rules, in order.", (), block=Rule)
+    errors: Mapping[int, str] = _key(
+        "error_pages", "Status (400 to 599) to the path on this site that has the page for it.", dict
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """The whole file."""
+
+    listen: tuple[Address, ...] = _key(
+        "addresses",
+        'Where to listen: HOST:PORT or a list of them. IPv6 in brackets ("[::]:8080"); port 0 picks a free port.',
+        (Address("0.0.0.0", 8080, "0.0.0.0:8080"),),
+        default_text='"0.0.0.0:8080"',
+    )
+    threads: int | None = _key(
+        "threads",
+        "Event loops; auto is one for each CPU that affinity and cgroup grant.",
+        None,
+        low=1,
+        high=MAX_THREADS,
+        default_text="auto",
+    )
+    user: str | None = _key(
+        "user",
+        "User that the core and the executors run as, when started as root.",
+        None,
+        default_text="the user who starts it",
+    )
+    group: str | None = _key("group", "Group, likewise.", None, default_text="the main group of `user`")
+    limits: Limits = _key("block", "Limits for clients.", Limits, block=Limits)
+    log: Log = _key("block", "Logs.", Log, block=Log)
+    cache: Cache = _key("block", "The file cache.", Cache, block=Cache)
+    spool: str = _key(
+        "directory",
+        "Folder for request bodies that are too large for memory (as files that are already unlinked).",
+        "/tmp",
+    )
+    types: Mapping[str, str] = _key("types", 'Media types by extension (".foo"), besides those built in.', dict)
+    health: Health | None = _key("block_or_off", "Health paths, or off.", Health, block=Health)
+    pools: Mapping[str, Pool] = _key(
+        "named_blocks",
+        f"Python pools by name. The pool `{SCRIPT_POOL}` is made when it is needed; name it to set its limits.",
+        dict,
+        block=Pool,
+    )
+    cgi: Cgi = _key("block", "CGI programs.", Cgi, block=Cgi)
+    sites: tuple[Site, ...] = _key(
+        "blocks",
+        "Virtual servers. When left out, the conventions make one site of the served folder.",
+        (),
+        block=Site,
+        default_text="by convention",
+    )

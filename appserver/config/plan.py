@@ -1,0 +1,393 @@
+"""What runs for a configuration: the plan for the core (JSON), and what the supervisor starts and binds.
+
+`build()` is pure apart from reading the folders of handler scripts, the CPUs and the environment that CGI programs get.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from appserver import __version__
+from appserver.config.conventions import list_scripts
+from appserver.config.cpus import usable_cpus
+from appserver.config.model import CGI_POOL, MAX_THREADS, SCRIPT_POOL, Config, Handler, Log, Pool, Rule, Site
+
+Plan = dict[str, Any]
+
+MIN_SLOTS_PER_LOOP = 64
+DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+@dataclass(frozen=True, slots=True)
+class Listener:
+    """A socket to bind. `host` is without brackets and may be a name; port 0 picks a free one, then `listener_url()`
+    makes the real URL.
+    """
+
+    id: str
+    host: str
+    port: int
+    url: str
+
+
+@dataclass(frozen=True, slots=True)
+class PoolSpec:
+    """The executors' side of one pool: what the supervisor starts. The order of `LoadedConfig.pools` is that of the
+    plan's pools.
+    """
+
+    name: str
+    kind: str  #: "python" or "cgi"
+    slots: int  #: of the slot segment, a multiple of the loops
+    queue_limit: int
+    queue_time_ms: int
+    request_time_ms: int
+    idle_time_ms: int
+    stop_time_ms: int  #: from "stop" to SIGKILL
+    processes: int = 1
+    threads: int = 1
+    environment: Mapping[str, str] = field(default_factory=dict)
+    """python: added to what the supervisor passes on. cgi: all that programs get besides the request's own variables,
+    PATH included.
+    """
+    interpreter: str = ""  #: python: absolute path
+    application: str | None = None  #: python: "module:attribute"
+    directory: str = "/"  #: python: working directory and first place for imports
+    scripts: tuple[str, ...] = ()  #: python: absolute paths of handler scripts to load before the first request
+    dev: bool = False
+    interpreters: Mapping[str, str] = field(default_factory=dict)  #: cgi: ".ext" to the interpreter's absolute path
+    programs: int = 0  #: cgi: running at once
+    kill_grace_ms: int = 0  #: cgi: from SIGTERM to SIGKILL
+
+    @property
+    def capacity(self) -> int:
+        """Requests that the whole pool runs at once when all its executors are up."""
+        return self.programs if self.kind == "cgi" else self.processes * self.threads
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedConfig:
+    """A valid configuration, ready to run."""
+
+    name: str  #: of the file, or of the folder that is served by convention; for messages
+    model: Config
+    plan: Plan
+    pools: tuple[PoolSpec, ...]
+    listeners: tuple[Listener, ...]
+    threads: int  #: loops of the core
+    user: str | None  #: name or number; None: stay who we are
+    group: str | None
+    log: Log
+    drain_timeout_s: float
+    dev: bool
+    warnings: tuple[str, ...] = ()  #: sentences for the log, at start and at each reload
+    watch: tuple[Path, ...] = ()  #: files and folders whose change matters to a server with --dev
+
+
+def build(
+    name: str, config: Config, *, dev: bool = False, warnings: Iterable[str] = (), watch: Iterable[Path] = ()
+) -> LoadedConfig:
+    """Turns a valid model into what runs. `warnings` and `watch` are added to what is found here. Raises nothing of its
+    own.
+    """
+    threads = config.threads or min(MAX_THREADS, usable_cpus())
+    planner = _Planner(config, dev, threads)
+    plan = planner.plan()
+    return LoadedConfig(
+        name=name,
+        model=config,
+        plan=plan,
+        pools=planner.pool_specs,
+        listeners=tuple(
+            Listener(each.text, each.host, each.port, listener_url(each.host, each.port)) for each in config.listen
+        ),
+        threads=threads,
+        user=config.user,
+        group=config.group,
+        log=config.log,
+        drain_timeout_s=config.limits.drain_timeout_ms / 1000,
+        dev=dev,
+        warnings=(*warnings, *planner.warnings),
+        watch=tuple(dict.fromkeys((*watch, *planner.watch))),
+    )
+
+
+def listener_url(host: str, port: int) -> str:
+    """The address as a browser on this machine takes it: wildcard addresses as localhost, port 80 left out."""
+    if host in ("0.0.0.0", "::", ""):
+        host = "localhost"
+    elif ":" in host:
+        host = f"[{host}]"
+    return f"http://{host}" if port == 80 else f"http://{host}:{port}"
+
+
+def slots_for(queue: int, capacity: int, loops: int) -> int:
+    """Records of a pool's slot segment: all that wait, and twice what runs (cancelled requests keep theirs for a
+    while), in equal parts for each loop.
+    """
+    wanted = max(queue + capacity * 2, MIN_SLOTS_PER_LOOP * loops)
+    return -(-wanted // loops) * loops
+
+
+class _Planner:
+    """Collects handlers and pools while it walks over the sites."""
+
+    def __init__(self, config: Config, dev: bool, loops: int) -> None:
+        self.config = config
+        self.dev = dev
+        self.loops = loops
+        self.handlers: list[dict[str, Any]] = []
+        self.scripts: dict[str, list[str]] = {}  #: pool -> scripts, in the order of the rules
+        self.folders: dict[str, str] = {}  #: pool -> folder of its first scripts
+        self.used: set[str] = set()
+        self.warnings: list[str] = []
+        self.watch: list[Path] = []
+        self.pool_specs: tuple[PoolSpec, ...] = ()
+
+    def plan(self) -> Plan:
+        config = self.config
+        sites = [self._site(site) for site in config.sites]
+        self.pool_specs = self._pools()
+        return {
+            "version": 1,
+            "server_software": f"cherokee-app/{__version__}",
+            "limits": {
+                "header_size": config.limits.header_size,
+                "target_size": config.limits.target_size,
+                "body_size": config.limits.body_size,
+                "header_timeout_ms": config.limits.header_timeout_ms,
+                "body_timeout_ms": config.limits.body_timeout_ms,
+                "idle_timeout_ms": config.limits.idle_timeout_ms,
+                "send_timeout_ms": config.limits.send_timeout_ms,
+                "keep_alive_requests": config.limits.keep_alive_requests,
+                "connections": config.limits.connections,
+            },
+            "cache": {
+                "bytes": config.cache.memory,
+                "entries": config.cache.entries,
+                "file_size": config.cache.file_size,
+                "revalidate_ms": config.cache.revalidate_ms,
+            },
+            "spool": config.spool,
+            "access_log": {"format": config.log.access},
+            "types": {extension.lstrip("."): media for extension, media in config.types.items()},
+            "listeners": [{"id": each.text, "url": listener_url(each.host, each.port)} for each in config.listen],
+            "pools": [_core_pool(spec) for spec in self.pool_specs],
+            "handlers": self.handlers,
+            "sites": sites,
+        }
+
+    # Sites and rules
+
+    def _site(self, site: Site) -> dict[str, Any]:
+        rules = self._health_rules()
+        for rule in site.rules:
+            rules += self._rules(rule, site)
+        return {
+            "name": site.name,
+            "hosts": list(site.hosts) or ["*"],
+            "fallback": None if site.root is None else self._handler(_file(site.root, site)),
+            "rules": rules,
+            "errors": {str(status): path for status, path in site.errors.items()},
+        }
+
+    def _health_rules(self) -> list[dict[str, Any]]:
+        """First in every site, so that no other rule can hide them."""
+        health = self.config.health
+        if health is None:
+            return []
+        paths = ((health.live, "live"), (health.ready, "ready"))
+        return [_rule(path, self._handler({"kind": "health", "what": what})) for path, what in paths]
+
+    def _rules(self, rule: Rule, site: Site) -> list[dict[str, Any]]:
+        """One rule of the configuration is one of the core, except that a folder of scripts is one for each script."""
+        match, handler = rule.match, rule.handler
+        if handler.scripts is not None:
+            return self._script_rules(rule, handler.scripts, site)
+        return [_rule(match.path, self._handler(self._plain(handler, site)), match.extension, match.method)]
+
+    def _plain(self, handler: Handler, site: Site) -> dict[str, Any]:
+        if handler.python is not None:
+            return self._python(handler.python, site)
+        if handler.cgi is not None:
+            self.used.add(CGI_POOL)
+            return _pool(CGI_POOL, site, {"appserver.cgi.root": handler.cgi})
+        if handler.redirect is not None:
+            return {"kind": "redirect", "status": handler.redirect.status, "location": handler.redirect.to}
+        if handler.respond is not None:
+            answer = handler.respond
+            return {
+                "kind": "respond",
+                "status": answer.status,
+                "content_type": "text/plain; charset=utf-8",
+                "body": answer.body,
+            }
+        assert handler.file is not None, "the loader lets exactly one kind through"
+        return _file(handler.file, site)
+
+    def _python(self, value: str, site: Site) -> dict[str, Any]:
+        if not value.startswith("/"):
+            self.used.add(value)
+            return _pool(value, site, {"appserver.application": value})
+        self.folders.setdefault(SCRIPT_POOL, str(Path(value).parent))
+        return self._script(SCRIPT_POOL, value, site)
+
+    def _script(self, pool: str, script: str, site: Site) -> dict[str, Any]:
+        self.used.add(pool)
+        known = self.scripts.setdefault(pool, [])
+        if script not in known:
+            known.append(script)
+        return _pool(pool, site, {"appserver.script": script})
+
+    def _script_rules(self, rule: Rule, value: str, site: Site) -> list[dict[str, Any]]:
+        pool, folder = self._script_pool(value)
+        # Also an empty folder has its pool, so that the first script in it needs no more than a reload.
+        self.used.add(pool)
+        self.folders.setdefault(pool, folder)
+        found = list_scripts(Path(folder))
+        self.warnings += found.warnings
+        self.watch.append(Path(folder))
+        prefix = (rule.match.path or "/*").removesuffix("/*")
+        rules = []
+        for name, path in found.scripts.items():
+            handler = self._handler(self._script(pool, str(path), site))
+            rules += [
+                _rule(each, handler, rule.match.extension, rule.match.method) for each in _script_paths(prefix, name)
+            ]
+        self.warnings += self._hidden(prefix, list(found.scripts))
+        return rules
+
+    def _script_pool(self, value: str) -> tuple[str, str]:
+        """The pool and the folder that `scripts: value` means; a folder that is some pool's own runs there."""
+        if not value.startswith("/"):
+            folder = self.config.pools[value].scripts
+            assert folder is not None, "the loader checks that the pool has scripts"
+            return value, folder
+        for name, pool in self.config.pools.items():
+            if pool.scripts is not None and Path(pool.scripts) == Path(value):
+                return name, value
+        return SCRIPT_POOL, value
+
+    def _hidden(self, prefix: str, names: list[str]) -> list[str]:
+        """A script whose own URL a health path takes."""
+        health = self.config.health
+        taken = () if health is None else (health.live, health.ready)
+        return [
+            f"handler script {name}.py: its path {prefix}/{name} is a health path; rename one"
+            for name in names
+            if f"{prefix}/{name}" in taken
+        ]
+
+    def _handler(self, handler: dict[str, Any]) -> int:
+        """The index of `handler` in the plan; equal ones are one."""
+        if handler in self.handlers:
+            return self.handlers.index(handler)
+        self.handlers.append(handler)
+        return len(self.handlers) - 1
+
+    # Pools
+
+    def _pools(self) -> tuple[PoolSpec, ...]:
+        """Those of the configuration in its order, then the shared ones when something needs them."""
+        pools = dict(self.config.pools)
+        if SCRIPT_POOL in self.used:
+            pools.setdefault(SCRIPT_POOL, Pool())
+        self.warnings += [f"pool {name}: no rule leads to it" for name in pools if name not in self.used]
+        specs = [self._python_pool(name, pool) for name, pool in pools.items()]
+        if CGI_POOL in self.used:
+            specs.append(self._cgi_pool())
+        return tuple(specs)
+
+    def _python_pool(self, name: str, pool: Pool) -> PoolSpec:
+        scripts = tuple(self.scripts.get(name, ()))
+        directory = pool.directory or pool.scripts or self.folders.get(name) or str(Path.cwd())
+        if pool.python is not None:
+            self.watch.append(Path(directory))
+        self.watch += [Path(script) for script in scripts]
+        return PoolSpec(
+            name=name,
+            kind="python",
+            slots=slots_for(pool.limits.queue, pool.processes * pool.threads, self.loops),
+            queue_limit=pool.limits.queue,
+            queue_time_ms=pool.limits.queue_time_ms,
+            request_time_ms=pool.limits.request_time_ms,
+            idle_time_ms=0,
+            stop_time_ms=pool.limits.stop_time_ms,
+            processes=pool.processes,
+            threads=pool.threads,
+            environment=dict(pool.environment),
+            interpreter=pool.interpreter or sys.executable,
+            application=pool.python,
+            directory=directory,
+            scripts=scripts,
+            dev=self.dev,
+        )
+
+    def _cgi_pool(self) -> PoolSpec:
+        cgi = self.config.cgi
+        return PoolSpec(
+            name=CGI_POOL,
+            kind="cgi",
+            slots=slots_for(cgi.limits.queue, cgi.limits.programs, self.loops),
+            queue_limit=cgi.limits.queue,
+            queue_time_ms=cgi.limits.queue_time_ms,
+            request_time_ms=cgi.limits.request_time_ms,
+            idle_time_ms=cgi.limits.idle_time_ms,
+            # The spawner ends what still runs itself; it needs a moment more than the programs get.
+            stop_time_ms=cgi.limits.kill_grace_ms + 5000,
+            environment=cgi_environment(cgi.pass_environment, cgi.environment),
+            dev=self.dev,
+            interpreters=dict(cgi.interpreters),
+            programs=cgi.limits.programs,
+            kill_grace_ms=cgi.limits.kill_grace_ms,
+        )
+
+
+def cgi_environment(passed: Iterable[str], added: Mapping[str, str]) -> dict[str, str]:
+    """What every CGI program gets: PATH, the variables of our own that are passed on, and those that the configuration
+    adds (they win).
+    """
+    environment = {"PATH": os.environ.get("PATH") or DEFAULT_PATH}
+    environment |= {name: os.environ[name] for name in passed if name in os.environ}
+    return environment | dict(added)
+
+
+def _script_paths(prefix: str, name: str) -> list[str]:
+    """Where a script answers: `name` and all below it; `index` is the folder's own path."""
+    if name != "index":
+        return [f"{prefix}/{name}/*"]
+    return [f"{prefix}/", prefix] if prefix else ["/"]
+
+
+def _rule(path: str | None, handler: int, extension: Iterable[str] = (), method: Iterable[str] = ()) -> dict[str, Any]:
+    return {"path": path, "extension": list(extension), "method": list(method), "handler": handler}
+
+
+def _file(root: str, site: Site) -> dict[str, Any]:
+    return {"kind": "file", "root": root, "index": list(site.index), "symlinks": site.symlinks}
+
+
+def _pool(pool: str, site: Site, extra: dict[str, str]) -> dict[str, Any]:
+    return {"kind": "pool", "pool": pool, "mounted": True, "document_root": site.root or "", "extra": extra}
+
+
+def _core_pool(spec: PoolSpec) -> dict[str, Any]:
+    return {
+        "name": spec.name,
+        "kind": spec.kind,
+        "slots": spec.slots,
+        "queue_limit": spec.queue_limit,
+        "queue_time_ms": spec.queue_time_ms,
+        "request_time_ms": spec.request_time_ms,
+        "idle_time_ms": spec.idle_time_ms,
+        "retry": True,
+        "cancel": spec.kind == "cgi",
+    }
+
+
+__all__ = ["Listener", "LoadedConfig", "Plan", "PoolSpec", "build", "listener_url"]

@@ -1,0 +1,44 @@
+/* file.h: the static file handler (RFC 9110 sections 8.8, 13, 14; the paper's section IV: mmap cache, sendfile).
+ *
+ * handle() answers from the loop's cache when it can; the hit path allocates nothing, takes no lock and makes no system call. */
+#ifndef AS_HANDLER_FILE_H
+#define AS_HANDLER_FILE_H
+
+#include "handler/mime.h"
+#include "http/request.h"
+
+typedef enum as_symlinks {
+    AS_SYMLINKS_BENEATH, /* followed as long as they stay below the root (openat2 RESOLVE_BENEATH) */
+    AS_SYMLINKS_DENY,    /* never followed (RESOLVE_NO_SYMLINKS) */
+    AS_SYMLINKS_FOLLOW,  /* followed wherever they lead: for trees that only trusted people can write */
+} as_symlinks;
+
+typedef struct as_file_options {
+    const char *root;        /* absolute path of a directory */
+    const char *index;       /* file names separated by NUL, ended by an empty one: "index.html\0index.htm\0" */
+    as_symlinks symlinks;
+    const as_mime *mime;     /* borrowed; lives as long as the snapshot */
+} as_file_options;
+
+/* Opens the root. NULL with errno set when it is not a directory that can be opened. The handler copies the options; it serves request->path
+ * below the root (the whole path, not the part behind a rule's prefix). */
+as_handler *as_file_handler_new(const as_file_options *options);
+
+typedef struct as_file_cache as_file_cache;
+
+/* One per loop. `bytes`: most memory for mapped or held contents; `file_size`: larger files are not held but sent with sendfile;
+ * `revalidate_ms`: how long an entry is believed before the file is looked at again. 0 bytes turns the cache off. */
+typedef struct as_file_cache_options {
+    uint64_t bytes;
+    uint32_t entries;
+    uint32_t file_size;
+    uint32_t revalidate_ms;
+} as_file_cache_options;
+
+as_file_cache *as_file_cache_new(const as_file_cache_options *options, struct as_counters *counters);
+/* Drops every entry (those in use go when their last response is over). Loop thread. */
+void as_file_cache_clear(as_file_cache *cache);
+/* All responses must be over. */
+void as_file_cache_free(as_file_cache *cache);
+
+#endif

@@ -1,0 +1,95 @@
+#include "handler/frame.h"
+
+#include "http/limits.h"
+
+static uint64_t request_length(const as_request_head *head)
+{
+    uint64_t inline_body = head->flags & AS_REQUEST_BODY_FD ? 0 : head->body_len;
+    return AS_FRAME_HEAD + (uint64_t)head->environment_len + inline_body;
+}
+
+void as_request_frame_begin(const as_request_head *head, as_request_kind kind, char *out)
+{
+    as_request_head wire = *head;
+    wire.version = AS_FRAME_VERSION;
+    wire.kind = (uint16_t)kind;
+    wire.length = (uint32_t)request_length(head);
+    assert(request_length(head) <= AS_DATAGRAM_MAX);
+    memcpy(out, &wire, sizeof(wire));
+}
+
+static uint64_t answer_length(const as_answer_head *head, uint16_t kind)
+{
+    uint64_t inline_body = kind == AS_ANSWER_RESPONSE ? head->body_len : 0;
+    return AS_FRAME_HEAD + (uint64_t)head->fields_len + inline_body;
+}
+
+void as_answer_frame_begin(const as_answer_head *head, as_answer_kind kind, char *out)
+{
+    as_answer_head wire = *head;
+    wire.version = AS_FRAME_VERSION;
+    wire.kind = (uint16_t)kind;
+    wire.length = (uint32_t)answer_length(head, wire.kind);
+    assert(answer_length(head, wire.kind) <= AS_DATAGRAM_MAX);
+    memcpy(out, &wire, sizeof(wire));
+}
+
+int as_request_frame_decode(const char *buf, size_t len, as_request_frame *frame)
+{
+    if (len < AS_FRAME_HEAD || len > AS_DATAGRAM_MAX)
+        return AS_EBADFRAME;
+    as_request_head *head = &frame->head;
+    memcpy(head, buf, sizeof(*head));
+    if (head->version != AS_FRAME_VERSION || (head->kind != AS_REQUEST_RUN && head->kind != AS_REQUEST_CANCEL))
+        return AS_EBADFRAME;
+    bool is_inline = (head->flags & AS_REQUEST_BODY_FD) == 0;
+    /* Checked first, so that the sum below cannot wrap. */
+    if (is_inline && head->body_len > AS_MAX_INLINE_BODY)
+        return AS_EBADFRAME;
+    if (head->length > len || request_length(head) != head->length)
+        return AS_EBADFRAME;
+    if (head->kind == AS_REQUEST_CANCEL && head->length != AS_FRAME_HEAD)
+        return AS_EBADFRAME;
+    frame->environment = as_str_of(buf + AS_FRAME_HEAD, head->environment_len);
+    frame->body = as_str_of(buf + AS_FRAME_HEAD + head->environment_len, is_inline ? (size_t)head->body_len : 0);
+    if (head->environment_len > 0 && frame->environment.ptr[head->environment_len - 1] != '\0')
+        return AS_EBADFRAME;
+    return (int)head->length;
+}
+
+bool as_answer_has_fd(uint16_t kind)
+{
+    return kind == AS_ANSWER_FILE || kind == AS_ANSWER_STREAM || kind == AS_ANSWER_DOCUMENT;
+}
+
+static bool has_status(uint16_t kind)
+{
+    return kind == AS_ANSWER_RESPONSE || kind == AS_ANSWER_FILE || kind == AS_ANSWER_STREAM;
+}
+
+int as_answer_frame_decode(const char *buf, size_t len, as_answer_frame *frame)
+{
+    if (len < AS_FRAME_HEAD || len > AS_DATAGRAM_MAX)
+        return AS_EBADFRAME;
+    as_answer_head *head = &frame->head;
+    memcpy(head, buf, sizeof(*head));
+    if (head->version != AS_FRAME_VERSION || head->kind < AS_ANSWER_RESPONSE || head->kind > AS_ANSWER_SKIPPED)
+        return AS_EBADFRAME;
+    if (head->kind == AS_ANSWER_RESPONSE && head->body_len > AS_MAX_INLINE_BODY)
+        return AS_EBADFRAME;
+    if (head->fields_len > AS_MAX_RESPONSE_HEAD || head->length > len ||
+        answer_length(head, head->kind) != head->length)
+        return AS_EBADFRAME;
+    if (has_status(head->kind) && (head->status < 200 || head->status > 599))
+        return AS_EBADFRAME;
+    if (!has_status(head->kind) && head->fields_len != 0)
+        return AS_EBADFRAME;
+    if (head->kind == AS_ANSWER_FILE && (head->body_len > INT64_MAX || head->file_offset > INT64_MAX))
+        return AS_EBADFRAME;
+    if (head->kind == AS_ANSWER_STREAM && head->body_len > INT64_MAX && head->body_len != AS_STREAM_UNKNOWN)
+        return AS_EBADFRAME;
+    frame->fields = as_str_of(buf + AS_FRAME_HEAD, head->fields_len);
+    size_t body_len = head->kind == AS_ANSWER_RESPONSE ? (size_t)head->body_len : 0;
+    frame->body = as_str_of(buf + AS_FRAME_HEAD + head->fields_len, body_len);
+    return (int)head->length;
+}

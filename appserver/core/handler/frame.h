@@ -1,0 +1,95 @@
+/* frame.h: the frames of the executor protocol (docs/executor-protocol.md sections 2 to 4), encoded and decoded.
+ *
+ * No I/O, no allocation. Both ends use it: the core (handler/pool) and the CGI spawner. Any thread. */
+#ifndef AS_HANDLER_FRAME_H
+#define AS_HANDLER_FRAME_H
+
+#include "base/error.h"
+#include "base/str.h"
+
+#define AS_FRAME_VERSION 1
+#define AS_FRAME_HEAD 48            /* bytes of either kind of frame head */
+#define AS_DATAGRAM_MAX (192 * 1024)
+#define AS_STREAM_UNKNOWN UINT64_MAX /* body_len of a stream whose length is not known */
+
+typedef enum as_request_kind {
+    AS_REQUEST_RUN = 1,
+    AS_REQUEST_CANCEL = 2,
+} as_request_kind;
+
+#define AS_REQUEST_BODY_FD 1u /* flag: the body is the attached fd */
+
+typedef enum as_answer_kind {
+    AS_ANSWER_RESPONSE = 1,
+    AS_ANSWER_FILE = 2,
+    AS_ANSWER_STREAM = 3,
+    AS_ANSWER_DOCUMENT = 4,
+    AS_ANSWER_END = 5,
+    AS_ANSWER_SKIPPED = 6,
+} as_answer_kind;
+
+#define AS_END_SIGNAL 256 /* status of `end` for a document: exit code, or this plus the signal */
+
+/* The head of a request frame, as it is on the wire. */
+typedef struct as_request_head {
+    uint32_t length;
+    uint16_t version;
+    uint16_t kind;
+    uint32_t slot;
+    uint32_t loop;
+    uint64_t request_id;
+    uint64_t deadline_ns;
+    uint32_t environment_len;
+    uint32_t flags;
+    uint64_t body_len;
+} as_request_head;
+
+/* The head of an answer frame, as it is on the wire. */
+typedef struct as_answer_head {
+    uint32_t length;
+    uint16_t version;
+    uint16_t kind;
+    uint32_t slot;
+    uint16_t status;
+    uint16_t flags;
+    uint64_t request_id;
+    uint32_t fields_len;
+    uint32_t run_us;
+    uint64_t body_len;
+    uint64_t file_offset;
+} as_answer_head;
+
+_Static_assert(sizeof(as_request_head) == AS_FRAME_HEAD && offsetof(as_request_head, body_len) == 40, "as documented");
+_Static_assert(sizeof(as_answer_head) == AS_FRAME_HEAD && offsetof(as_answer_head, request_id) == 16 &&
+                   offsetof(as_answer_head, file_offset) == 40,
+               "as documented");
+
+/* A decoded request; the strings borrow from the datagram. */
+typedef struct as_request_frame {
+    as_request_head head;
+    as_str environment;
+    as_str body; /* inline; empty when the body is the fd */
+} as_request_frame;
+
+/* A decoded answer; the strings borrow from the datagram. */
+typedef struct as_answer_frame {
+    as_answer_head head;
+    as_str fields;
+    as_str body; /* inline; kind `response` only */
+} as_answer_frame;
+
+/* Writes the head with length, version and kind filled in: `head->environment_len`, flags and (without AS_REQUEST_BODY_FD) body_len tell what will follow.
+ * `out` has room for AS_FRAME_HEAD bytes and need not be aligned. */
+void as_request_frame_begin(const as_request_head *head, as_request_kind kind, char *out);
+/* Likewise; what follows is fields_len bytes, and body_len for kind `response`. */
+void as_answer_frame_begin(const as_answer_head *head, as_answer_kind kind, char *out);
+
+/* Decode the frame at the start of `buf`. The bytes of the frame (> 0), or AS_EBADFRAME: too short, another version, an unknown kind, lengths that do
+ * not add up or reach beyond the datagram, an environment that does not end with NUL, a status out of range. What follows is the next frame. */
+int as_request_frame_decode(const char *buf, size_t len, as_request_frame *frame);
+int as_answer_frame_decode(const char *buf, size_t len, as_answer_frame *frame);
+
+/* Whether an answer of this kind comes with a file descriptor. */
+bool as_answer_has_fd(uint16_t kind);
+
+#endif

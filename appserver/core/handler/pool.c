@@ -1,0 +1,418 @@
+/* pool.c: the handler of rules that lead to a pool: admission, dispatch, and giving up.
+ *
+ * While an executor is idle a request goes alone and at once. When all are busy, what has gathered in a turn goes together at its end, as many as the usual
+ * run time makes harmless. The kernel's queue is kept short: what is in there can no longer be taken back, so whatever exceeds about two requests for each
+ * executor waits here, where its time limit is exact. */
+#include "handler/lane.h"
+
+#include <errno.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+enum { COMPLAIN_EVERY_S = 1 }; /* overload refuses many requests at once; one line is enough */
+
+static as_lane *lane_of(const as_handler *handler, const as_request *request)
+{
+    return request->home->lanes[((const as_pool_handler *)handler)->pool];
+}
+
+/* Dispatch. */
+
+static uint32_t batch_limit(const as_lane *lane)
+{
+    int64_t run_ns = lane->run_ns > 0 ? lane->run_ns : 1;
+    int64_t fitting = AS_LANE_BATCH_RUN_NS / run_ns;
+    if (fitting < 1)
+        return 1;
+    return fitting < AS_LANE_MAX_BATCH ? (uint32_t)fitting : AS_LANE_MAX_BATCH;
+}
+
+/* One share of requests running, two queued behind them, and one batch. */
+static uint32_t sent_limit(const as_lane *lane)
+{
+    return 3 * lane->share + batch_limit(lane);
+}
+
+/* The request as a frame at `out`: its length, or AS_EFULL. Takes the slot only when the frame fits. */
+static int put_frame(as_lane *lane, as_pending *pending, char *out, size_t room)
+{
+    const as_request *request = pending->request;
+    const as_pool_handler *handler = (const as_pool_handler *)request->handler;
+    bool has_fd = request->body.fd >= 0;
+    size_t body_len = has_fd ? 0 : request->body.memory.len;
+    if (room < AS_FRAME_HEAD + body_len)
+        return AS_EFULL;
+    char *environment = out + AS_FRAME_HEAD;
+    int environment_len = as_environment_build(&handler->environment, request, !lane->options.cancel, environment,
+                                               room - AS_FRAME_HEAD - body_len);
+    if (environment_len < 0)
+        return environment_len;
+    if (body_len > 0)
+        memcpy(environment + environment_len, request->body.memory.ptr, body_len);
+    uint32_t slot = as_lane_take_slot(lane, pending);
+    assert(slot != AS_LANE_NONE);
+    as_request_head head = {
+        .slot = lane->first_slot + slot,
+        .loop = (uint32_t)lane->home->index,
+        .request_id = lane->slots[slot].wire_id,
+        .deadline_ns = as_pending_deadline_ns(pending),
+        .environment_len = (uint32_t)environment_len,
+        .flags = has_fd ? AS_REQUEST_BODY_FD : 0,
+        .body_len = request->body.length,
+    };
+    as_request_frame_begin(&head, AS_REQUEST_RUN, out);
+    return (int)(AS_FRAME_HEAD + (size_t)environment_len + body_len);
+}
+
+static int send_datagram(as_lane *lane, size_t len, int fd)
+{
+    union {
+        struct cmsghdr head;
+        char space[CMSG_SPACE(sizeof(int))];
+    } control = {0};
+    struct iovec part = {lane->out, len};
+    struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1};
+    if (fd >= 0) {
+        /* The executor shares our file offset, and an earlier one may have moved it. */
+        lseek(fd, 0, SEEK_SET);
+        message.msg_control = &control;
+        message.msg_controllen = sizeof(control.space);
+        struct cmsghdr *item = CMSG_FIRSTHDR(&message);
+        item->cmsg_level = SOL_SOCKET;
+        item->cmsg_type = SCM_RIGHTS;
+        item->cmsg_len = CMSG_LEN(sizeof(int));
+        memcpy(CMSG_DATA(item), &fd, sizeof(int));
+    }
+    ssize_t n;
+    do {
+        n = sendmsg(lane->options.queue_fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
+    } while (n < 0 && errno == EINTR);
+    return n == (ssize_t)len ? AS_OK : AS_ESYSTEM;
+}
+
+/* Descriptors in flight count against the sender's limit (ETOOMANYREFS); the others say that the queue is full, or that for the moment nobody
+ * can receive. In all of these the request stays where it is. */
+static bool is_passing(int error)
+{
+    return error == EAGAIN || error == ENOBUFS || error == ENOMEM || error == ETOOMANYREFS || error == EPIPE ||
+           error == ECONNRESET || error == ENOTCONN;
+}
+
+typedef struct batch {
+    as_pending *members[AS_LANE_MAX_BATCH];
+    uint32_t count;
+    size_t len;
+    int fd;
+} batch;
+
+/* Frames of the first requests in the queue, one behind the other. A body that is a file wants a datagram of its own. False: the first one is too
+ * large for any datagram. */
+static bool gather(as_lane *lane, batch *together, uint32_t most)
+{
+    *together = (batch){.fd = -1};
+    as_pending *pending = lane->waiting;
+    while (pending != NULL && together->count < most && lane->free_slot != AS_LANE_NONE) {
+        int fd = pending->request->body.fd;
+        if (fd >= 0 && together->count > 0)
+            break;
+        int len = put_frame(lane, pending, lane->out + together->len, AS_DATAGRAM_MAX - together->len);
+        if (len < 0)
+            return together->count > 0;
+        together->members[together->count++] = pending;
+        together->len += (size_t)len;
+        together->fd = fd;
+        if (fd >= 0)
+            break;
+        pending = pending->next;
+    }
+    return true;
+}
+
+static void mark_sent(as_lane *lane, const batch *together)
+{
+    lane->datagrams++;
+    for (uint32_t i = 0; i < together->count; i++) {
+        as_pending *pending = together->members[i];
+        as_lane_remove_waiting(lane, pending);
+        as_pending_set_phase(pending, AS_PENDING_SENT);
+        lane->slots[pending->slot].datagram = lane->datagrams;
+    }
+    AS_COUNT(lane->home->counters, pool_dispatched, together->count);
+}
+
+static void take_back(as_lane *lane, const batch *together)
+{
+    for (uint32_t i = together->count; i-- > 0;)
+        as_lane_give_slot(lane, together->members[i]->slot);
+}
+
+/* One datagram with at most `most` of the waiting requests. AS_OK when the queue has become shorter, AS_EAGAIN when it cannot now. */
+static int send_some(as_lane *lane, uint32_t most)
+{
+    batch together;
+    as_pending *first = lane->waiting;
+    if (!gather(lane, &together, most)) {
+        as_pending_fail(first, 431, NULL);
+        return AS_OK;
+    }
+    if (together.count == 0)
+        return AS_EAGAIN;
+    if (send_datagram(lane, together.len, together.fd) == AS_OK) {
+        mark_sent(lane, &together);
+        return AS_OK;
+    }
+    int error = errno;
+    take_back(lane, &together);
+    if (is_passing(error)) {
+        as_lane_try_later(lane);
+        return AS_EAGAIN;
+    }
+    as_event_emit(lane->home->events, AS_EVENT_ERROR, first->request->id, lane->options.index, 0,
+                  "pool %s: a request cannot be sent to the queue: %s", lane->name, strerror(error));
+    as_pending_fail(first, 503, NULL);
+    return AS_OK;
+}
+
+void as_lane_flush(as_lane *lane)
+{
+    as_lane_send_cancels(lane);
+    while (lane->waiting != NULL) {
+        uint32_t most = 1;
+        if (lane->sent >= lane->share) {
+            uint32_t limit = sent_limit(lane);
+            if (lane->sent >= limit)
+                return;
+            uint32_t harmless = batch_limit(lane);
+            most = limit - lane->sent < harmless ? limit - lane->sent : harmless;
+        }
+        if (send_some(lane, most) != AS_OK)
+            return;
+    }
+}
+
+static void try_again(as_timer *timer)
+{
+    as_lane_flush(AS_CONTAINER_OF(timer, as_lane, retry));
+}
+
+void as_lane_try_later(as_lane *lane)
+{
+    if (!as_timer_is_set(&lane->retry))
+        as_timer_set(lane->home->loop, &lane->retry, try_again, AS_LANE_RETRY_MS);
+}
+
+/* Giving up. */
+
+void as_pending_fail(as_pending *pending, int status, const char *detail)
+{
+    as_request *request = as_pending_free(pending);
+    as_request_error(request, status, detail);
+}
+
+/* A lane sees only its own requests, so the pool's limit is divided like its capacity. */
+static bool is_full(const as_lane *lane)
+{
+    if (lane->waiting == NULL && lane->sent < lane->share)
+        return false;
+    uint32_t loops = (uint32_t)lane->loops;
+    uint32_t limit = (lane->options.queue_limit + loops - 1) / loops;
+    uint32_t queued = lane->sent > lane->share ? lane->sent - lane->share : 0;
+    return lane->waiting_len + queued >= limit;
+}
+
+static void complain(as_lane *lane, const char *what)
+{
+    int64_t now_ns = lane->home->loop->now_ns;
+    if (lane->complained_ns != 0 && now_ns - lane->complained_ns < COMPLAIN_EVERY_S * AS_NS_PER_S)
+        return;
+    lane->complained_ns = now_ns;
+    as_event_emit(lane->home->events, AS_EVENT_WARNING, 0, lane->options.index, 0, "pool %s: %s; %u waiting, %u sent",
+                  lane->name, what, lane->waiting_len, lane->sent);
+}
+
+static void waited_too_long(as_pending *pending)
+{
+    as_lane *lane = pending->lane;
+    complain(lane, "no executor became free within queue_time");
+    pending->request->queue_ns = lane->home->loop->now_ns - pending->arrived_ns;
+    as_request_add_field(pending->request, AS_STR("Retry-After: 1\r\n"));
+    if (pending->slot != AS_LANE_NONE)
+        as_lane_cancel_slot(lane, pending->slot);
+    as_pending_fail(pending, 503, NULL);
+}
+
+static void ran_too_long(as_pending *pending, int64_t start_ns)
+{
+    as_lane *lane = pending->lane;
+    as_request *request = pending->request;
+    int64_t limit_ns = lane->options.request_time_ms * AS_NS_PER_MS;
+    bool is_silent = limit_ns == 0 || lane->home->loop->now_ns < start_ns + limit_ns;
+    const char *detail = is_silent ? "its program was silent for idle_time" : "its run exceeded request_time";
+    request->queue_ns = start_ns - pending->arrived_ns;
+    request->run_ns = lane->home->loop->now_ns - start_ns;
+    as_lane_cancel_slot(lane, pending->slot);
+    if (!lane->options.cancel) {
+        uint32_t executor = AS_SLOT_LOAD(&lane->shared[pending->slot], executor);
+        as_event_emit(lane->home->events, AS_EVENT_EXECUTOR_STUCK, request->id, lane->options.index, executor,
+                      "%.*s %.*s: %s", (int)request->head.method_text.len, request->head.method_text.ptr,
+                      (int)request->path.len, request->path.ptr, detail);
+    }
+    as_pending_fail(pending, 504, lane->options.cancel ? detail : NULL);
+}
+
+/* When its run will have taken too long, given that it began at `start_ns`; INT64_MAX for never. */
+static int64_t run_ends_ns(const as_pending *pending, int64_t start_ns)
+{
+    const as_pool_options *options = &pending->lane->options;
+    int64_t due_ns = INT64_MAX;
+    if (options->request_time_ms != 0)
+        due_ns = start_ns + options->request_time_ms * AS_NS_PER_MS;
+    if (pending->phase == AS_PENDING_DOCUMENT && options->idle_time_ms != 0) {
+        int64_t silent_ns = as_document_read_ns(pending->document) + options->idle_time_ms * AS_NS_PER_MS;
+        due_ns = silent_ns < due_ns ? silent_ns : due_ns;
+    }
+    return due_ns;
+}
+
+static int64_t wait_ends_ns(const as_pending *pending)
+{
+    uint32_t queue_time_ms = pending->lane->options.queue_time_ms;
+    return queue_time_ms != 0 ? pending->arrived_ns + queue_time_ms * AS_NS_PER_MS : INT64_MAX;
+}
+
+/* -1 while it waits. Nobody tells the core when a run begins; the slot does, when one looks. */
+static int64_t start_ns_of(const as_pending *pending)
+{
+    return pending->slot == AS_LANE_NONE ? -1 : as_lane_slot_start_ns(pending->lane, pending->slot);
+}
+
+static void time_is_over(as_timer *timer)
+{
+    as_pending *pending = AS_CONTAINER_OF(timer, as_pending, timer);
+    int64_t now_ns = pending->lane->home->loop->now_ns;
+    int64_t start_ns = start_ns_of(pending);
+    if (start_ns >= 0 && now_ns >= run_ends_ns(pending, start_ns))
+        ran_too_long(pending, start_ns);
+    else if (start_ns < 0 && now_ns >= wait_ends_ns(pending))
+        waited_too_long(pending);
+    else
+        as_pending_set_timer(pending);
+}
+
+void as_pending_set_timer(as_pending *pending)
+{
+    as_loop *loop = pending->lane->home->loop;
+    int64_t start_ns = start_ns_of(pending);
+    int64_t due_ns;
+    if (start_ns >= 0) {
+        due_ns = run_ends_ns(pending, start_ns);
+    } else {
+        /* It may begin at any moment, and then its run must not be noticed late. */
+        int64_t earliest_ns = run_ends_ns(pending, loop->now_ns);
+        due_ns = wait_ends_ns(pending);
+        due_ns = earliest_ns < due_ns ? earliest_ns : due_ns;
+    }
+    if (due_ns == INT64_MAX) {
+        as_timer_clear(loop, &pending->timer);
+        return;
+    }
+    int64_t delay_ms = (due_ns - loop->now_ns + AS_NS_PER_MS - 1) / AS_NS_PER_MS;
+    if (delay_ms < 1)
+        delay_ms = 1;
+    as_timer_set(loop, &pending->timer, time_is_over, delay_ms > INT32_MAX ? INT32_MAX : (uint32_t)delay_ms);
+}
+
+/* RFC 9110 section 9.2.2. */
+static bool is_idempotent(as_method method)
+{
+    switch (method) {
+    case AS_METHOD_GET:
+    case AS_METHOD_HEAD:
+    case AS_METHOD_PUT:
+    case AS_METHOD_DELETE:
+    case AS_METHOD_OPTIONS:
+    case AS_METHOD_TRACE:
+        return true;
+    default:
+        return false;
+    }
+}
+
+bool as_pending_retry(as_pending *pending, bool was_run)
+{
+    as_lane *lane = pending->lane;
+    bool allowed = !was_run || (lane->options.retry && is_idempotent(pending->request->head.method));
+    if (pending->retried || !allowed)
+        return false;
+    if (pending->document != NULL)
+        as_document_free(pending->document);
+    pending->document = NULL;
+    pending->retried = true;
+    pending->arrived_ns = lane->home->loop->now_ns;
+    as_lane_push_waiting(lane, pending, true);
+    as_pending_set_timer(pending);
+    AS_COUNT(lane->home->counters, pool_retried, 1);
+    return true;
+}
+
+/* The handler. */
+
+static as_verdict pool_handle(const as_handler *handler, as_request *request)
+{
+    as_lane *lane = lane_of(handler, request);
+    if (lane == NULL) { /* its segment could not be mapped, which the log says */
+        request->response.status = 503;
+        return AS_VERDICT_ERROR;
+    }
+    /* An error page must be there at once, and the pool may be what has failed. */
+    if (request->error_status != 0) {
+        request->response.status = request->error_status;
+        return AS_VERDICT_ERROR;
+    }
+    if (is_full(lane)) {
+        complain(lane, "the queue is full");
+        as_request_add_field(request, AS_STR("Retry-After: 1\r\n"));
+        request->response.status = 503;
+        return AS_VERDICT_ERROR;
+    }
+    bool at_once = lane->waiting == NULL && lane->sent < lane->share;
+    as_pending *pending = as_pending_new(lane, request);
+    as_lane_push_waiting(lane, pending, false);
+    as_pending_set_timer(pending);
+    if (at_once)
+        send_some(lane, 1);
+    return AS_VERDICT_PENDING;
+}
+
+static void pool_abandon(as_request *request)
+{
+    as_pending *pending = request->handler_state;
+    as_lane *lane = pending->lane;
+    if (pending->slot != AS_LANE_NONE && (pending->phase != AS_PENDING_STREAMING || as_document_is_unwanted(pending)))
+        as_lane_cancel_slot(lane, pending->slot);
+    as_pending_free(pending);
+}
+
+static void pool_free(as_handler *handler)
+{
+    as_pool_handler *pool_handler = (as_pool_handler *)handler;
+    as_environment_free(&pool_handler->environment);
+    as_free(pool_handler);
+}
+
+static const as_handler_ops pool_ops = {
+    .name = "pool",
+    .wants_body = true,
+    .handle = pool_handle,
+    .abandon = pool_abandon,
+    .free = pool_free,
+};
+
+as_handler *as_pool_handler_new(const as_pool_handler_options *options)
+{
+    as_pool_handler *handler = as_alloc(sizeof(*handler));
+    handler->base.ops = &pool_ops;
+    handler->pool = options->pool;
+    as_environment_init(&handler->environment, options);
+    return &handler->base;
+}

@@ -1,0 +1,52 @@
+/* pool.h: gives requests to the executors of a pool and takes their answers (docs/executor-protocol.md).
+ *
+ * A pool is one for the server; each loop has a lane to it: the shared queue socket, the loop's own answer socket, the loop's own range of
+ * slots and its own waiting requests. So lanes share nothing but the kernel's queue, and no lock is needed. */
+#ifndef AS_HANDLER_POOL_H
+#define AS_HANDLER_POOL_H
+
+#include "http/request.h"
+
+typedef struct as_pool_options {
+    int index;              /* of the pool, as in home->lanes[] and events */
+    const char *name;
+    int queue_fd;           /* SOCK_SEQPACKET, the core's end; O_NONBLOCK; shared by all loops; stays the caller's */
+    int slots_fd;           /* the slot segment (docs/executor-protocol.md); mapped by as_lane_new; stays the caller's */
+    uint32_t generation;    /* of the core: bumped at each start, so that answers to an earlier core are known as stale */
+    uint32_t queue_limit;   /* requests that may wait in the core and the kernel over all loops; above: 503 */
+    uint32_t queue_time_ms; /* longest wait for an executor; above: 503 with Retry-After */
+    uint32_t request_time_ms; /* longest run in an executor until the head of the answer; above: 504 and an event; 0: none */
+    uint32_t idle_time_ms;  /* longest silence of a streamed body; above: cut off; 0: none */
+    bool retry;             /* idempotent requests of a dead executor are given to another one */
+    bool cancel;            /* send cancel frames (cgi pools) */
+} as_pool_options;
+
+typedef struct as_lane as_lane;
+
+/* The loop's end of a pool. `answer_fd`: the loop's receiving end; O_NONBLOCK; the lane owns it. Before the loop runs, or on its thread.
+ * NULL with errno set when the segment cannot be mapped or does not fit. */
+as_lane *as_lane_new(as_home *home, const as_pool_options *options, int answer_fd, int loops);
+/* New limits and times for requests that come from now on; descriptors and index stay. Loop thread. */
+void as_lane_configure(as_lane *lane, const as_pool_options *options);
+/* Every request must have ended. Loop thread, or after the loop has stopped. */
+void as_lane_free(as_lane *lane);
+
+/* How many requests the pool's executors can run at once now; batching and queueing follow it. Loop thread. */
+void as_lane_set_capacity(as_lane *lane, uint32_t capacity);
+
+/* The executor has died: its requests are given to others or answered 502. Loop thread. */
+void as_lane_executor_died(as_lane *lane, uint32_t executor);
+
+/* The handler of rules that lead to a pool. `script_name`: SCRIPT_NAME for requests under a prefix rule is the prefix when `mounted`, else "".
+ * `extra`: environment block "NAME\0value\0..." that is added to every request (copied). */
+typedef struct as_pool_handler_options {
+    int pool;
+    bool mounted;
+    as_str extra;
+    const char *server_software;
+    const char *document_root;
+} as_pool_handler_options;
+
+as_handler *as_pool_handler_new(const as_pool_handler_options *options);
+
+#endif

@@ -1,0 +1,294 @@
+/* pool_document.c: a CGI program's output (RFC 3875 section 6). Its header section is read and checked here; what follows goes from the pipe to the client
+ * without passing through here again. Most programs write little and are done: when the end of the pipe is met at once, the whole response
+ * is memory and gets a length. */
+#include "handler/lane.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <unistd.h>
+
+#include "http/response_head.h"
+
+enum {
+    READ_SIZE = 8192,
+    TURN_READS = 16, /* of one program's output before others get their turn */
+};
+
+struct as_document {
+    as_watch watch;
+    as_deferred work; /* the freeing, when no event can refer to the watch any more */
+    as_lane *lane;
+    as_pending *pending; /* NULL when it belongs to a response, or to nobody */
+    as_buf buf;
+    size_t scanned;
+    int64_t read_ns;
+    int fd;
+};
+
+typedef enum { READ_MORE, READ_NOTHING, READ_END } read_result;
+
+int64_t as_document_read_ns(const as_document *document)
+{
+    return document->read_ns;
+}
+
+static void free_at_last(as_deferred *work)
+{
+    as_free(AS_CONTAINER_OF(work, as_document, work));
+}
+
+void as_document_free(as_document *document)
+{
+    as_loop *loop = document->lane->home->loop;
+    if (document->watch.fd >= 0)
+        as_loop_unwatch(loop, &document->watch);
+    document->watch.fd = -1;
+    document->pending = NULL;
+    if (document->fd >= 0)
+        close(document->fd);
+    document->fd = -1;
+    as_buf_free(&document->buf);
+    as_loop_defer(loop, &document->work, free_at_last);
+}
+
+static void release_body(as_body *body)
+{
+    as_document_free(body->owner);
+}
+
+static void report(as_lane *lane, uint64_t log_id, as_event_kind kind, const char *what, int number)
+{
+    as_event_emit(lane->home->events, kind, log_id, lane->options.index, 0, "the program %s %d", what, number);
+}
+
+void as_document_report_end(as_lane *lane, uint64_t log_id, int status)
+{
+    if (status >= AS_END_SIGNAL)
+        report(lane, log_id, AS_EVENT_ERROR, "was killed by signal", status - AS_END_SIGNAL);
+    else if (status != 0)
+        report(lane, log_id, AS_EVENT_WARNING, "ended with exit code", status);
+}
+
+static read_result read_once(as_document *document, size_t room)
+{
+    ssize_t n;
+    do {
+        n = read(document->fd, document->buf.ptr + document->buf.len, room);
+    } while (n < 0 && errno == EINTR);
+    if (n < 0 && errno == EAGAIN)
+        return READ_NOTHING;
+    if (n <= 0)
+        return READ_END;
+    document->buf.len += (size_t)n;
+    document->read_ns = document->lane->home->loop->now_ns;
+    return READ_MORE;
+}
+
+/* Ends the request with 502. The program is told, since nobody reads its output any more. */
+static void refuse(as_pending *pending, const char *detail)
+{
+    if (pending->slot != AS_LANE_NONE)
+        as_lane_cancel_slot(pending->lane, pending->slot);
+    as_pending_fail(pending, 502, detail);
+}
+
+/* RFC 3875 section 6.2: a redirect needs no Status. Local redirects (section 6.2.2) are given to the client as well. */
+static int status_of(const as_response_head *head)
+{
+    if (head->status != 0)
+        return head->status;
+    return head->location.len > 0 ? 302 : 200;
+}
+
+/* The response's body, which owns the document from now on. `is_whole`: the end of the pipe has been seen and nothing broke. */
+static as_body body_of(as_document *document, const as_response_head *head, size_t head_len, bool is_whole)
+{
+    as_str rest = as_str_of(document->buf.ptr + head_len, document->buf.len - head_len);
+    as_body body = {.fd = document->fd, .memory = rest, .release = release_body, .owner = document};
+    body.length = head->content_length;
+    if (is_whole && (body.length < 0 || (uint64_t)body.length <= rest.len)) {
+        body.kind = AS_BODY_MEMORY;
+        body.memory.len = body.length < 0 ? rest.len : (size_t)body.length;
+        body.length = (int64_t)body.memory.len;
+        return body;
+    }
+    body.kind = AS_BODY_PIPE;
+    body.ends_at_eof = true;
+    body.idle_ms = document->lane->options.idle_time_ms;
+    return body;
+}
+
+static void fill_response(as_document *document, as_request *request, const as_response_head *head, size_t head_len,
+                          bool is_whole)
+{
+    request->response = (as_response){
+        .status = (uint16_t)status_of(head),
+        .reason = head->reason,
+        .fields = head->fields,
+        .has_date = head->has_date,
+        .has_server = head->has_server,
+        .body = body_of(document, head, head_len, is_whole),
+    };
+    /* To a HEAD request a program need not write the body, so that its absence says nothing of a length. */
+    as_body *body = &request->response.body;
+    if (request->head.method == AS_METHOD_HEAD && body->kind == AS_BODY_MEMORY && head->content_length < 0 &&
+        body->memory.len == 0)
+        body->kind = AS_BODY_NONE;
+    if (request->head.method == AS_METHOD_HEAD && head->content_length >= 0)
+        body->length = head->content_length;
+}
+
+/* The document leaves the record for the response. */
+static void hand_over(as_document *document)
+{
+    if (document->watch.fd >= 0)
+        as_loop_unwatch(document->lane->home->loop, &document->watch);
+    document->watch.fd = -1;
+    document->pending->document = NULL;
+    document->pending = NULL;
+}
+
+/* Reads on in what room there is: `head` borrows from the buffer, which must not move. */
+static bool meets_end(as_document *document)
+{
+    size_t room;
+    while ((room = document->buf.capacity - document->buf.len) > 0) {
+        read_result result = read_once(document, room);
+        if (result != READ_MORE)
+            return result == READ_END;
+    }
+    return false;
+}
+
+static void answer(as_document *document, const as_response_head *head, size_t head_len)
+{
+    as_pending *pending = document->pending;
+    as_lane *lane = document->lane;
+    as_request *request = pending->request;
+    bool is_whole = meets_end(document);
+    hand_over(document);
+    fill_response(document, request, head, head_len, is_whole);
+    as_pending_set_phase(pending, AS_PENDING_STREAMING);
+    as_timer_clear(lane->home->loop, &pending->timer);
+    /* Of what is complete nothing depends on the program any more; its slot waits for it alone. */
+    if (request->response.body.kind != AS_BODY_PIPE)
+        as_pending_free(pending);
+    as_request_respond(request);
+}
+
+/* The program has ended, so that nothing more needs to be waited for but what is in the pipe. */
+static void answer_at_end(as_document *document, const as_response_head *head, size_t head_len, int status)
+{
+    as_pending *pending = document->pending;
+    as_lane *lane = document->lane;
+    bool was_killed = status >= AS_END_SIGNAL;
+    bool is_whole = meets_end(document) && !was_killed;
+    as_document_report_end(lane, pending->request->id, status);
+    hand_over(document);
+    as_request *request = as_pending_free(pending);
+    fill_response(document, request, head, head_len, is_whole);
+    if (request->response.body.kind == AS_BODY_PIPE)
+        as_request_stream_end(request, !was_killed);
+    as_request_respond(request);
+}
+
+/* Reads and parses. The length of a complete header section (> 0) with `head` filled in; AS_EAGAIN when there is nothing to read now; AS_ECLOSED at
+ * the end of the pipe; AS_EFULL after as many reads as a turn allows; else why the section is refused. */
+static int read_head(as_document *document, as_response_head *head)
+{
+    as_arena *arena = &document->pending->request->arena;
+    as_buf *buf = &document->buf;
+    for (int reads = 0; reads < TURN_READS; reads++) {
+        if (as_buf_reserve(buf, READ_SIZE, AS_MAX_RESPONSE_HEAD + 2 * READ_SIZE) != AS_OK)
+            return AS_ERESPONSETOOLARGE;
+        read_result result = read_once(document, buf->capacity - buf->len);
+        if (result != READ_MORE)
+            return result == READ_END ? AS_ECLOSED : AS_EAGAIN;
+        int n = as_response_document_parse(buf->ptr, buf->len, &document->scanned, arena, head);
+        if (n > 0 && head->status != 0 && (head->status < 200 || head->status > 599))
+            return AS_EBADRESPONSE; /* interim responses are the server's */
+        if (n != AS_EAGAIN)
+            return n;
+    }
+    return AS_EFULL;
+}
+
+static const char *refusal(int err)
+{
+    switch (err) {
+    case AS_ECLOSED:
+        return "the program ended its output with no header section";
+    case AS_ERESPONSETOOLARGE:
+        return "the program's header section is over its limit";
+    default:
+        return "the program's header section is malformed";
+    }
+}
+
+static void on_output(as_watch *watch, uint32_t epoll_events)
+{
+    (void)epoll_events;
+    as_document *document = AS_CONTAINER_OF(watch, as_document, watch);
+    as_pending *pending = document->pending;
+    if (pending == NULL)
+        return;
+    as_response_head head;
+    int n = read_head(document, &head);
+    if (n > 0)
+        answer(document, &head, (size_t)n);
+    else if (n != AS_EAGAIN && n != AS_EFULL)
+        refuse(pending, refusal(n));
+}
+
+void as_document_begin(as_pending *pending, int fd)
+{
+    as_lane *lane = pending->lane;
+    as_loop *loop = lane->home->loop;
+    as_document *document = as_alloc(sizeof(*document));
+    document->lane = lane;
+    document->pending = pending;
+    document->fd = fd;
+    document->read_ns = loop->now_ns;
+    document->watch = (as_watch){.fd = -1, .ready = on_output};
+    pending->document = document;
+    as_pending_set_phase(pending, AS_PENDING_DOCUMENT);
+    as_pending_set_timer(pending);
+    fcntl(fd, F_SETFL, O_NONBLOCK);
+    document->watch.fd = fd;
+    if (as_loop_watch(loop, &document->watch, EPOLLIN) != AS_OK) {
+        document->watch.fd = -1;
+        refuse(pending, "its program's output cannot be watched");
+    }
+}
+
+void as_document_end(as_pending *pending, int status)
+{
+    as_document *document = pending->document;
+    as_response_head head;
+    int n;
+    do {
+        n = read_head(document, &head);
+    } while (n == AS_EFULL);
+    if (n > 0) {
+        answer_at_end(document, &head, (size_t)n, status);
+        return;
+    }
+    as_document_report_end(pending->lane, pending->request->id, status);
+    as_pending_fail(pending, 502, refusal(n == AS_EAGAIN ? AS_ECLOSED : n));
+}
+
+bool as_document_is_unwanted(const as_pending *pending)
+{
+    const as_request *request = pending->request;
+    const as_body *body = &request->response.body;
+    if (!pending->lane->slots[pending->slot].is_document)
+        return true;
+    /* The client may have all that it was promised, while the program still works on something else. When it has not, the program's
+     * next write fails. */
+    if (body->length >= 0 || request->head.method == AS_METHOD_HEAD || request->response.status == 204 ||
+        request->response.status == 304)
+        return false;
+    struct pollfd pipe = {.fd = body->fd, .events = POLLIN};
+    return poll(&pipe, 1, 0) <= 0 || (pipe.revents & (POLLIN | POLLHUP)) != POLLHUP;
+}

@@ -1,0 +1,635 @@
+/* h1.c: the life of an HTTP/1 connection: one switch over its phases, each with a leaf that returns whether to go on.
+ *
+ * Only one request of a connection is in progress at a time; what a client has pipelined behind it waits in the input buffer or in the kernel, so
+ * responses are in order by construction (RFC 9112 section 9.3.2). */
+#include "http/h1.h"
+
+#include <errno.h>
+#include <unistd.h>
+
+#include "http/access_log.h"
+#include "report/event.h"
+
+enum {
+    INPUT_EXTRA = 4096,            /* room behind the largest head for body bytes that came with it */
+    KEPT_FRAMED = 128 * 1024,
+    LINGER_MS = 2000,              /* how long a client may take to see the answer and close */
+    KEPT_EXCHANGES = 256,
+    TURN_STEPS = 256,              /* of one connection that pipelines, likewise */
+    TURN_READS = 16,               /* reads of one body before other connections get their turn */
+};
+
+static const uint8_t legal_steps[] = {
+    [AS_PHASE_IDLE] = 1 << AS_PHASE_HEAD,
+    [AS_PHASE_HEAD] = 1 << AS_PHASE_BODY | 1 << AS_PHASE_HANDLER,
+    [AS_PHASE_BODY] = 1 << AS_PHASE_HANDLER,
+    [AS_PHASE_HANDLER] = 1 << AS_PHASE_SEND,
+    [AS_PHASE_SEND] = 1 << AS_PHASE_DISCARD | 1 << AS_PHASE_LINGER | 1 << AS_PHASE_IDLE | 1 << AS_PHASE_HEAD,
+    [AS_PHASE_DISCARD] = 1 << AS_PHASE_LINGER | 1 << AS_PHASE_IDLE | 1 << AS_PHASE_HEAD,
+    [AS_PHASE_LINGER] = 0,
+};
+
+void as_h1_set_phase(as_conn *conn, as_phase phase)
+{
+    assert(legal_steps[conn->phase] & (1 << phase));
+    conn->phase = (uint8_t)phase;
+}
+
+/* Exchanges: reused objects with their buffers. */
+
+static as_exchange *take_exchange(as_conn *conn)
+{
+    as_home *home = conn->net->home;
+    as_exchange *x = home->exchanges;
+    if (x != NULL) {
+        home->exchanges = x->next_free;
+    } else {
+        x = as_alloc(sizeof(*x));
+        as_arena_init(&x->request.arena);
+        x->spool.fd = -1;
+    }
+    x->conn = conn;
+    x->home = home;
+    x->reused = conn->requests > 0;
+    conn->state = x;
+    return x;
+}
+
+static void free_exchange(as_exchange *x)
+{
+    as_arena_free(&x->request.arena);
+    as_spool_free(&x->spool);
+    as_buf_free(&x->framed);
+    as_free(x->in);
+    as_free(x);
+}
+
+static void free_later(as_deferred *work)
+{
+    free_exchange(AS_CONTAINER_OF(work, as_exchange, freeing));
+}
+
+static void give_exchange(as_exchange *x)
+{
+    as_home *home = x->home;
+    x->conn->state = NULL;
+    x->conn = NULL;
+    x->in_len = x->next = 0;
+    uint32_t kept = home->exchanges != NULL ? (uint32_t)((as_exchange *)home->exchanges)->scanned + 1 : 1;
+    if (kept > KEPT_EXCHANGES) {
+        as_loop_defer(home->loop, &x->freeing, free_later); /* an event of this turn may still name its pipe_watch */
+        return;
+    }
+    x->scanned = kept; /* the free list counts itself in a field that is not in use there */
+    x->next_free = home->exchanges;
+    home->exchanges = x;
+}
+
+void as_h1_free_exchanges(as_home *home)
+{
+    while (home->exchanges != NULL) {
+        as_exchange *x = home->exchanges;
+        home->exchanges = x->next_free;
+        free_exchange(x);
+    }
+}
+
+/* Per request state, for a request that begins at the start of the input. */
+static void begin_exchange(as_exchange *x)
+{
+    as_home *home = x->home;
+    as_request *request = &x->request;
+    x->scanned = 0;
+    x->next = 0;
+    x->discarded = 0;
+    x->head_timed = x->has_body = x->in_handler = x->answered = x->close_after = x->head_only = x->chunks = false;
+    x->pipe_ended = x->stream_over = x->stream_complete = x->released = x->from_error = false;
+    x->prefix_pending = x->last_chunk = x->pipe_watched = false;
+    x->body_done = true;
+    x->body_sent = 0;
+    x->head_rest = x->memory_rest = AS_STR_NONE;
+    x->file_left = 0;
+    x->framed.len = x->framed_sent = 0;
+    request->home = home;
+    request->epoch = home->epoch;
+    request->epoch->live++;
+    request->site = NULL;
+    request->handler = NULL;
+    request->peer = &x->peer;
+    request->id = home->next_request_id++;
+    request->start_ns = home->loop->now_ns;
+    request->target = (as_target){0};
+    request->path = request->rule_prefix = AS_STR_NONE;
+    request->body = (as_request_body){.fd = -1};
+    request->error_status = 0;
+    request->response = (as_response){.body.fd = -1};
+    request->handler_state = NULL;
+    request->extra_fields = AS_STR_NONE;
+    request->queue_ns = request->run_ns = -1;
+    request->head.method = AS_METHOD_OTHER;
+    request->head.method_text = request->head.target = AS_STR_NONE;
+    request->head.minor = 1;
+    request->head.fields_len = 0;
+    request->head.keep_alive = false;
+    memset(request->head.known, -1, sizeof(request->head.known));
+    home->requests_active++;
+    AS_COUNT(home->counters, requests_active, 1);
+}
+
+static void end_exchange(as_exchange *x)
+{
+    as_request *request = &x->request;
+    as_home *home = x->home;
+    as_h1_unwatch_pipe(x);
+    if (request->handler_state != NULL) {
+        assert(request->handler->ops->abandon != NULL);
+        request->handler->ops->abandon(request);
+        request->handler_state = NULL;
+    }
+    as_h1_release_body(x);
+    if (request->body.fd >= 0)
+        close(request->body.fd);
+    request->body.fd = -1;
+    as_spool_reset(&x->spool);
+    if (x->framed.capacity > KEPT_FRAMED)
+        as_buf_free(&x->framed);
+    as_arena_reset(&request->arena);
+    home->requests_active--;
+    AS_COUNT(home->counters, requests_active, -1);
+    as_epoch *epoch = request->epoch;
+    request->epoch = NULL;
+    assert(epoch->live > 0);
+    if (--epoch->live == 0 && epoch->retired)
+        epoch->ended(epoch);
+}
+
+static const as_limits *limits_of(const as_exchange *x)
+{
+    return x->request.epoch->limits;
+}
+
+/* Receiving. */
+
+static void log_request(as_exchange *x, bool cut)
+{
+    as_request *request = &x->request;
+    as_counters *counters = x->home->counters;
+    uint16_t status = request->response.status;
+    if (status < 300)
+        AS_COUNT(counters, responses_2xx, 1);
+    else if (status < 400)
+        AS_COUNT(counters, responses_3xx, 1);
+    else if (status < 500)
+        AS_COUNT(counters, responses_4xx, 1);
+    else
+        AS_COUNT(counters, responses_5xx, 1);
+    if (x->home->access_log != NULL)
+        as_access_log_write(x->home->access_log, request, x->body_sent, cut);
+}
+
+static bool reserve_input(as_exchange *x)
+{
+    uint32_t want = limits_of(x)->header_size + INPUT_EXTRA;
+    if (x->in_capacity >= want)
+        return true;
+    char *moved = as_try_realloc(x->in, want);
+    if (moved == NULL)
+        return false;
+    x->in = moved;
+    x->in_capacity = want;
+    return true;
+}
+
+static bool on_idle(as_conn *conn)
+{
+    as_home *home = conn->net->home;
+    if (!conn->readable) {
+        if (!as_timer_is_set(&conn->timer))
+            as_conn_set_timeout(conn, home->epoch->limits->idle_timeout_ms);
+        return false;
+    }
+    as_exchange *x = take_exchange(conn);
+    begin_exchange(x);
+    if (!reserve_input(x)) {
+        as_conn_close(conn);
+        return false;
+    }
+    ssize_t n = as_conn_read(conn, x->in, limits_of(x)->header_size);
+    if (n > 0) {
+        x->in_len = (uint32_t)n;
+        as_h1_set_phase(conn, AS_PHASE_HEAD);
+        return true;
+    }
+    if (n == AS_EAGAIN) {
+        end_exchange(x);
+        give_exchange(x);
+        if (!as_timer_is_set(&conn->timer))
+            as_conn_set_timeout(conn, home->epoch->limits->idle_timeout_ms);
+    } else {
+        as_conn_close(conn);
+    }
+    return false;
+}
+
+static void fill_peer(as_exchange *x)
+{
+    x->peer.remote_port = as_address_text(&x->conn->remote, x->peer.remote_address);
+    x->peer.secure = false;
+    if (x->request.handler != NULL && x->request.handler->ops->wants_body)
+        x->peer.local_port = as_address_text(as_conn_local(x->conn), x->peer.local_address);
+}
+
+static bool refuse(as_exchange *x, int status)
+{
+    fill_peer(x);
+    x->close_after = true;
+    if (x->conn->phase != AS_PHASE_HANDLER)
+        as_h1_set_phase(x->conn, AS_PHASE_HANDLER);
+    x->in_handler = true;
+    as_request_error(&x->request, status, NULL);
+    x->in_handler = false;
+    return true;
+}
+
+static bool read_more_head(as_exchange *x)
+{
+    as_conn *conn = x->conn;
+    if (x->in_len >= limits_of(x)->header_size)
+        return refuse(x, 431);
+    if (conn->readable) {
+        ssize_t n = as_conn_read(conn, x->in + x->in_len, limits_of(x)->header_size - x->in_len);
+        if (n > 0) {
+            x->in_len += (uint32_t)n;
+            return true;
+        }
+        if (n != AS_EAGAIN) {
+            as_conn_close(conn);
+            return false;
+        }
+    }
+    /* The time of a head runs from its first byte: a drip does not extend it. */
+    if (!x->head_timed) {
+        x->head_timed = true;
+        as_conn_set_timeout(conn, limits_of(x)->header_timeout_ms);
+    }
+    return false;
+}
+
+static bool call_handler(as_exchange *x)
+{
+    as_request *request = &x->request;
+    as_h1_set_phase(x->conn, AS_PHASE_HANDLER);
+    as_conn_set_timeout(x->conn, 0);
+    as_request_handle(request);
+    return true;
+}
+
+/* A head has been parsed: what is behind it, who answers, and whether its body is wanted. */
+static bool accept_head(as_exchange *x)
+{
+    as_request *request = &x->request;
+    as_head *head = &request->head;
+    as_conn *conn = x->conn;
+    AS_COUNT(x->home->counters, requests, 1);
+    conn->requests++;
+    x->has_body = head->chunked || head->content_length > 0;
+    x->body_done = !x->has_body;
+    x->body_left = head->content_length > 0 ? (uint64_t)head->content_length : 0;
+    const as_limits *limits = limits_of(x);
+    if (!head->keep_alive || conn->draining ||
+        (limits->keep_alive_requests != 0 && conn->requests >= limits->keep_alive_requests))
+        x->close_after = true;
+    int err = as_target_parse(head->target, head->method, as_arena_alloc(&request->arena, head->target.len + 1),
+                              &request->target);
+    if (err != AS_OK)
+        return refuse(x, as_err_status(err));
+    if (request->target.form == AS_TARGET_ABSOLUTE)
+        head->host = request->target.authority;
+    request->path = request->target.path;
+    as_request_route(request);
+    fill_peer(x);
+    if (!x->has_body || request->handler == NULL || !request->handler->ops->wants_body)
+        return call_handler(x);
+    if (head->content_length >= 0 && (uint64_t)head->content_length > limits->body_size)
+        return refuse(x, 413);
+    as_spool_init(&x->spool, request->epoch->spool_directory);
+    as_chunked_init(&x->chunked);
+    as_h1_set_phase(conn, AS_PHASE_BODY);
+    /* RFC 9110 section 10.1.1: not when the body has begun to arrive. */
+    if (head->expect_continue && x->next == x->in_len) {
+        static const char text[] = "HTTP/1.1 100 Continue\r\n\r\n";
+        struct iovec part = {(void *)text, sizeof(text) - 1};
+        AS_COUNT(x->home->counters, responses_1xx, 1);
+        if (as_conn_write(conn, &part, 1, false) != (ssize_t)part.iov_len) {
+            as_conn_close(conn);
+            return false;
+        }
+    }
+    return true;
+}
+
+static bool on_head(as_conn *conn)
+{
+    as_exchange *x = conn->state;
+    int n = as_head_parse(x->in, x->in_len, &x->scanned, limits_of(x), &x->request.head);
+    if (n == AS_EAGAIN)
+        return read_more_head(x);
+    if (n < 0) {
+        AS_COUNT(x->home->counters, requests, 1);
+        conn->requests++;
+        return refuse(x, as_err_status(n));
+    }
+    x->next = x->head_len = (uint32_t)n;
+    return accept_head(x);
+}
+
+/* One piece of body out of `data`; returns how much of it was consumed or a negative error. Sets body_done. */
+static ssize_t take_body(as_exchange *x, char *data, size_t len, as_str *piece)
+{
+    if (x->request.head.chunked) {
+        bool done = false;
+        int n = as_chunked_decode(&x->chunked, data, len, piece, &done);
+        x->body_done = done;
+        return n;
+    }
+    size_t n = len < x->body_left ? len : (size_t)x->body_left;
+    *piece = as_str_of(data, n);
+    x->body_left -= n;
+    x->body_done = x->body_left == 0;
+    return (ssize_t)n;
+}
+
+/* Takes body bytes from the input buffer. AS_OK when all of it is consumed or the body is done. */
+static int consume_input(as_exchange *x, bool keep)
+{
+    while (!x->body_done && x->next < x->in_len) {
+        as_str piece = AS_STR_NONE;
+        ssize_t n = take_body(x, x->in + x->next, x->in_len - x->next, &piece);
+        if (n < 0)
+            return (int)n;
+        x->next += (uint32_t)n;
+        if (!keep) {
+            x->discarded += (uint64_t)n;
+            continue;
+        }
+        if (x->spool.length + piece.len > limits_of(x)->body_size)
+            return AS_EBODYTOOLARGE;
+        uint64_t expected = x->request.head.content_length > 0 ? (uint64_t)x->request.head.content_length : 0;
+        int err = piece.len > 0 ? as_spool_add(&x->spool, piece, expected) : AS_OK;
+        if (err != AS_OK)
+            return err;
+    }
+    return AS_OK;
+}
+
+/* Body bytes are read into the room behind the head, which stays as it is: the request borrows from it. With a known length the read stops at the
+ * body's end, so that the next request stays in the kernel; chunked bodies may bring it along, and then it stays in the buffer. */
+static ssize_t read_body(as_exchange *x)
+{
+    if (x->next == x->in_len)
+        x->next = x->in_len = x->head_len;
+    size_t room = x->in_capacity - x->in_len;
+    if (!x->request.head.chunked && room > x->body_left)
+        room = (size_t)x->body_left;
+    ssize_t n = as_conn_read(x->conn, x->in + x->in_len, room);
+    if (n > 0)
+        x->in_len += (uint32_t)n;
+    return n;
+}
+
+static int body_status(int err)
+{
+    if (err == AS_ESYSTEM)
+        return errno == ENOSPC || errno == EDQUOT || errno == EFBIG ? 507 : 500;
+    return err == AS_ENOMEM ? 503 : as_err_status(err);
+}
+
+static bool on_body(as_conn *conn)
+{
+    as_exchange *x = conn->state;
+    for (int reads = 0;; reads++) {
+        int err = consume_input(x, true);
+        if (err != AS_OK) {
+            int saved = errno;
+            if (err == AS_ESYSTEM)
+                as_event_emit(x->home->events, AS_EVENT_ERROR, x->request.id, -1, 0, "a request body cannot be spooled to %s: %s",
+                              x->request.epoch->spool_directory, strerror(saved));
+            errno = saved;
+            return refuse(x, body_status(err));
+        }
+        if (x->body_done)
+            break;
+        if (reads == TURN_READS) {
+            as_conn_put_off(conn);
+            return false;
+        }
+        ssize_t n = conn->readable ? read_body(x) : AS_EAGAIN;
+        if (n == AS_EAGAIN) {
+            as_conn_set_timeout(conn, limits_of(x)->body_timeout_ms);
+            return false;
+        }
+        if (n <= 0) { /* gone in the middle of its own body */
+            as_conn_close(conn);
+            return false;
+        }
+    }
+    as_request *request = &x->request;
+    request->body.length = x->spool.length;
+    request->body.fd = as_spool_take_fd(&x->spool);
+    if (request->body.fd < 0)
+        request->body.memory = as_str_of(x->spool.memory.ptr, x->spool.memory.len);
+    return call_handler(x);
+}
+
+/* Answering. */
+
+static bool client_has_gone(const as_exchange *x)
+{
+    const as_conn *conn = x->conn;
+    /* A client that asked to close may shut its sending side and still wait (a pipe into a network tool does); one that wanted to keep the connection
+     * and closes has left. */
+    return conn->broken || (conn->half_closed && x->request.head.keep_alive);
+}
+
+static bool on_handler(as_conn *conn)
+{
+    as_exchange *x = conn->state;
+    if (x->in_handler)
+        return false;
+    if (x->answered) {
+        as_h1_set_phase(conn, AS_PHASE_SEND);
+        as_h1_begin_response(x);
+        return true;
+    }
+    if (client_has_gone(x)) {
+        x->request.response.status = 499; /* as others log a client that left */
+        log_request(x, true);
+        as_conn_close(conn);
+    }
+    return false;
+}
+
+static bool on_send(as_conn *conn)
+{
+    as_exchange *x = conn->state;
+    as_send_result result = conn->broken ? AS_SEND_CUT : as_h1_send(x);
+    if (result == AS_SEND_BLOCKED) {
+        if (x->request.response.body.kind == AS_BODY_PIPE && client_has_gone(x))
+            result = AS_SEND_CUT;
+        else
+            return false;
+    }
+    as_h1_finish(x, result == AS_SEND_CUT);
+    return !conn->closing;
+}
+
+/* A client that is still sending would get a reset instead of the answer when its connection is closed now (RFC 9112 section 9.6). */
+static bool begin_linger(as_conn *conn)
+{
+    as_exchange *x = conn->state;
+    as_h1_set_phase(conn, AS_PHASE_LINGER);
+    as_conn_shut_writing(conn);
+    as_conn_set_timeout(conn, LINGER_MS);
+    x->discarded = 0;
+    return true;
+}
+
+static void begin_next(as_conn *conn)
+{
+    as_exchange *x = conn->state;
+    uint32_t left = x->in_len - x->next;
+    if (left == 0) {
+        give_exchange(x);
+        as_h1_set_phase(conn, AS_PHASE_IDLE);
+        as_conn_set_timeout(conn, ((as_home *)conn->net->home)->epoch->limits->idle_timeout_ms);
+        return;
+    }
+    memmove(x->in, x->in + x->next, left);
+    x->in_len = left;
+    x->reused = true;
+    begin_exchange(x);
+    as_h1_set_phase(conn, AS_PHASE_HEAD);
+}
+
+void as_h1_finish(as_exchange *x, bool cut)
+{
+    as_conn *conn = x->conn;
+    log_request(x, cut);
+    if (cut) {
+        as_conn_close(conn);
+        return;
+    }
+    bool unread = !x->body_done || x->next < x->in_len;
+    bool worth_reading = !x->body_done && x->request.head.fields_len > 0 && !x->request.head.expect_continue &&
+                         (x->request.head.chunked || x->body_left <= AS_MAX_LINGER);
+    if (!x->close_after && !x->body_done && worth_reading) {
+        as_chunked_init(&x->chunked);
+        as_h1_set_phase(conn, AS_PHASE_DISCARD);
+        as_conn_set_timeout(conn, limits_of(x)->body_timeout_ms);
+        return;
+    }
+    if (x->close_after || !x->body_done) {
+        if (!unread && !conn->readable) {
+            as_conn_close(conn);
+            return;
+        }
+        begin_linger(conn);
+        return;
+    }
+    end_exchange(x);
+    begin_next(conn);
+}
+
+static bool on_discard(as_conn *conn)
+{
+    as_exchange *x = conn->state;
+    for (;;) {
+        if (consume_input(x, false) != AS_OK || x->discarded > AS_MAX_LINGER)
+            return begin_linger(conn);
+        if (x->body_done)
+            break;
+        ssize_t n = conn->readable ? read_body(x) : AS_EAGAIN;
+        if (n == AS_EAGAIN)
+            return false;
+        if (n <= 0) {
+            as_conn_close(conn);
+            return false;
+        }
+    }
+    end_exchange(x);
+    begin_next(conn);
+    return true;
+}
+
+static bool on_linger(as_conn *conn)
+{
+    as_exchange *x = conn->state;
+    for (;;) {
+        ssize_t n = conn->readable ? as_conn_read(conn, x->in, x->in_capacity) : AS_EAGAIN;
+        if (n == AS_EAGAIN)
+            return false;
+        x->discarded += n > 0 ? (uint64_t)n : 0;
+        if (n <= 0 || x->discarded > AS_MAX_LINGER) {
+            as_conn_close(conn);
+            return false;
+        }
+    }
+}
+
+void as_h1_advance(as_conn *conn)
+{
+    static bool (*const steps[])(as_conn *) = {
+        [AS_PHASE_IDLE] = on_idle,       [AS_PHASE_HEAD] = on_head, [AS_PHASE_BODY] = on_body,
+        [AS_PHASE_HANDLER] = on_handler, [AS_PHASE_SEND] = on_send, [AS_PHASE_DISCARD] = on_discard,
+        [AS_PHASE_LINGER] = on_linger,
+    };
+    for (int taken = 0; !conn->closing && steps[conn->phase](conn); taken++) {
+        if (taken == TURN_STEPS) {
+            as_conn_put_off(conn);
+            return;
+        }
+    }
+}
+
+static void timed_out(as_conn *conn)
+{
+    as_exchange *x = conn->state;
+    switch (conn->phase) {
+    case AS_PHASE_HEAD:
+    case AS_PHASE_BODY:
+        refuse(x, 408);
+        as_h1_advance(conn);
+        break;
+    case AS_PHASE_SEND:
+        as_h1_finish(x, true);
+        break;
+    default:
+        as_conn_close(conn);
+    }
+}
+
+static void drain(as_conn *conn)
+{
+    as_exchange *x = conn->state;
+    if (conn->phase == AS_PHASE_IDLE)
+        as_conn_close(conn);
+    else if (x != NULL)
+        x->close_after = true;
+}
+
+static void closing(as_conn *conn)
+{
+    as_exchange *x = conn->state;
+    if (x == NULL)
+        return;
+    end_exchange(x);
+    give_exchange(x);
+}
+
+const as_protocol_ops as_h1_protocol = {
+    .name = "http/1.1",
+    .advance = as_h1_advance,
+    .timed_out = timed_out,
+    .drain = drain,
+    .closing = closing,
+};

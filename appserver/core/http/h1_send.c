@@ -1,0 +1,357 @@
+/* h1_send.c: a response onto the connection: the head, then memory, a file or a pipe.
+ *
+ * The common answer, head and memory, is one sendmsg (the paper's writev). A file goes by sendfile behind a head that was sent with MSG_MORE, so that both
+ * share packets. A pipe is read when the socket has room, so a slow client holds its writer back through the pipe and never the core's memory. */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <unistd.h>
+
+#include "http/date.h"
+#include "http/h1.h"
+#include "http/response_head.h"
+
+enum {
+    HEAD_SIZE = 2048,          /* status line and the protocol's own fields, and the handler's when they fit */
+    PIPE_READ = 64 * 1024,     /* a pipe's usual capacity */
+    TURN_FILE = 1024 * 1024,   /* bytes of one file before other connections get their turn */
+    TURN_PIPE = 8,             /* reads of one pipe, likewise */
+    SMALL_BODY = 1024,         /* cheaper to copy behind the head than to give the kernel a second piece */
+};
+
+/* The head. */
+
+typedef struct writer {
+    char *at;
+    char *end;
+} writer;
+
+static void put(writer *w, as_str s)
+{
+    assert((size_t)(w->end - w->at) >= s.len);
+    memcpy(w->at, s.ptr, s.len);
+    w->at += s.len;
+}
+
+static void put_u64(writer *w, uint64_t value)
+{
+    assert(w->end - w->at >= 20);
+    w->at += as_str_put_u64(w->at, value);
+}
+
+static as_str current_date(as_home *home)
+{
+    if (home->date_s != home->loop->wall_s) {
+        home->date_s = home->loop->wall_s;
+        as_date_format(home->date_s, home->date);
+    }
+    return as_str_of(home->date, AS_DATE_LEN);
+}
+
+/* Whether the body's length must be found out by the client from chunks or from the end of the connection; and what the head says of it. */
+static void decide_framing(as_exchange *x)
+{
+    const as_request *request = &x->request;
+    const as_response *response = &request->response;
+    uint16_t status = response->status;
+    x->head_only = request->head.method == AS_METHOD_HEAD || status == 204 || status == 304;
+    x->chunks = false;
+    if (response->body.kind == AS_BODY_PIPE && response->body.length < 0 && !x->head_only) {
+        if (request->head.minor >= 1)
+            x->chunks = true;
+        else
+            x->close_after = true;
+    }
+}
+
+static as_str make_head(as_exchange *x, char *space, size_t size)
+{
+    const as_request *request = &x->request;
+    const as_response *response = &request->response;
+    as_str reason = response->reason.len > 0 ? response->reason : as_status_reason(response->status);
+    as_str software = as_str_from(request->epoch->server_software);
+    size_t need = 256 + reason.len + software.len + response->fields.len + request->extra_fields.len;
+    if (need > size)
+        space = as_arena_alloc(&x->request.arena, need);
+    writer w = {space, space + (need > size ? need : size)};
+    if (response->status == 200 && response->reason.len == 0) {
+        put(&w, AS_STR("HTTP/1.1 200 OK\r\n"));
+    } else {
+        put(&w, AS_STR("HTTP/1.1 "));
+        put_u64(&w, response->status);
+        put(&w, AS_STR(" "));
+        put(&w, reason);
+        put(&w, AS_STR("\r\n"));
+    }
+    if (!response->has_server) {
+        put(&w, AS_STR("Server: "));
+        put(&w, software);
+        put(&w, AS_STR("\r\n"));
+    }
+    if (!response->has_date) {
+        put(&w, AS_STR("Date: "));
+        put(&w, current_date(x->home));
+        put(&w, AS_STR("\r\n"));
+    }
+    if (x->close_after)
+        put(&w, AS_STR("Connection: close\r\n"));
+    else if (request->head.minor == 0)
+        put(&w, AS_STR("Connection: keep-alive\r\n"));
+    if (x->chunks) {
+        put(&w, AS_STR("Transfer-Encoding: chunked\r\n"));
+    } else if (response->body.length >= 0 && response->status != 204 && response->status != 304 &&
+               (response->body.kind != AS_BODY_NONE || !x->head_only)) {
+        put(&w, AS_STR("Content-Length: "));
+        put_u64(&w, (uint64_t)response->body.length);
+        put(&w, AS_STR("\r\n"));
+    }
+    if (response->fields.len > 0)
+        put(&w, response->fields);
+    if (request->extra_fields.len > 0)
+        put(&w, request->extra_fields);
+    put(&w, AS_STR("\r\n"));
+    return as_str_of(space, (size_t)(w.at - space));
+}
+
+/* Pieces that are in memory: the head and a memory body, in one call. What the kernel does not take is kept: the head's rest is copied, since it was made on the
+ * stack; a memory body stays where it is until it is released. */
+
+static as_str skip(as_str s, size_t n)
+{
+    return as_str_of(s.ptr + n, s.len - n);
+}
+
+static ssize_t write_memory(as_exchange *x, bool more)
+{
+    struct iovec parts[2];
+    int count = 0;
+    if (x->head_rest.len > 0)
+        parts[count++] = (struct iovec){(void *)x->head_rest.ptr, x->head_rest.len};
+    if (x->memory_rest.len > 0)
+        parts[count++] = (struct iovec){(void *)x->memory_rest.ptr, x->memory_rest.len};
+    if (count == 0)
+        return 0;
+    ssize_t n = as_conn_write(x->conn, parts, count, more);
+    if (n <= 0)
+        return n;
+    size_t from_head = (size_t)n < x->head_rest.len ? (size_t)n : x->head_rest.len;
+    x->head_rest = skip(x->head_rest, from_head);
+    x->memory_rest = skip(x->memory_rest, (size_t)n - from_head);
+    x->body_sent += (size_t)n - from_head;
+    return n;
+}
+
+static bool more_follows(const as_exchange *x)
+{
+    const as_body *body = &x->request.response.body;
+    return !x->head_only && body->kind == AS_BODY_FILE && body->length > 0;
+}
+
+void as_h1_begin_response(as_exchange *x)
+{
+    const as_response *response = &x->request.response;
+    char space[HEAD_SIZE];
+    decide_framing(x);
+    x->head_rest = make_head(x, space, sizeof(space));
+    bool on_stack = x->head_rest.ptr == space;
+    if (!x->head_only) {
+        x->memory_rest = response->body.memory;
+        x->file_at = response->body.offset;
+        x->file_left = response->body.kind == AS_BODY_FILE ? response->body.length : 0;
+        x->pipe_left = response->body.length;
+    }
+    /* A piped body's prefix has to be framed like the rest of it. */
+    if (response->body.kind == AS_BODY_PIPE && x->memory_rest.len > 0) {
+        x->framed.len = x->framed_sent = 0;
+        x->prefix_pending = true;
+        x->memory_rest = AS_STR_NONE;
+    }
+    if (!x->conn->broken)
+        write_memory(x, more_follows(x));
+    if (on_stack && x->head_rest.len > 0)
+        x->head_rest = as_arena_copy(&x->request.arena, x->head_rest);
+}
+
+/* Files. */
+
+static as_send_result send_file(as_exchange *x)
+{
+    const as_body *body = &x->request.response.body;
+    int64_t turn = TURN_FILE;
+    while (x->file_left > 0 && turn > 0) {
+        if (!x->conn->writable)
+            return AS_SEND_BLOCKED;
+        int64_t want = x->file_left < turn ? x->file_left : turn;
+        ssize_t n = as_conn_send_file(x->conn, body->fd, x->file_at, (size_t)want);
+        if (n == AS_EAGAIN)
+            return AS_SEND_BLOCKED;
+        if (n <= 0) /* 0: the file has become shorter than the length that the client was promised */
+            return AS_SEND_CUT;
+        x->file_at += n;
+        x->file_left -= n;
+        turn -= n;
+        x->body_sent += (uint64_t)n;
+    }
+    if (x->file_left == 0)
+        return AS_SEND_DONE;
+    as_conn_put_off(x->conn);
+    return AS_SEND_BLOCKED;
+}
+
+/* Pipes. */
+
+static void on_pipe(as_watch *watch, uint32_t epoll_events)
+{
+    (void)epoll_events;
+    as_exchange *x = AS_CONTAINER_OF(watch, as_exchange, pipe_watch);
+    if (x->pipe_watched && x->conn != NULL && !x->conn->closing && x->conn->phase == AS_PHASE_SEND)
+        as_h1_advance(x->conn);
+}
+
+void as_h1_unwatch_pipe(as_exchange *x)
+{
+    if (x->pipe_watched)
+        as_loop_unwatch(x->home->loop, &x->pipe_watch);
+    x->pipe_watched = false;
+}
+
+static bool watch_pipe(as_exchange *x)
+{
+    if (x->pipe_watched)
+        return true;
+    x->pipe_watch = (as_watch){.fd = x->request.response.body.fd, .ready = on_pipe};
+    x->pipe_watched = as_loop_watch(x->home->loop, &x->pipe_watch, EPOLLIN | EPOLLRDHUP | EPOLLET) == AS_OK;
+    return x->pipe_watched;
+}
+
+/* Frames `data` into one buffer; the chunk-size line is reserved in front by the caller's reading behind it. */
+static void frame_piece(as_exchange *x, as_str data)
+{
+    if (x->chunks) {
+        as_buf_printf(&x->framed, "%zx\r\n", data.len);
+        as_buf_add(&x->framed, data);
+        as_buf_add(&x->framed, AS_STR("\r\n"));
+    } else {
+        as_buf_add(&x->framed, data);
+    }
+    x->body_sent += data.len;
+}
+
+static as_send_result write_framed(as_exchange *x)
+{
+    while (x->framed_sent < x->framed.len) {
+        if (!x->conn->writable)
+            return AS_SEND_BLOCKED;
+        struct iovec part = {x->framed.ptr + x->framed_sent, x->framed.len - x->framed_sent};
+        ssize_t n = as_conn_write(x->conn, &part, 1, false);
+        if (n == AS_EAGAIN)
+            return AS_SEND_BLOCKED;
+        if (n < 0)
+            return AS_SEND_CUT;
+        x->framed_sent += (size_t)n;
+    }
+    x->framed.len = x->framed_sent = 0;
+    return AS_SEND_DONE;
+}
+
+/* The body is over: every byte was framed. Tells whether the client may take it as complete. */
+static as_send_result end_pipe(as_exchange *x)
+{
+    if (!x->stream_over && !x->request.response.body.ends_at_eof)
+        return AS_SEND_BLOCKED; /* the end of a pipe alone could be a crash: the executor's word is on its way */
+    if ((x->stream_over && !x->stream_complete) || x->pipe_left > 0)
+        return AS_SEND_CUT;
+    if (x->chunks && !x->last_chunk) {
+        as_buf_add(&x->framed, AS_STR("0\r\n\r\n"));
+        x->last_chunk = true;
+    }
+    return write_framed(x);
+}
+
+/* A body that is longer than its Content-Length is cut to it: what follows would be taken for the next response. */
+static as_str within_length(as_exchange *x, as_str data)
+{
+    if (x->pipe_left < 0)
+        return data;
+    if ((int64_t)data.len >= x->pipe_left) {
+        data.len = (size_t)x->pipe_left;
+        x->pipe_ended = true;
+        x->stream_over = x->stream_complete = true;
+    }
+    x->pipe_left -= (int64_t)data.len;
+    return data;
+}
+
+static as_send_result send_pipe(as_exchange *x)
+{
+    const as_body *body = &x->request.response.body;
+    char piece[PIPE_READ];
+    if (x->prefix_pending) {
+        x->prefix_pending = false;
+        frame_piece(x, within_length(x, body->memory));
+    }
+    if (x->pipe_left == 0 && body->length >= 0)
+        x->pipe_ended = x->stream_over = x->stream_complete = true;
+    for (int reads = 0; reads < TURN_PIPE; reads++) {
+        as_send_result result = write_framed(x);
+        if (result != AS_SEND_DONE)
+            return result;
+        if (x->pipe_ended)
+            return end_pipe(x);
+        ssize_t n = read(body->fd, piece, sizeof(piece));
+        if (n > 0) {
+            as_conn_set_timeout(x->conn, 0);
+            frame_piece(x, within_length(x, as_str_of(piece, (size_t)n)));
+            continue;
+        }
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0 && errno == EAGAIN && !x->stream_over)
+            return watch_pipe(x) ? AS_SEND_BLOCKED : AS_SEND_CUT;
+        x->pipe_ended = true; /* its end, or empty after the executor said that nothing more comes, or broken */
+        as_h1_unwatch_pipe(x);
+    }
+    as_conn_put_off(x->conn);
+    return AS_SEND_BLOCKED;
+}
+
+as_send_result as_h1_send(as_exchange *x)
+{
+    as_conn *conn = x->conn;
+    as_send_result result = AS_SEND_DONE;
+    bool moved = false;
+    while (x->head_rest.len > 0 || x->memory_rest.len > 0) {
+        if (!conn->writable) {
+            result = AS_SEND_BLOCKED;
+            break;
+        }
+        ssize_t n = write_memory(x, more_follows(x));
+        if (n < 0 && n != AS_EAGAIN)
+            return AS_SEND_CUT;
+        moved = moved || n > 0;
+    }
+    uint64_t sent_before = x->body_sent;
+    if (result == AS_SEND_DONE && !x->head_only) {
+        if (x->request.response.body.kind == AS_BODY_FILE)
+            result = send_file(x);
+        else if (x->request.response.body.kind == AS_BODY_PIPE)
+            result = send_pipe(x);
+    }
+    if (result == AS_SEND_BLOCKED) {
+        /* No progress for too long ends the response: either the client does not read, or the pipe's writer is silent. */
+        uint32_t limit = conn->writable ? x->request.response.body.idle_ms : x->request.epoch->limits->send_timeout_ms;
+        if (moved || x->body_sent != sent_before || !as_timer_is_set(&conn->timer))
+            as_conn_set_timeout(conn, limit);
+    }
+    return result;
+}
+
+void as_h1_release_body(as_exchange *x)
+{
+    as_body *body = &x->request.response.body;
+    if (x->released)
+        return;
+    x->released = true;
+    if (body->release != NULL)
+        body->release(body);
+}

@@ -1,0 +1,46 @@
+/* limits.h: every size, count and rate that a client or an executor can drive, with the attack it stops.
+ *
+ * A limit that the configuration can change is a default here and a field of as_limits; the rest are fixed. */
+#ifndef AS_HTTP_LIMITS_H
+#define AS_HTTP_LIMITS_H
+
+#include "base/platform.h"
+
+enum {
+    /* Header floods: a head is refused with 431 past this many fields, whatever its size. */
+    AS_MAX_HEADERS = 100,
+    /* Method floods: no registered method is longer than 17 bytes. */
+    AS_MAX_METHOD_LEN = 32,
+    /* A chunk-size line with endless extensions would cost work without a body byte. */
+    AS_MAX_CHUNK_LINE = 256,
+    /* Trailers are read and dropped; more than this is refused. */
+    AS_MAX_TRAILERS = 8192,
+    /* Empty lines before a request line are skipped (RFC 9112 section 2.2), but not for ever. */
+    AS_MAX_LEADING_CRLF = 4,
+    /* The header section that an executor or CGI program may send. */
+    AS_MAX_RESPONSE_HEAD = 64 * 1024,
+    AS_MAX_RESPONSE_FIELDS = 256,
+    /* Largest request or response body that travels inside a frame of the executor protocol. */
+    AS_MAX_INLINE_BODY = 64 * 1024,
+    /* Bodies up to this size are spooled to a memfd, larger ones to an unlinked file. */
+    AS_SPOOL_MEMORY = 1024 * 1024,
+    /* What a lingering close reads and drops before it gives up on the client. */
+    AS_MAX_LINGER = 256 * 1024,
+};
+
+/* >>> cdef */
+/* The configurable limits of one snapshot. Sizes in bytes, times in milliseconds. */
+typedef struct as_limits {
+    uint32_t header_size;       /* request line and fields: 431 */
+    uint32_t target_size;       /* request target: 414 */
+    uint64_t body_size;         /* request body: 413 */
+    uint32_t header_timeout_ms; /* first byte to end of head: 408 */
+    uint32_t body_timeout_ms;   /* between two reads of a body: 408 */
+    uint32_t idle_timeout_ms;   /* keep-alive without a request: close */
+    uint32_t send_timeout_ms;   /* no progress while writing: close */
+    uint32_t keep_alive_requests; /* requests on one connection, 0 for no limit */
+    uint32_t connections;       /* open at once in the whole server */
+} as_limits;
+/* <<< cdef */
+
+#endif

@@ -1,0 +1,162 @@
+/* request.c: between protocol and handler: calling the one, answering through the other, and the built-in error pages. */
+#include "http/request.h"
+
+#include <stdio.h>
+#include <unistd.h>
+
+#include "http/h1.h"
+#include "http/response_head.h"
+#include "report/event.h"
+
+static as_exchange *exchange_of(as_request *request)
+{
+    return AS_CONTAINER_OF(request, as_exchange, request);
+}
+
+void as_body_close_fd(as_body *body)
+{
+    close(body->fd);
+}
+
+void as_request_add_field(as_request *request, as_str line)
+{
+    if (request->extra_fields.len == 0) {
+        request->extra_fields = as_arena_copy(&request->arena, line);
+        return;
+    }
+    request->extra_fields =
+        as_arena_printf(&request->arena, "%.*s%.*s", (int)request->extra_fields.len, request->extra_fields.ptr,
+                        (int)line.len, line.ptr);
+}
+
+void as_request_route(as_request *request)
+{
+    if (request->target.form == AS_TARGET_ASTERISK)
+        return;
+    request->epoch->route(request);
+}
+
+void as_request_respond(as_request *request)
+{
+    as_exchange *x = exchange_of(request);
+    assert(!x->answered);
+    x->answered = true;
+    if (!x->in_handler)
+        as_h1_advance(x->conn);
+}
+
+/* What a browser shows when the site has no page of its own. */
+static void built_in_page(as_request *request, int status)
+{
+    as_str reason = as_status_reason(status);
+    char incident[64] = "";
+    if (status >= 500)
+        snprintf(incident, sizeof(incident), "<p>Request <code>%016llx</code></p>\n", (unsigned long long)request->id);
+    as_str page = as_arena_printf(
+        &request->arena,
+        "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>%d %.*s</title>\n"
+        "<style>body{font:1rem/1.5 system-ui,sans-serif;margin:15vh auto;max-width:32rem;padding:0 1rem;color:#222}"
+        "h1{font-weight:600}code{color:#666}</style></head>\n<body><h1>%d %.*s</h1>\n%s</body></html>\n",
+        status, (int)reason.len, reason.ptr, status, (int)reason.len, reason.ptr, incident);
+    request->response = (as_response){
+        .status = (uint16_t)status,
+        .fields = AS_STR("Content-Type: text/html; charset=utf-8\r\nX-Content-Type-Options: nosniff\r\n"),
+        .body = as_body_memory(page),
+    };
+}
+
+/* The site's own page for the status, made by the handler that the configuration names; false when there is none or it fails. */
+static bool site_page(as_request *request, int status)
+{
+    as_exchange *x = exchange_of(request);
+    as_str path = request->path;
+    const as_handler *handler = request->handler;
+    const as_handler *page_handler = request->site != NULL ? request->epoch->error_page(request, status) : NULL;
+    if (page_handler == NULL)
+        return false;
+    request->error_status = (uint16_t)status;
+    request->handler = page_handler;
+    x->home->file_cache = request->epoch->file_cache;
+    as_verdict verdict = page_handler->ops->handle(page_handler, request);
+    if (verdict == AS_VERDICT_RESPOND && request->response.status == status)
+        return true;
+    as_event_emit(x->home->events, AS_EVENT_WARNING, request->id, -1, 0, "the error page %.*s for status %d cannot be served",
+                  (int)request->path.len, request->path.ptr, status);
+    as_h1_release_body(x);
+    x->released = false;
+    request->path = path;
+    request->handler = handler;
+    return false;
+}
+
+static void make_error(as_request *request, int status)
+{
+    as_exchange *x = exchange_of(request);
+    request->response = (as_response){.status = (uint16_t)status, .body.fd = -1};
+    x->from_error = true;
+    if (!site_page(request, status))
+        built_in_page(request, status);
+}
+
+void as_request_error(as_request *request, int status, const char *detail)
+{
+    if (detail != NULL)
+        as_event_emit(request->home->events, status >= 500 ? AS_EVENT_ERROR : AS_EVENT_NOTE, request->id, -1, 0,
+                      "%d for %.*s: %s", status, (int)request->path.len, request->path.ptr ? request->path.ptr : "", detail);
+    request->handler_state = NULL;
+    make_error(request, status);
+    as_request_respond(request);
+}
+
+/* What the server answers itself, whatever the site: OPTIONS * speaks of the server as a whole, and TRACE would echo credentials to scripts
+ * (RFC 9110 sections 9.3.7 and 9.3.8). */
+static bool answer_for_all(as_request *request)
+{
+    static const as_str allow = AS_STR("Allow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS\r\n");
+    if (request->head.method == AS_METHOD_TRACE) {
+        as_request_add_field(request, allow);
+        make_error(request, 405);
+        return true;
+    }
+    if (request->target.form == AS_TARGET_ASTERISK) {
+        request->response = (as_response){.status = 204, .fields = allow, .body.fd = -1};
+        return true;
+    }
+    return false;
+}
+
+void as_request_handle(as_request *request)
+{
+    as_exchange *x = exchange_of(request);
+    if (answer_for_all(request)) {
+        x->answered = true;
+        return;
+    }
+    const as_handler *handler = request->handler;
+    if (handler == NULL) {
+        make_error(request, request->response.status ? request->response.status : 404);
+        x->answered = true;
+        return;
+    }
+    x->in_handler = true;
+    x->home->file_cache = request->epoch->file_cache;
+    as_verdict verdict = handler->ops->handle(handler, request);
+    x->in_handler = false;
+    if (verdict == AS_VERDICT_PENDING)
+        return; /* or answered already: on_handler sees it */
+    if (verdict == AS_VERDICT_ERROR)
+        make_error(request, request->response.status);
+    x->answered = true;
+}
+
+void as_request_stream_end(as_request *request, bool complete)
+{
+    as_exchange *x = exchange_of(request);
+    if (x->released || x->stream_over)
+        return;
+    x->stream_over = true;
+    x->stream_complete = complete;
+    /* A response that is not being sent yet finds the flags when its turn comes. */
+    if (x->conn->phase == AS_PHASE_SEND)
+        as_conn_put_off(x->conn);
+}

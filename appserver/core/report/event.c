@@ -1,0 +1,77 @@
+#include "report/event.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/memory.h"
+
+enum { RING_SIZE = 256 };
+
+struct as_event_ring {
+    int loop;
+    int wake_fd;
+    as_counters *counters;
+    uint32_t head AS_ALIGNED_LINE; /* written by the producer */
+    uint32_t tail AS_ALIGNED_LINE; /* written by the consumer */
+    as_event events[RING_SIZE];
+};
+
+as_event_ring *as_event_ring_new(int loop, int wake_fd, as_counters *counters)
+{
+    void *memory = NULL;
+    if (posix_memalign(&memory, AS_CACHE_LINE, sizeof(as_event_ring)) != 0)
+        return NULL;
+    as_event_ring *ring = memory;
+    memset(ring, 0, sizeof(*ring));
+    ring->loop = loop;
+    ring->wake_fd = wake_fd;
+    ring->counters = counters;
+    return ring;
+}
+
+void as_event_ring_free(as_event_ring *ring)
+{
+    as_free(ring);
+}
+
+void as_event_emit(as_event_ring *ring, as_event_kind kind, uint64_t request_id, int pool, uint32_t executor,
+                   const char *format, ...)
+{
+    uint32_t head = ring->head;
+    uint32_t tail = __atomic_load_n(&ring->tail, __ATOMIC_ACQUIRE);
+    if (head - tail == RING_SIZE) {
+        AS_COUNT(ring->counters, events_dropped, 1);
+        return;
+    }
+    as_event *event = &ring->events[head % RING_SIZE];
+    event->kind = kind;
+    event->loop = (uint32_t)ring->loop;
+    event->request_id = request_id;
+    event->pool = pool;
+    event->executor = executor;
+    event->number = 0;
+    va_list args;
+    va_start(args, format);
+    vsnprintf(event->text, sizeof(event->text), format, args);
+    va_end(args);
+    /* Sequentially consistent with the consumer's last look: either it sees this record or we see that it had emptied the ring. */
+    __atomic_store_n(&ring->head, head + 1, __ATOMIC_SEQ_CST);
+    if (__atomic_load_n(&ring->tail, __ATOMIC_SEQ_CST) == head) {
+        uint64_t one = 1;
+        ssize_t n = write(ring->wake_fd, &one, sizeof(one));
+        (void)n; /* a full counter wakes as well */
+    }
+}
+
+bool as_event_next(as_event_ring *ring, as_event *event)
+{
+    uint32_t tail = ring->tail;
+    if (__atomic_load_n(&ring->head, __ATOMIC_SEQ_CST) == tail)
+        return false;
+    memcpy(event, &ring->events[tail % RING_SIZE], sizeof(*event));
+    __atomic_store_n(&ring->tail, tail + 1, __ATOMIC_SEQ_CST);
+    return true;
+}

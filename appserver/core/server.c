@@ -1,0 +1,563 @@
+/* server.c: loops as threads, and what the control thread asks of them.
+ *
+ * Whatever concerns a loop goes to it as a message, also before it has started; so the loops' own state needs no lock, and every loop changes over to a new
+ * snapshot, pool or listener between two of its turns. Descriptors and settings that all loops use belong to the server and live as long as it does,
+ * or, for listeners, until the last loop has let go of them. */
+#include "server.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "handler/pool.h"
+#include "http/access_log.h"
+#include "http/h1.h"
+#include "net/listener.h"
+#include "problem.h"
+#include "snapshot.h"
+
+enum {
+    MAX_LOOPS = 64,
+    MAX_POOLS = 256,
+    MAX_LISTENERS = 64,
+    LOG_FLUSH_MS = 500,
+};
+
+typedef struct pool_record {
+    char *name;
+    as_pool_options options; /* its fds are the server's duplicates */
+} pool_record;
+
+typedef struct listening {
+    uint32_t references; /* atomic: loops that watch it */
+    int key;             /* the caller's number for it */
+    int fd;
+} listening;
+
+typedef struct engine {
+    as_loop loop;
+    as_counters counters;
+    as_home home;
+    as_net net;
+    as_server *server;
+    pthread_t thread;
+    bool running;
+    bool drained;
+    as_hook hook;
+    as_timer log_timer;
+    uint32_t connection_limit;
+    struct {
+        listening *what;
+        as_listener listener;
+    } listeners[MAX_LISTENERS];
+    as_lane *lanes[MAX_POOLS];
+} engine;
+
+struct as_server {
+    int loops;
+    uint32_t generation;
+    int event_fd;
+    engine **engines;
+    uint64_t connections_open;
+    pool_record pools[MAX_POOLS];
+    int pools_len;
+    listening *listening[MAX_LISTENERS];
+    as_access_log *access_log;
+    as_snapshot *current;
+    int ready;
+    bool draining;
+};
+
+/* Messages to a loop. */
+
+typedef struct order {
+    as_message message;
+    void (*run)(engine *engine, struct order *order);
+    void *subject;
+    int number;
+    uint32_t value;
+} order;
+
+static void run_order(as_message *message, as_loop *loop)
+{
+    order *o = AS_CONTAINER_OF(message, order, message);
+    o->run(loop->owner, o);
+    as_free(o);
+}
+
+static void post(engine *to, void (*run)(engine *, order *), void *subject, int number, uint32_t value)
+{
+    order *o = as_alloc(sizeof(*o));
+    *o = (order){.run = run, .subject = subject, .number = number, .value = value};
+    as_loop_post(&to->loop, &o->message, run_order);
+}
+
+static void post_all(as_server *server, void (*run)(engine *, order *), void *subject, int number, uint32_t value)
+{
+    for (int i = 0; i < server->loops; i++)
+        post(server->engines[i], run, subject, number, value);
+}
+
+/* Engines. */
+
+static void flush_log(as_timer *timer)
+{
+    engine *e = AS_CONTAINER_OF(timer, engine, log_timer);
+    if (e->home.access_log != NULL)
+        as_access_log_flush(e->home.access_log);
+}
+
+static void turn_ends(as_hook *hook)
+{
+    engine *e = AS_CONTAINER_OF(hook, engine, hook);
+    if (e->home.access_log != NULL && as_access_log_pending(e->home.access_log) && !as_timer_is_set(&e->log_timer))
+        as_timer_set(&e->loop, &e->log_timer, flush_log, LOG_FLUSH_MS);
+}
+
+static void emptied(as_net *net)
+{
+    engine *e = AS_CONTAINER_OF(net, engine, net);
+    if (e->drained)
+        return;
+    e->drained = true;
+    as_event_emit(e->home.events, AS_EVENT_DRAINED, 0, -1, 0, "loop %d has no connection left", e->home.index);
+}
+
+static engine *new_engine(as_server *server, int index)
+{
+    engine *e = NULL;
+    if (posix_memalign((void **)&e, AS_CACHE_LINE, sizeof(*e)) != 0)
+        return NULL;
+    memset(e, 0, sizeof(*e));
+    if (as_loop_init(&e->loop) != AS_OK) {
+        free(e);
+        return NULL;
+    }
+    e->server = server;
+    e->loop.owner = e;
+    e->net = (as_net){
+        .loop = &e->loop,
+        .counters = &e->counters,
+        .home = &e->home,
+        .protocol = &as_h1_protocol,
+        .open_everywhere = &server->connections_open,
+        .emptied = emptied,
+    };
+    e->home = (as_home){
+        .loop = &e->loop,
+        .index = index,
+        .counters = &e->counters,
+        .events = as_event_ring_new(index, server->event_fd, &e->counters),
+        .lanes = e->lanes,
+        .lanes_len = 0,
+        .next_request_id = (uint64_t)server->generation << 48 | (uint64_t)index << 40 | 1,
+    };
+    as_loop_add_hook(&e->loop, &e->hook, turn_ends);
+    return e;
+}
+
+static void release_listening(listening *what)
+{
+    if (__atomic_sub_fetch(&what->references, 1, __ATOMIC_ACQ_REL) > 0)
+        return;
+    close(what->fd);
+    as_free(what);
+}
+
+static void stop_listening(engine *e, const listening *what, bool finish)
+{
+    for (int i = 0; i < MAX_LISTENERS; i++) {
+        if (e->listeners[i].what == NULL || (what != NULL && e->listeners[i].what != what))
+            continue;
+        as_listener_stop(&e->listeners[i].listener, finish);
+        release_listening(e->listeners[i].what);
+        e->listeners[i].what = NULL;
+    }
+}
+
+static void epoch_ended(as_epoch *epoch)
+{
+    as_file_cache_free(epoch->file_cache);
+    as_snapshot_release(epoch->snapshot);
+    as_free(epoch);
+}
+
+static void retire_epoch(engine *e)
+{
+    as_epoch *epoch = e->home.epoch;
+    if (epoch == NULL)
+        return;
+    e->home.epoch = NULL;
+    e->home.file_cache = NULL;
+    epoch->retired = true;
+    if (epoch->live == 0)
+        epoch->ended(epoch);
+}
+
+/* The loop's last act, on its own thread: what is open is cut, and everything that belongs to the loop goes. */
+static void end_engine(engine *e)
+{
+    stop_listening(e, NULL, false);
+    as_net_cut(&e->net);
+    as_loop_turn(&e->loop, 0);
+    as_loop_turn(&e->loop, 0); /* what was put off to the next turn */
+    as_timer_clear(&e->loop, &e->log_timer);
+    for (int i = 0; i < e->home.lanes_len; i++) {
+        if (e->lanes[i] != NULL)
+            as_lane_free(e->lanes[i]);
+    }
+    as_h1_free_exchanges(&e->home);
+    retire_epoch(e);
+    as_net_free(&e->net);
+}
+
+static void *engine_thread(void *argument)
+{
+    engine *e = argument;
+    as_loop_run(&e->loop);
+    end_engine(e);
+    return NULL;
+}
+
+static void free_engine(engine *e)
+{
+    as_loop_free(&e->loop);
+    as_event_ring_free(e->home.events);
+    free(e);
+}
+
+/* The server. */
+
+as_server *as_server_new(int loops, uint32_t generation, int event_fd)
+{
+    if (loops < 1 || loops > MAX_LOOPS) {
+        as_problem(AS_EINVALID, "%d loops were asked for; 1 to %d are possible", loops, MAX_LOOPS);
+        return NULL;
+    }
+    as_server *server = as_alloc(sizeof(*server));
+    server->loops = loops;
+    server->generation = generation & 0xffff;
+    server->event_fd = event_fd;
+    server->engines = as_alloc((size_t)loops * sizeof(*server->engines));
+    for (int i = 0; i < loops; i++) {
+        server->engines[i] = new_engine(server, i);
+        if (server->engines[i] == NULL) {
+            as_problem_system("an event loop cannot be made");
+            server->loops = i;
+            as_server_free(server);
+            return NULL;
+        }
+    }
+    return server;
+}
+
+typedef struct lane_order {
+    as_pool_options options;
+    int answer_fd;
+    int loops;
+} lane_order;
+
+static void open_lane(engine *e, order *o)
+{
+    lane_order *wanted = o->subject;
+    int index = wanted->options.index;
+    if (e->lanes[index] != NULL) {
+        as_lane_configure(e->lanes[index], &wanted->options);
+    } else {
+        e->lanes[index] = as_lane_new(&e->home, &wanted->options, wanted->answer_fd, wanted->loops);
+        if (e->lanes[index] == NULL)
+            as_event_emit(e->home.events, AS_EVENT_ERROR, 0, index, 0, "pool %s cannot be opened: %s",
+                          wanted->options.name, strerror(errno));
+        if (e->home.lanes_len <= index)
+            e->home.lanes_len = index + 1;
+    }
+    as_free(wanted);
+}
+
+int as_server_set_pool(as_server *server, int index, const as_pool_settings *settings, int queue_fd, int slots_fd,
+                       const int *answer_fds)
+{
+    bool is_new = index == server->pools_len;
+    if (index < 0 || index > server->pools_len || index >= MAX_POOLS)
+        return as_problem(AS_EINVALID, "pool %s has number %d; the next one is %d of at most %d", settings->name, index,
+                          server->pools_len, MAX_POOLS);
+    pool_record *pool = &server->pools[index];
+    if (is_new) {
+        pool->name = as_strdup(as_str_from(settings->name));
+        pool->options.queue_fd = fcntl(queue_fd, F_DUPFD_CLOEXEC, 0);
+        pool->options.slots_fd = fcntl(slots_fd, F_DUPFD_CLOEXEC, 0);
+        server->pools_len++;
+        if (pool->options.queue_fd < 0 || pool->options.slots_fd < 0)
+            return as_problem_system("pool %s: its descriptors cannot be duplicated", settings->name);
+    }
+    pool->options = (as_pool_options){
+        .index = index,
+        .name = pool->name,
+        .queue_fd = pool->options.queue_fd,
+        .slots_fd = pool->options.slots_fd,
+        .generation = server->generation,
+        .queue_limit = settings->queue_limit,
+        .queue_time_ms = settings->queue_time_ms,
+        .request_time_ms = settings->request_time_ms,
+        .idle_time_ms = settings->idle_time_ms,
+        .retry = settings->retry != 0,
+        .cancel = settings->cancel != 0,
+    };
+    for (int i = 0; i < server->loops; i++) {
+        lane_order *wanted = as_alloc(sizeof(*wanted));
+        *wanted = (lane_order){.options = pool->options, .answer_fd = is_new ? answer_fds[i] : -1, .loops = server->loops};
+        if (!is_new && answer_fds != NULL && answer_fds[i] >= 0)
+            close(answer_fds[i]);
+        post(server->engines[i], open_lane, wanted, 0, 0);
+    }
+    return AS_OK;
+}
+
+static as_lane *lane_at(engine *e, int pool)
+{
+    return pool >= 0 && pool < e->home.lanes_len ? e->lanes[pool] : NULL;
+}
+
+static void change_capacity(engine *e, order *o)
+{
+    as_lane *lane = lane_at(e, o->number);
+    if (lane != NULL)
+        as_lane_set_capacity(lane, o->value);
+}
+
+int as_server_set_capacity(as_server *server, int pool, uint32_t capacity)
+{
+    post_all(server, change_capacity, NULL, pool, capacity);
+    return AS_OK;
+}
+
+static void bury_executor(engine *e, order *o)
+{
+    as_lane *lane = lane_at(e, o->number);
+    if (lane != NULL)
+        as_lane_executor_died(lane, o->value);
+}
+
+int as_server_executor_died(as_server *server, int pool, uint32_t executor)
+{
+    post_all(server, bury_executor, NULL, pool, executor);
+    return AS_OK;
+}
+
+static void start_listening(engine *e, order *o)
+{
+    listening *what = o->subject;
+    for (int i = 0; i < MAX_LISTENERS; i++) {
+        if (e->listeners[i].what != NULL)
+            continue;
+        if (as_listener_start(&e->listeners[i].listener, &e->net, e->home.events, what->fd, &e->connection_limit) ==
+            AS_OK) {
+            e->listeners[i].what = what;
+            return;
+        }
+        break;
+    }
+    as_event_emit(e->home.events, AS_EVENT_ERROR, 0, -1, 0, "a listening socket cannot be watched: %s", strerror(errno));
+    release_listening(what);
+}
+
+int as_server_add_listener(as_server *server, int fd)
+{
+    for (int i = 0; i < MAX_LISTENERS; i++) {
+        if (server->listening[i] != NULL)
+            continue;
+        listening *what = as_alloc(sizeof(*what));
+        *what = (listening){
+            .references = (uint32_t)server->loops, .key = fd, .fd = fcntl(fd, F_DUPFD_CLOEXEC, 0)};
+        if (what->fd < 0) {
+            as_free(what);
+            return as_problem_system("a listening socket cannot be duplicated");
+        }
+        server->listening[i] = what;
+        post_all(server, start_listening, what, 0, 0);
+        return AS_OK;
+    }
+    return as_problem(AS_EFULL, "there are %d listening sockets already, which is the most", MAX_LISTENERS);
+}
+
+static void end_listening(engine *e, order *o)
+{
+    stop_listening(e, o->subject, true);
+}
+
+int as_server_remove_listener(as_server *server, int fd)
+{
+    for (int i = 0; i < MAX_LISTENERS; i++) {
+        if (server->listening[i] == NULL || server->listening[i]->key != fd)
+            continue;
+        post_all(server, end_listening, server->listening[i], 0, 0);
+        server->listening[i] = NULL;
+        return AS_OK;
+    }
+    return as_problem(AS_ENOTFOUND, "there is no listening socket %d", fd);
+}
+
+static void change_log(engine *e, order *o)
+{
+    as_access_log *log = o->subject;
+    e->home.access_log = as_access_log_lane(log, e->home.index);
+}
+
+int as_server_set_access_log(as_server *server, int fd, int format)
+{
+    if (server->access_log != NULL) {
+        if (as_access_log_reopen(server->access_log, fd, (as_log_format)format) != AS_OK)
+            return as_problem_system("the access log cannot be changed");
+        return AS_OK;
+    }
+    server->access_log = as_access_log_new(server->loops, fd, (as_log_format)format);
+    if (server->access_log == NULL)
+        return as_problem_system("the access log cannot be opened");
+    post_all(server, change_log, server->access_log, 0, 0);
+    return AS_OK;
+}
+
+static void change_snapshot(engine *e, order *o)
+{
+    as_snapshot *snapshot = o->subject;
+    as_epoch *epoch = as_alloc(sizeof(*epoch));
+    *epoch = (as_epoch){
+        .snapshot = snapshot,
+        .limits = &snapshot->limits,
+        .server_software = snapshot->server_software,
+        .spool_directory = snapshot->spool_directory,
+        .file_cache = as_file_cache_new(&snapshot->cache, &e->counters),
+        .route = as_snapshot_route,
+        .error_page = as_snapshot_error_page,
+        .ended = epoch_ended,
+    };
+    retire_epoch(e);
+    e->home.epoch = epoch;
+    e->home.file_cache = epoch->file_cache;
+    e->connection_limit = snapshot->limits.connections;
+}
+
+int as_server_apply(as_server *server, as_snapshot *snapshot)
+{
+    as_snapshot *before = server->current;
+    snapshot->references = (uint32_t)server->loops + 1;
+    __atomic_store_n(&snapshot->ready, server->ready, __ATOMIC_RELAXED);
+    server->current = snapshot;
+    post_all(server, change_snapshot, snapshot, 0, 0);
+    if (before != NULL)
+        as_snapshot_release(before);
+    return AS_OK;
+}
+
+void as_server_set_ready(as_server *server, int ready)
+{
+    server->ready = ready;
+    if (server->current != NULL)
+        __atomic_store_n(&server->current->ready, ready, __ATOMIC_RELAXED);
+}
+
+int as_server_start(as_server *server)
+{
+    if (server->current == NULL)
+        return as_problem(AS_EINVALID, "a server needs a snapshot before it starts");
+    /* Signals are the control thread's. */
+    sigset_t all, before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    int err = 0;
+    for (int i = 0; i < server->loops && err == 0; i++) {
+        engine *e = server->engines[i];
+        err = pthread_create(&e->thread, NULL, engine_thread, e);
+        e->running = err == 0;
+        char name[16];
+        snprintf(name, sizeof(name), "loop-%u", (unsigned)i % 100);
+        if (e->running)
+            pthread_setname_np(e->thread, name);
+    }
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    if (err == 0)
+        return AS_OK;
+    errno = err;
+    return as_problem_system("a thread cannot be started");
+}
+
+static void drain_engine(engine *e, order *o)
+{
+    (void)o;
+    stop_listening(e, NULL, true);
+    as_net_drain(&e->net);
+}
+
+int as_server_drain(as_server *server)
+{
+    as_server_set_ready(server, 0);
+    if (!server->draining)
+        post_all(server, drain_engine, NULL, 0, 0);
+    server->draining = true;
+    return AS_OK;
+}
+
+void as_server_free(as_server *server)
+{
+    for (int i = 0; i < server->loops; i++) {
+        if (server->engines[i]->running)
+            as_loop_stop(&server->engines[i]->loop);
+    }
+    for (int i = 0; i < server->loops; i++) {
+        engine *e = server->engines[i];
+        if (e->running)
+            pthread_join(e->thread, NULL);
+        else
+            end_engine(e);
+    }
+    if (server->access_log != NULL)
+        as_access_log_free(server->access_log);
+    for (int i = 0; i < server->loops; i++)
+        free_engine(server->engines[i]);
+    for (int i = 0; i < server->pools_len; i++) {
+        close(server->pools[i].options.queue_fd);
+        close(server->pools[i].options.slots_fd);
+        as_free(server->pools[i].name);
+    }
+    if (server->current != NULL)
+        as_snapshot_release(server->current);
+    as_free(server->engines);
+    as_free(server);
+}
+
+int as_server_next_event(as_server *server, as_event *event)
+{
+    for (int i = 0; i < server->loops; i++) {
+        if (as_event_next(server->engines[i]->home.events, event))
+            return 1;
+    }
+    return 0;
+}
+
+static const char *const counter_names[] = {
+#define X(name, text) #name,
+    AS_COUNTERS(X)
+#undef X
+};
+
+int as_server_counters(as_server *server, uint64_t *values, int len)
+{
+    int count = (int)AS_COUNT_OF(counter_names);
+    for (int i = 0; i < count && i < len; i++) {
+        values[i] = 0;
+        for (int loop = 0; loop < server->loops; loop++) {
+            const uint64_t *counters = (const uint64_t *)&server->engines[loop]->counters;
+            values[i] += __atomic_load_n(&counters[i], __ATOMIC_RELAXED);
+        }
+    }
+    return count;
+}
+
+const char *as_counter_name(int index)
+{
+    return index >= 0 && index < (int)AS_COUNT_OF(counter_names) ? counter_names[index] : "";
+}

@@ -1,0 +1,83 @@
+/* server.h: the server as a whole: loops, listeners, pools, snapshots. The fenced part is the border to Python (appserver/native).
+ *
+ * Threads: every function is for one control thread, except where it says "any thread". C never calls Python. Functions that can fail return 0 (or an
+ * index) or a negative as_err, or NULL; as_server_problem() then has one sentence. Strings are NUL-terminated and copied. File descriptors
+ * stay the caller's unless it says "taken". */
+#ifndef AS_SERVER_H
+#define AS_SERVER_H
+
+#include "base/error.h"
+#include "http/limits.h"
+#include "report/event.h"
+
+/* >>> cdef */
+typedef struct as_server as_server;
+typedef struct as_snapshot as_snapshot;
+
+typedef struct as_pool_settings {
+    const char *name;
+    uint32_t queue_limit, queue_time_ms, request_time_ms, idle_time_ms;
+    int retry, cancel;
+} as_pool_settings;
+
+/* A server with `loops` loops (1 .. 64), not yet running. `generation` goes into request ids. `event_fd`: an eventfd that is written when as_server_next_event()
+ * has something. NULL: as_server_problem(). */
+as_server *as_server_new(int loops, uint32_t generation, int event_fd);
+/* Why the last call on this thread failed: one sentence, valid until the next call. */
+const char *as_server_problem(void);
+
+/* Starts or replaces a pool; `index` counts from 0 without gaps. `answer_fds`: one for each loop, taken. queue_fd and slots_fd: duplicated. May be called while the
+ * server runs; a pool that exists already gets the new settings and the descriptors are then ignored (and closed when taken). */
+int as_server_set_pool(as_server *server, int index, const as_pool_settings *settings, int queue_fd, int slots_fd, const int *answer_fds);
+int as_server_set_capacity(as_server *server, int pool, uint32_t capacity);
+int as_server_executor_died(as_server *server, int pool, uint32_t executor);
+
+/* Listening socket `fd`, duplicated. While running: the loops begin with it at once. */
+int as_server_add_listener(as_server *server, int fd);
+/* Stops accepting on the listener that was added with this fd. */
+int as_server_remove_listener(as_server *server, int fd);
+
+/* format: 0 off, 1 combined, 2 json. `fd` is duplicated; also for reopening. */
+int as_server_set_access_log(as_server *server, int fd, int format);
+
+/* The configuration that new requests see. The server takes the snapshot; earlier ones go when their last request has ended. */
+int as_server_apply(as_server *server, as_snapshot *snapshot);
+
+/* Starts the threads; as_server_apply() must have been called. */
+int as_server_start(as_server *server);
+/* Stops accepting, closes idle connections, lets the others finish their requests; each loop then reports event 6. */
+int as_server_drain(as_server *server);
+/* Cuts what is left, joins the threads, frees everything. */
+void as_server_free(as_server *server);
+
+/* 1 when `event` was filled in. */
+int as_server_next_event(as_server *server, as_event *event);
+/* The sums over all loops, in the order of as_counter_name(); any thread. Returns how many there are (at most `len` are written). */
+int as_server_counters(as_server *server, uint64_t *values, int len);
+const char *as_counter_name(int index);
+
+/* A snapshot under construction. Index results count from 0. */
+as_snapshot *as_snapshot_new(const as_limits *limits, const char *server_software, const char *spool_directory);
+void as_snapshot_free(as_snapshot *snapshot); /* only one that was never applied */
+int as_snapshot_set_cache(as_snapshot *snapshot, uint64_t bytes, uint32_t entries, uint32_t file_size, uint32_t revalidate_ms);
+int as_snapshot_add_type(as_snapshot *snapshot, const char *extension, const char *type);
+/* Handlers: the index of the new handler, or a negative as_err. `index_names`: NUL-separated, ended by an empty name. symlinks: 0 beneath, 1 deny, 2 follow. */
+int as_snapshot_add_file(as_snapshot *snapshot, const char *root, const char *index_names, int symlinks);
+/* `extra`: environment block of `extra_len` bytes. */
+int as_snapshot_add_pool(as_snapshot *snapshot, int pool, int mounted, const char *extra, size_t extra_len, const char *document_root);
+int as_snapshot_add_redirect(as_snapshot *snapshot, int status, const char *location);
+int as_snapshot_add_respond(as_snapshot *snapshot, int status, const char *content_type, const char *body, size_t body_len);
+/* what: 0 live, 1 ready */
+int as_snapshot_add_health(as_snapshot *snapshot, int what);
+/* `fallback`: handler index or -1. */
+int as_snapshot_add_site(as_snapshot *snapshot, const char *name, int fallback);
+/* "example.org", "*.example.org", or "*" for the default site (the first site is the default when none says so). */
+int as_snapshot_add_host(as_snapshot *snapshot, int site, const char *pattern);
+/* path: NULL for any, "/exact" or "/prefix/" + "*". extensions, methods: NUL-separated, ended by an empty one; empty for any. */
+int as_snapshot_add_rule(as_snapshot *snapshot, int site, const char *path, const char *extensions, const char *methods, int handler);
+int as_snapshot_add_error_page(as_snapshot *snapshot, int site, int status, const char *path);
+/* Whether the server counts as ready (the readiness path answers 200, else 503); any thread. */
+void as_server_set_ready(as_server *server, int ready);
+/* <<< cdef */
+
+#endif

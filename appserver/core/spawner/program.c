@@ -1,0 +1,224 @@
+#include "spawner/program.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/close_range.h>
+#include <sched.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+enum {
+    CHILD_STACK = 64 * 1024,
+    GUARD = 64 * 1024, /* a page of any architecture */
+    /* What the kernel reads of a #! line (BINPRM_BUF_SIZE). */
+    SHEBANG_SIZE = 256,
+};
+
+/* What parent and child share until the exec. */
+typedef struct child_plan {
+    const as_launcher *launcher;
+    const as_program *program;
+    volatile int error;
+    volatile as_program_step step;
+} child_plan;
+
+int as_launcher_init(as_launcher *launcher)
+{
+    *launcher = (as_launcher){.null_fd = -1};
+    do {
+        launcher->null_fd = open("/dev/null", O_RDWR | O_CLOEXEC);
+        if (launcher->null_fd < 0)
+            return AS_ESYSTEM;
+    } while (launcher->null_fd <= STDERR_FILENO);
+    launcher->stack = mmap(NULL, GUARD + CHILD_STACK, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK, -1, 0);
+    if (launcher->stack == MAP_FAILED) {
+        launcher->stack = NULL;
+        return AS_ESYSTEM;
+    }
+    return mprotect(launcher->stack + GUARD, CHILD_STACK, PROT_READ | PROT_WRITE) < 0 ? AS_ESYSTEM : AS_OK;
+}
+
+void as_launcher_free(as_launcher *launcher)
+{
+    if (launcher->stack != NULL)
+        munmap(launcher->stack, GUARD + CHILD_STACK);
+    if (launcher->null_fd >= 0)
+        close(launcher->null_fd);
+}
+
+void as_launcher_note_process(as_launcher *launcher)
+{
+    struct sigaction action;
+    launcher->own_pid = getpid();
+    launcher->signal_count = 0;
+    if (sigaction(SIGCHLD, NULL, &action) == 0 && action.sa_handler == SIG_IGN) {
+        action.sa_handler = SIG_DFL;
+        sigaction(SIGCHLD, &action, NULL);
+    }
+    for (int number = 1; number < _NSIG; number++) {
+        if (number == SIGKILL || number == SIGSTOP || sigaction(number, NULL, &action) < 0)
+            continue;
+        if (action.sa_handler != SIG_DFL)
+            launcher->signals[launcher->signal_count++] = (unsigned char)number;
+    }
+}
+
+AS_NO_SANITIZE static int fail(child_plan *plan, as_program_step step)
+{
+    plan->error = errno;
+    plan->step = step;
+    return 127;
+}
+
+/* The child, on its own stack but in the parent's memory: system calls only. All signals are blocked until the last step, because a handler of the
+ * parent would run on the parent's data; by then those that have one are back at their default. */
+AS_NO_SANITIZE static int child_main(void *argument)
+{
+    child_plan *plan = argument;
+    const as_program *program = plan->program;
+    const as_launcher *launcher = plan->launcher;
+    if (setpgid(0, 0) < 0 || prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) < 0)
+        return fail(plan, AS_PROGRAM_PREPARE);
+    if (getppid() != launcher->own_pid) /* the parent died before the prctl */
+        return fail(plan, AS_PROGRAM_PREPARE);
+    if (dup2(program->stdin_fd, STDIN_FILENO) < 0 || dup2(program->stdout_fd, STDOUT_FILENO) < 0 ||
+        dup2(program->stderr_fd, STDERR_FILENO) < 0)
+        return fail(plan, AS_PROGRAM_PREPARE);
+    /* Everything is close-on-exec already; this is for what a library in this process opened without. */
+    syscall(SYS_close_range, STDERR_FILENO + 1, ~0u, CLOSE_RANGE_CLOEXEC);
+    if (chdir(program->directory) < 0)
+        return fail(plan, AS_PROGRAM_DIRECTORY);
+    struct sigaction action = {.sa_handler = SIG_DFL};
+    for (int i = 0; i < launcher->signal_count; i++)
+        sigaction(launcher->signals[i], &action, NULL);
+    sigset_t none;
+    sigemptyset(&none);
+    sigprocmask(SIG_SETMASK, &none, NULL);
+    execve(program->path, program->argv, program->envp);
+    return fail(plan, AS_PROGRAM_EXEC);
+}
+
+static void reap(pid_t pid)
+{
+    siginfo_t info;
+    while (waitid(P_PID, (id_t)pid, &info, WEXITED) < 0 && errno == EINTR) {
+    }
+}
+
+int as_program_start(as_launcher *launcher, as_program *program)
+{
+    child_plan plan = {.launcher = launcher, .program = program};
+    sigset_t all;
+    sigset_t before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_BLOCK, &all, &before);
+    program->pidfd = -1;
+    program->pid = clone(child_main, launcher->stack + GUARD + CHILD_STACK,
+                         CLONE_VM | CLONE_VFORK | CLONE_PIDFD | SIGCHLD, &plan, &program->pidfd);
+    int error = program->pid < 0 ? errno : plan.error;
+    program->failed_at = program->pid < 0 ? AS_PROGRAM_CLONE : plan.step;
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    if (error == 0)
+        return AS_OK;
+    if (program->pid > 0) {
+        reap(program->pid);
+        close(program->pidfd);
+    }
+    errno = error;
+    return AS_ESYSTEM;
+}
+
+/* The interpreter that the script's #! line names, into `name`; false when it has none. */
+static bool read_shebang(const char *script, char name[SHEBANG_SIZE])
+{
+    char line[SHEBANG_SIZE];
+    int fd = open(script, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+    if (fd < 0)
+        return false;
+    ssize_t len = read(fd, line, sizeof(line) - 1);
+    close(fd);
+    if (len < 2 || line[0] != '#' || line[1] != '!')
+        return false;
+    line[len] = '\0';
+    const char *start = line + 2 + strspn(line + 2, " \t");
+    snprintf(name, SHEBANG_SIZE, "%.*s", (int)strcspn(start, " \t\n"), start);
+    return name[0] != '\0';
+}
+
+static void explain_missing(const as_program *program, char *text, size_t size)
+{
+    char name[SHEBANG_SIZE];
+    if (program->path != program->script) {
+        snprintf(text, size, "its interpreter %s is missing", program->path);
+    } else if (!read_shebang(program->script, name)) {
+        snprintf(text, size, "the loader that it was linked for is missing");
+    } else if (name[strlen(name) - 1] == '\r') {
+        snprintf(text, size, "its #! line ends in CR LF: its line ends must be those of Unix");
+    } else if (access(name, F_OK) < 0) {
+        snprintf(text, size, "its interpreter %s is missing", name);
+    } else {
+        snprintf(text, size, "its interpreter %s needs another one, which is missing", name);
+    }
+}
+
+static void explain_refused(const as_program *program, char *text, size_t size)
+{
+    char name[SHEBANG_SIZE];
+    if (faccessat(AT_FDCWD, program->path, X_OK, AT_EACCESS) < 0)
+        snprintf(text, size, "%s is not executable: chmod +x", program->path);
+    else if (program->path == program->script && read_shebang(program->script, name) &&
+             faccessat(AT_FDCWD, name, X_OK, AT_EACCESS) < 0)
+        snprintf(text, size, "its interpreter %s is not executable: chmod +x", name);
+    else
+        snprintf(text, size, "it may not be executed: it lies on a mount with noexec, or a security policy refuses it");
+}
+
+static void explain_exec(const as_program *program, int error, char *text, size_t size)
+{
+    switch (error) {
+    case ENOENT:
+        explain_missing(program, text, size);
+        break;
+    case EACCES:
+        explain_refused(program, text, size);
+        break;
+    case ENOEXEC:
+        snprintf(text, size, "it has no #! line and is no program of this machine");
+        break;
+    case ETXTBSY:
+        snprintf(text, size, "it is being written to");
+        break;
+    case E2BIG:
+        snprintf(text, size, "its environment and arguments are too large for the system");
+        break;
+    default:
+        errno = error;
+        snprintf(text, size, "it cannot be executed: %m");
+    }
+}
+
+void as_program_explain(const as_program *program, int error, char *text, size_t size)
+{
+    switch (program->failed_at) {
+    case AS_PROGRAM_CLONE:
+        errno = error;
+        snprintf(text, size, "no process could be made: %m");
+        break;
+    case AS_PROGRAM_PREPARE:
+        errno = error;
+        snprintf(text, size, "its process could not be set up: %m");
+        break;
+    case AS_PROGRAM_DIRECTORY:
+        errno = error;
+        snprintf(text, size, "its directory %s cannot be entered: %m", program->directory);
+        break;
+    case AS_PROGRAM_EXEC:
+        explain_exec(program, error, text, size);
+        break;
+    }
+}

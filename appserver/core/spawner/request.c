@@ -1,0 +1,405 @@
+#include "spawner/request.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "spawner/script_path.h"
+
+enum {
+    REASON_SIZE = 320,
+};
+
+/* A request on its way to becoming a program. */
+typedef struct attempt {
+    as_request_runner *runner;
+    const as_request_frame *frame;
+    as_slot *slot;
+    uint64_t log_id;
+    int64_t start_ns;
+    int body_fd; /* -1: none, or handed on */
+    as_script script;
+    char *file; /* absolute path of the program */
+} attempt;
+
+/* --- answers without a program --- */
+
+void as_request_refuse(const as_request_runner *runner, const as_request_head *head, uint16_t status, const char *text)
+{
+    as_str fields = AS_STR("Content-Type: text/plain; charset=utf-8\r\n");
+    if (status == 503)
+        fields = AS_STR("Content-Type: text/plain; charset=utf-8\r\nRetry-After: 1\r\n");
+    as_str body = as_str_from(text);
+    as_answer_head answer = {
+        .slot = head->slot,
+        .status = status,
+        .request_id = head->request_id,
+        .fields_len = (uint32_t)fields.len,
+        .body_len = body.len,
+    };
+    as_answers_send(runner->answers, head->loop, AS_ANSWER_RESPONSE, &answer, fields, body, -1);
+}
+
+void as_request_skip(const as_request_runner *runner, const as_request_head *head)
+{
+    as_answer_head answer = {.slot = head->slot, .request_id = head->request_id};
+    as_answers_send(runner->answers, head->loop, AS_ANSWER_SKIPPED, &answer, AS_STR_NONE, AS_STR_NONE, -1);
+}
+
+static void respond(const attempt *request, uint16_t status, const char *text)
+{
+    as_request_refuse(request->runner, &request->frame->head, status, text);
+}
+
+/* The owner of the program reads why in the log, the client only that it failed. */
+static void refuse(const attempt *request, const char *what, const char *reason)
+{
+    as_event_emit(request->runner->events, AS_EVENT_WARNING, request->log_id, -1, request->runner->running->executor,
+                  "%s: %s", what, reason);
+    respond(request, 500, "The program cannot be run. The server's log says why.\n");
+}
+
+/* The system is short of something that may be there again in a moment. */
+static void refuse_for_now(const attempt *request, const char *what, int error)
+{
+    errno = error;
+    as_event_emit(request->runner->events, AS_EVENT_ERROR, request->log_id, -1, request->runner->running->executor,
+                  "%s: not run, because the system is short of something: %m", what);
+    respond(request, 503, "The server is short of resources. Try again.\n");
+}
+
+static bool is_shortage(int error)
+{
+    return error == EMFILE || error == ENFILE || error == ENOMEM || error == EAGAIN || error == ENOSPC;
+}
+
+/* --- look-up --- */
+
+static void refuse_lookup(const attempt *request, int verdict, int error)
+{
+    char reason[REASON_SIZE];
+    const char *root = request->runner->environment.root;
+    const char *path = request->runner->environment.path_info;
+    if (verdict == AS_ESYSTEM) {
+        if (is_shortage(error)) {
+            refuse_for_now(request, root, error);
+            return;
+        }
+        errno = error;
+        snprintf(reason, sizeof(reason), "the folder of programs cannot be opened: %m");
+        refuse(request, root, reason);
+        return;
+    }
+    if (verdict == AS_EFORBIDDEN && error == EXDEV)
+        as_event_emit(request->runner->events, AS_EVENT_WARNING, request->log_id, -1,
+                      request->runner->running->executor, "%s: a symbolic link in %.200s leads out of the folder", root,
+                      path);
+    if (verdict == AS_EFORBIDDEN)
+        respond(request, 403, "There is no program to run here.\n");
+    else
+        respond(request, 404, "There is no such program.\n");
+}
+
+/* True when the program has been found. */
+static bool find_script(attempt *request)
+{
+    const as_environment *environment = &request->runner->environment;
+    if (environment->root[0] != '/') {
+        refuse(request, "cgi", "the request names no folder of programs (appserver.cgi.root)");
+        return false;
+    }
+    int verdict = as_script_find(environment->root, environment->path_info, &request->script);
+    if (verdict != AS_OK) {
+        refuse_lookup(request, verdict, errno);
+        return false;
+    }
+    as_str root = as_str_from(environment->root);
+    while (root.len > 0 && root.ptr[root.len - 1] == '/')
+        root.len--;
+    as_str name = request->script.name;
+    const char *slash = name.ptr[0] == '/' ? "" : "/";
+    as_str file =
+        as_arena_printf(&request->runner->arena, "%.*s%s%.*s", (int)root.len, root.ptr, slash, (int)name.len, name.ptr);
+    request->file = (char *)file.ptr;
+    return true;
+}
+
+/* --- environment and command line --- */
+
+static char *print_variable(as_arena *arena, const char *name, as_str first, as_str second)
+{
+    return (char *)as_arena_printf(arena, "%s=%.*s%.*s", name, (int)first.len, first.ptr, (int)second.len, second.ptr)
+        .ptr;
+}
+
+static int complete_environment(attempt *request)
+{
+    as_request_runner *runner = request->runner;
+    as_environment *environment = &runner->environment;
+    as_arena *arena = &runner->arena;
+    as_str path_info = request->script.path_info;
+    as_str prefix = as_str_from(environment->script_name);
+    int verdict = as_environment_add(environment, print_variable(arena, "SCRIPT_NAME", prefix, request->script.name));
+    if (verdict == AS_OK)
+        verdict = as_environment_add(environment,
+                                     print_variable(arena, "SCRIPT_FILENAME", as_str_from(request->file), AS_STR("")));
+    if (verdict == AS_OK)
+        verdict = as_environment_add(environment, print_variable(arena, "PATH_INFO", path_info, AS_STR("")));
+    if (verdict == AS_OK && path_info.len > 0 && environment->document_root[0] != '\0')
+        verdict = as_environment_add(
+            environment, print_variable(arena, "PATH_TRANSLATED", as_str_from(environment->document_root), path_info));
+    if (verdict == AS_OK)
+        verdict = as_environment_add_absent(environment, runner->defaults, runner->defaults_count);
+    return verdict;
+}
+
+/* ISINDEX words only for programs that are executed themselves: an interpreter would have to be trusted not to take them for its own. */
+static uint32_t add_query_words(attempt *request, char **argv, uint32_t count)
+{
+    const as_environment *environment = &request->runner->environment;
+    if (strcmp(environment->method, "GET") != 0 && strcmp(environment->method, "HEAD") != 0)
+        return count;
+    if (environment->query[0] == '\0' || strchr(environment->query, '=') != NULL)
+        return count;
+    as_str copy = as_arena_copy(&request->runner->arena, as_str_from(environment->query));
+    return count + as_query_words((char *)copy.ptr, argv + count);
+}
+
+static void plan_program(attempt *request, as_program *program, char **argv)
+{
+    const char *interpreter = as_script_interpreter(request->runner->interpreters, request->script.name);
+    uint32_t count = 0;
+    if (interpreter != NULL)
+        argv[count++] = (char *)interpreter;
+    argv[count++] = request->file;
+    if (interpreter == NULL)
+        count = add_query_words(request, argv, count);
+    argv[count] = NULL;
+    size_t directory_len = (size_t)(strrchr(request->file, '/') - request->file);
+    as_str directory = as_str_of(request->file, directory_len > 0 ? directory_len : 1);
+    *program = (as_program){
+        .path = interpreter != NULL ? interpreter : request->file,
+        .script = request->file,
+        .argv = argv,
+        .envp = request->runner->environment.entries,
+        .directory = as_arena_copy(&request->runner->arena, directory).ptr,
+    };
+}
+
+/* --- descriptors --- */
+
+/* A small body in memory: unlike a pipe it takes all of it at once and the program may seek in it. */
+static int open_inline_body(as_str body)
+{
+    int fd = memfd_create("request-body", MFD_CLOEXEC);
+    if (fd < 0)
+        return -1;
+    for (size_t at = 0; at < body.len;) {
+        ssize_t len = pwrite(fd, body.ptr + at, body.len - at, (off_t)at);
+        if (len < 0 && errno != EINTR) {
+            int saved = errno;
+            close(fd);
+            errno = saved;
+            return -1;
+        }
+        at += len > 0 ? (size_t)len : 0;
+    }
+    return fd;
+}
+
+/* -1 with errno. An fd that is not null_fd is the caller's. */
+static int open_stdin(attempt *request)
+{
+    const as_request_frame *frame = request->frame;
+    if (frame->head.flags & AS_REQUEST_BODY_FD) {
+        int fd = request->body_fd;
+        request->body_fd = -1;
+        if (fd < 0)
+            errno = EMFILE; /* there was no room for it when the datagram came */
+        else
+            lseek(fd, 0, SEEK_SET); /* fails for a pipe, which has no beginning to go to */
+        return fd;
+    }
+    return frame->body.len > 0 ? open_inline_body(frame->body) : request->runner->launcher.null_fd;
+}
+
+static void close_pipe(int pipe_fds[2])
+{
+    for (int i = 0; i < 2; i++) {
+        if (pipe_fds[i] >= 0)
+            close(pipe_fds[i]);
+        pipe_fds[i] = -1;
+    }
+}
+
+static int open_pipes(int output[2], int errors[2])
+{
+    if (pipe2(output, O_CLOEXEC) < 0)
+        return AS_ESYSTEM;
+    if (pipe2(errors, O_CLOEXEC) < 0 || fcntl(errors[0], F_SETFL, O_NONBLOCK) < 0)
+        return AS_ESYSTEM;
+    return AS_OK;
+}
+
+/* --- start --- */
+
+static void send_document(const attempt *request, int output_fd)
+{
+    as_answer_head head = {
+        .slot = request->frame->head.slot,
+        .request_id = request->frame->head.request_id,
+        .run_us = (uint32_t)((as_clock_monotonic_ns() - request->start_ns) / 1000),
+    };
+    as_answers_send(request->runner->answers, request->frame->head.loop, AS_ANSWER_DOCUMENT, &head, AS_STR_NONE,
+                    AS_STR_NONE, output_fd);
+}
+
+static void refuse_start(const attempt *request, const as_program *program, int error)
+{
+    char reason[REASON_SIZE];
+    if (is_shortage(error)) {
+        refuse_for_now(request, request->file, error);
+        return;
+    }
+    as_program_explain(program, error, reason, sizeof(reason));
+    refuse(request, request->file, reason);
+}
+
+/* Takes the reading end of `output` and both of `errors`. */
+static void started(const attempt *request, const as_program *program, int output[2], int errors[2])
+{
+    as_request_runner *runner = request->runner;
+    const as_running_start start = {
+        .program = program,
+        .slot = request->slot,
+        .request = &request->frame->head,
+        .log_id = request->log_id,
+        .start_ns = request->start_ns,
+        .name = request->script.name,
+        .errors_fd = errors[0],
+        .errors_writer_fd = errors[1],
+    };
+    errors[0] = errors[1] = -1;
+    if (as_running_add(runner->running, &start) != AS_OK) {
+        refuse_for_now(request, request->file, errno);
+        return;
+    }
+    AS_SLOT_STORE(request->slot, process, program->pid);
+    send_document(request, output[0]);
+    output[0] = -1;
+}
+
+static void start_program(attempt *request, as_program *program)
+{
+    as_request_runner *runner = request->runner;
+    int output[2] = {-1, -1};
+    int errors[2] = {-1, -1};
+    program->stdin_fd = open_stdin(request);
+    if (program->stdin_fd < 0 || open_pipes(output, errors) != AS_OK) {
+        refuse_for_now(request, request->file, errno);
+        goto release;
+    }
+    program->stdout_fd = output[1];
+    program->stderr_fd = errors[1];
+    if (as_program_start(&runner->launcher, program) == AS_OK)
+        started(request, program, output, errors);
+    else
+        refuse_start(request, program, errno);
+release:
+    close_pipe(errors);
+    close_pipe(output);
+    if (program->stdin_fd >= 0 && program->stdin_fd != runner->launcher.null_fd)
+        close(program->stdin_fd);
+}
+
+/* AS_OK, also when the request has been refused; AS_EBADFRAME. */
+static int run_attempt(attempt *request)
+{
+    as_request_runner *runner = request->runner;
+    as_environment *environment = &runner->environment;
+    char *argv[AS_QUERY_WORDS_MAX + 3];
+    as_program program;
+    as_str block = request->frame->environment;
+    int verdict = as_environment_take(environment, (char *)block.ptr, block.len);
+    if (verdict == AS_EBADFRAME)
+        return verdict;
+    request->log_id = strtoull(environment->log_id, NULL, 16);
+    if (request->log_id == 0)
+        request->log_id = request->frame->head.request_id;
+    if (verdict == AS_OK && !find_script(request))
+        return AS_OK;
+    if (verdict == AS_OK)
+        verdict = complete_environment(request);
+    if (verdict != AS_OK) {
+        refuse(request, environment->path_info, "the environment has too many variables");
+        return AS_OK;
+    }
+    plan_program(request, &program, argv);
+    if (argv[0] == request->file && (request->script.mode & (S_IXUSR | S_IXGRP | S_IXOTH)) == 0)
+        refuse(request, request->file, "not executable: chmod +x");
+    else
+        start_program(request, &program);
+    return AS_OK;
+}
+
+int as_request_run(as_request_runner *runner, const as_request_frame *frame, as_slot *slot, int64_t now_ns, int body_fd)
+{
+    attempt request = {.runner = runner, .frame = frame, .slot = slot, .start_ns = now_ns, .body_fd = body_fd};
+    as_arena_reset(&runner->arena);
+    int verdict = run_attempt(&request);
+    if (request.body_fd >= 0)
+        close(request.body_fd);
+    return verdict;
+}
+
+/* --- life --- */
+
+/* Bytes of "NAME\0value\0...\0" with its ending empty name. */
+static size_t pairs_size(const char *pairs)
+{
+    const char *at = pairs;
+    while (*at != '\0') {
+        at += strlen(at) + 1;
+        at += strlen(at) + 1;
+    }
+    return (size_t)(at - pairs) + 1;
+}
+
+static char *copy_pairs(const char *pairs)
+{
+    return pairs == NULL ? as_strdup(AS_STR("")) : as_strdup(as_str_of(pairs, pairs_size(pairs)));
+}
+
+static int take_defaults(as_request_runner *runner, const char *pairs)
+{
+    runner->defaults_text = copy_pairs(pairs);
+    for (char *name = runner->defaults_text; *name != '\0';) {
+        char *value = name + strlen(name) + 1;
+        if (runner->defaults_count == AS_DEFAULTS_MAX)
+            return AS_EINVALID;
+        runner->defaults[runner->defaults_count++] = name;
+        value[-1] = '=';
+        name = value + strlen(value) + 1;
+    }
+    return AS_OK;
+}
+
+int as_request_runner_init(as_request_runner *runner, const as_spawner_options *options)
+{
+    as_arena_init(&runner->arena);
+    runner->interpreters = copy_pairs(options->interpreters);
+    int verdict = as_launcher_init(&runner->launcher);
+    return verdict != AS_OK ? verdict : take_defaults(runner, options->environment);
+}
+
+void as_request_runner_free(as_request_runner *runner)
+{
+    as_launcher_free(&runner->launcher);
+    as_arena_free(&runner->arena);
+    as_free(runner->defaults_text);
+    as_free(runner->interpreters);
+}

@@ -1,0 +1,280 @@
+#include "spawner/running.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+enum {
+    /* One read takes all that a pipe holds. */
+    READ_SIZE = 64 * 1024,
+    /* What is read of stderr after the end: a process that has left the group may still write. */
+    LAST_READS = 16,
+};
+
+/* To the group; to the program alone when it has made itself a member of another one. */
+static void send_signal(const as_running *running, int number)
+{
+    if (kill(-running->pid, number) < 0 && errno == ESRCH)
+        kill(running->pid, number);
+}
+
+static void emit_line(void *owner, as_str line)
+{
+    as_running *running = owner;
+    as_running_set *set = running->set;
+    as_event_emit(set->events, AS_EVENT_PROGRAM_STDERR, running->log_id, -1, set->executor, "%s: %.*s", running->name,
+                  (int)line.len, line.ptr);
+}
+
+/* True while there may be more. */
+static bool read_errors(as_running *running)
+{
+    char bytes[READ_SIZE];
+    ssize_t len = read(running->errors.fd, bytes, sizeof(bytes));
+    if (len <= 0)
+        return len < 0 && errno == EINTR;
+    as_stderr_take(&running->lines, as_str_of(bytes, (size_t)len), emit_line, running);
+    return true;
+}
+
+static void errors_ready(as_watch *watch, uint32_t epoll_events)
+{
+    (void)epoll_events;
+    as_running *running = AS_CONTAINER_OF(watch, as_running, errors);
+    if (running->step != AS_RUNNING_UNUSED)
+        read_errors(running);
+}
+
+static void grace_is_over(as_timer *timer)
+{
+    as_running *running = AS_CONTAINER_OF(timer, as_running, timer);
+    running->step = AS_RUNNING_KILLED;
+    send_signal(running, SIGKILL);
+}
+
+void as_running_end(as_running *running)
+{
+    if (running->step != AS_RUNNING_FREELY)
+        return;
+    running->step = AS_RUNNING_TERMINATED;
+    send_signal(running, SIGTERM);
+    as_timer_set(running->set->loop, &running->timer, grace_is_over, running->set->kill_grace_ms);
+}
+
+static void time_is_over(as_timer *timer)
+{
+    as_running *running = AS_CONTAINER_OF(timer, as_running, timer);
+    as_running_set *set = running->set;
+    as_event_emit(set->events, AS_EVENT_WARNING, running->log_id, -1, set->executor,
+                  "%s: killed at its time limit, after %lld ms", running->name,
+                  (long long)((set->loop->now_ns - running->start_ns) / AS_NS_PER_MS));
+    as_running_end(running);
+}
+
+static void report_end(as_running *running, int status)
+{
+    as_running_set *set = running->set;
+    const as_stderr_lines *lines = &running->lines;
+    if (lines->dropped_lines > 0)
+        as_event_emit(set->events, AS_EVENT_WARNING, running->log_id, -1, set->executor,
+                      "%s: wrote more than %d lines to stderr; %llu lines (%llu bytes) were dropped", running->name,
+                      AS_STDERR_MAX_LINES, (unsigned long long)lines->dropped_lines,
+                      (unsigned long long)lines->dropped_bytes);
+    /* SIGPIPE is how a program learns that its client has gone. */
+    if (status > AS_END_SIGNAL && status != AS_END_SIGNAL + SIGPIPE && running->step == AS_RUNNING_FREELY) {
+        const char *what = sigabbrev_np(status - AS_END_SIGNAL);
+        as_event_emit(set->events, AS_EVENT_WARNING, running->log_id, -1, set->executor,
+                      "%s: died of signal %d (SIG%s)", running->name, status - AS_END_SIGNAL,
+                      what != NULL ? what : "RT");
+    }
+    uint64_t lost = set->counters->events_dropped;
+    if (lost > set->events_lost) {
+        as_event_emit(set->events, AS_EVENT_WARNING, 0, -1, set->executor,
+                      "programs wrote to stderr faster than the log was read: %llu lines were lost",
+                      (unsigned long long)(lost - set->events_lost));
+        /* That one may be lost as well; it is no line of a program. */
+        set->events_lost = set->counters->events_dropped > lost ? set->events_lost : lost;
+    }
+}
+
+/* The group goes before its leader is waited for: until then the zombie keeps the number from being given to others. */
+static int kill_and_wait(as_running *running)
+{
+    siginfo_t info = {0};
+    int verdict;
+    kill(-running->pid, SIGKILL);
+    do {
+        verdict = waitid(P_PID, (id_t)running->pid, &info, WEXITED);
+    } while (verdict < 0 && errno == EINTR);
+    if (verdict < 0)
+        return AS_END_SIGNAL + SIGKILL; /* somebody else in this process has waited for it */
+    return info.si_code == CLD_EXITED ? info.si_status : AS_END_SIGNAL + info.si_status;
+}
+
+static void close_all(as_running *running)
+{
+    as_loop *loop = running->set->loop;
+    as_timer_clear(loop, &running->timer);
+    as_loop_unwatch(loop, &running->exited);
+    as_loop_unwatch(loop, &running->errors);
+    close(running->exited.fd);
+    close(running->errors.fd);
+    close(running->errors_writer_fd);
+}
+
+/* At the end of the turn: the loop may still hold an event for one of its watches. */
+static void give_back(as_deferred *work)
+{
+    as_running *running = AS_CONTAINER_OF(work, as_running, reuse);
+    as_running_set *set = running->set;
+    running->next = set->unused;
+    set->unused = running;
+    set->count--;
+    set->ended(set);
+}
+
+static void send_end(const as_running *running, int status)
+{
+    as_running_set *set = running->set;
+    as_answer_head head = {
+        .slot = running->slot_index,
+        .status = (uint16_t)status,
+        .request_id = running->request_id,
+        .run_us = (uint32_t)((set->loop->now_ns - running->start_ns) / 1000),
+    };
+    as_answers_send(set->answers, running->loop, AS_ANSWER_END, &head, AS_STR_NONE, AS_STR_NONE, -1);
+}
+
+static void has_exited(as_watch *watch, uint32_t epoll_events)
+{
+    (void)epoll_events;
+    as_running *running = AS_CONTAINER_OF(watch, as_running, exited);
+    if (running->step == AS_RUNNING_UNUSED)
+        return;
+    int status = kill_and_wait(running);
+    for (int i = 0; i < LAST_READS && read_errors(running); i++) {
+    }
+    as_stderr_finish(&running->lines, emit_line, running);
+    report_end(running, status);
+    close_all(running);
+    AS_SLOT_STORE(running->slot, process, 0); /* before the answer: the slot is the core's again after it */
+    send_end(running, status);
+    running->step = AS_RUNNING_UNUSED;
+    as_loop_defer(running->set->loop, &running->reuse, give_back);
+}
+
+static void set_time_limit(as_running *running)
+{
+    as_loop *loop = running->set->loop;
+    if (running->deadline_ns == 0)
+        return;
+    int64_t left_ms = ((int64_t)running->deadline_ns - loop->now_ns) / AS_NS_PER_MS;
+    if (left_ms < 0)
+        left_ms = 0;
+    as_timer_set(loop, &running->timer, time_is_over, left_ms > UINT32_MAX ? UINT32_MAX : (uint32_t)left_ms);
+}
+
+static void set_name(as_running *running, as_str name)
+{
+    if (name.len >= AS_RUNNING_NAME)
+        name = as_str_of(name.ptr + name.len - (AS_RUNNING_NAME - 1), AS_RUNNING_NAME - 1);
+    for (size_t i = 0; i < name.len; i++) /* it is the client's: no control characters in the log */
+        running->name[i] = (unsigned char)name.ptr[i] < ' ' || name.ptr[i] == 0x7f ? '?' : name.ptr[i];
+    running->name[name.len] = '\0';
+}
+
+static int watch_both(as_running *running)
+{
+    as_loop *loop = running->set->loop;
+    int verdict = as_loop_watch(loop, &running->exited, EPOLLIN);
+    return verdict != AS_OK ? verdict : as_loop_watch(loop, &running->errors, EPOLLIN);
+}
+
+int as_running_add(as_running_set *set, const as_running_start *start)
+{
+    as_running *running = set->unused;
+    assert(running != NULL && running->step == AS_RUNNING_UNUSED);
+    running->pid = start->program->pid;
+    running->exited = (as_watch){.fd = start->program->pidfd, .ready = has_exited};
+    running->errors = (as_watch){.fd = start->errors_fd, .ready = errors_ready};
+    running->errors_writer_fd = start->errors_writer_fd;
+    if (watch_both(running) != AS_OK) {
+        int saved = errno;
+        kill_and_wait(running);
+        close_all(running);
+        errno = saved;
+        return AS_ESYSTEM;
+    }
+    set->unused = running->next;
+    set->count++;
+    running->step = AS_RUNNING_FREELY;
+    running->slot = start->slot;
+    running->slot_index = start->request->slot;
+    running->loop = start->request->loop;
+    running->request_id = start->request->request_id;
+    running->log_id = start->log_id;
+    running->start_ns = start->start_ns;
+    memset(&running->lines, 0, offsetof(as_stderr_lines, line));
+    set_name(running, start->name);
+    running->deadline_ns = start->request->deadline_ns;
+    set_time_limit(running);
+    return AS_OK;
+}
+
+/* The core's cancel for a request that is out of time may come before our own timer, which is a tick late: the log gets the reason either way. */
+static void cancel(as_running *running)
+{
+    if (running->step != AS_RUNNING_FREELY)
+        return;
+    if (running->deadline_ns != 0 && running->set->loop->now_ns >= (int64_t)running->deadline_ns)
+        time_is_over(&running->timer);
+    else
+        as_running_end(running);
+}
+
+void as_running_cancel(as_running_set *set, uint64_t request_id)
+{
+    for (uint32_t i = 0; i < set->limit; i++) {
+        if (set->all[i].request_id == request_id)
+            cancel(&set->all[i]);
+    }
+}
+
+void as_running_look_for_cancelled(as_running_set *set)
+{
+    for (uint32_t i = 0; i < set->limit; i++) {
+        as_running *running = &set->all[i];
+        if (running->step == AS_RUNNING_FREELY && AS_SLOT_LOAD(running->slot, cancelled) != 0)
+            cancel(running);
+    }
+}
+
+void as_running_kill_all(as_running_set *set)
+{
+    for (uint32_t i = 0; i < set->limit; i++) {
+        as_running *running = &set->all[i];
+        if (running->step == AS_RUNNING_UNUSED)
+            continue;
+        as_timer_clear(set->loop, &running->timer);
+        running->step = AS_RUNNING_KILLED;
+        send_signal(running, SIGKILL);
+    }
+}
+
+void as_running_set_init(as_running_set *set)
+{
+    set->all = as_alloc(set->limit * sizeof(*set->all));
+    for (uint32_t i = set->limit; i-- > 0;) {
+        set->all[i].set = set;
+        set->all[i].next = set->unused;
+        set->unused = &set->all[i];
+    }
+}
+
+void as_running_set_free(as_running_set *set)
+{
+    assert(set->count == 0);
+    as_free(set->all);
+}

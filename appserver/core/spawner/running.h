@@ -1,0 +1,99 @@
+/* running.h: the programs that run: their stderr, their time limit, their end. Loop thread.
+ *
+ * A program's record is a fixed object that is cleaned and used again. A program ends in one way only: its pidfd says that it has exited. Then the rest of
+ * its process group is killed, it is waited for, what stderr still holds is read, and `end` goes to the core. Everything else (time limit,
+ * cancel, stop) only sends signals and lets that happen. */
+#ifndef AS_SPAWNER_RUNNING_H
+#define AS_SPAWNER_RUNNING_H
+
+#include "handler/frame.h"
+#include "handler/slot.h"
+#include "loop/loop.h"
+#include "report/event.h"
+#include "spawner/answers.h"
+#include "spawner/program.h"
+#include "spawner/stderr_lines.h"
+
+enum {
+    /* The program's name in log lines; of a longer one the end. */
+    AS_RUNNING_NAME = 64,
+};
+
+typedef enum as_running_step {
+    AS_RUNNING_UNUSED,
+    AS_RUNNING_FREELY,
+    AS_RUNNING_TERMINATED, /* SIGTERM is sent */
+    AS_RUNNING_KILLED,     /* SIGKILL is sent */
+} as_running_step;
+
+typedef struct as_running_set as_running_set;
+
+typedef struct as_running {
+    struct as_running *next; /* unused ones */
+    as_running_set *set;
+    as_running_step step;
+    pid_t pid;
+    as_watch exited;      /* the pidfd */
+    as_watch errors;      /* reading end of stderr */
+    int errors_writer_fd; /* kept open, so that the loop is not woken by a hang-up just before the exit tells the same */
+    as_timer timer;       /* time limit, then grace */
+    as_deferred reuse;
+    as_slot *slot;
+    uint32_t slot_index;
+    uint32_t loop; /* of the core */
+    uint64_t request_id;
+    uint64_t log_id;
+    int64_t start_ns;
+    uint64_t deadline_ns; /* 0: none */
+    as_stderr_lines lines;
+    char name[AS_RUNNING_NAME];
+} as_running;
+
+struct as_running_set {
+    /* set before start */
+    as_loop *loop;
+    as_answers *answers;
+    as_event_ring *events;
+    const as_counters *counters;
+    uint32_t executor;
+    uint32_t kill_grace_ms;
+    uint32_t limit;
+    void (*ended)(as_running_set *set); /* a place has become free */
+    /* loop thread */
+    as_running *all;
+    as_running *unused;
+    uint32_t count;       /* running, and not yet back among the unused */
+    uint64_t events_lost; /* of which the log has been told */
+};
+
+/* `limit` records; the other fields are set already. */
+void as_running_set_init(as_running_set *set);
+/* None may be running. */
+void as_running_set_free(as_running_set *set);
+
+/* What is known of a program that has just been started. */
+typedef struct as_running_start {
+    const as_program *program;
+    as_slot *slot;
+    const as_request_head *request;
+    uint64_t log_id;
+    int64_t start_ns;
+    as_str name;
+    int errors_fd;        /* reading end of stderr, O_NONBLOCK */
+    int errors_writer_fd; /* its writing end */
+} as_running_start;
+
+/* Takes a started program and its descriptors (pidfd and both of stderr) into the set, which has room. AS_OK; AS_ESYSTEM when the loop cannot watch it: it is
+ * then killed, waited for, and its descriptors closed. */
+AS_MUST_USE int as_running_add(as_running_set *set, const as_running_start *start);
+
+/* SIGTERM to the group, and SIGKILL when the grace time has passed. Nothing when it is over or on its way. */
+void as_running_end(as_running *running);
+/* The request has been cancelled; nothing when it does not run. */
+void as_running_cancel(as_running_set *set, uint64_t request_id);
+/* Ends every program whose slot the core has marked. */
+void as_running_look_for_cancelled(as_running_set *set);
+/* SIGKILL to all groups. */
+void as_running_kill_all(as_running_set *set);
+
+#endif

@@ -1,0 +1,259 @@
+/* with: all */
+/* sanitize: address,undefined thread */
+/* The whole core without Python: loops, a file site, a pool whose executor is a thread of this test; clients, new snapshots and the deaths of executors at the same
+ * time. Under ThreadSanitizer this is what checks the rules of ownership. */
+#include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <pthread.h>
+#include <sys/eventfd.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "api.h"
+#include "handler/frame.h"
+#include "handler/slot.h"
+
+#include "check.h"
+
+enum { LOOPS = 2, CLIENTS = 4, REQUESTS = 150, SLOTS = 128, CORE_GENERATION = 7 };
+
+static char root[] = "/tmp/cherokee-core-XXXXXX";
+static int port;
+static int queue[2];
+static int answers[LOOPS][2];
+static int slots_fd;
+
+static void write_file(const char *name, const char *text)
+{
+    char path[256];
+    snprintf(path, sizeof(path), "%s/%s", root, name);
+    int fd = open(path, O_CREAT | O_WRONLY | O_TRUNC, 0644);
+    CHECK(fd >= 0 && write(fd, text, strlen(text)) == (ssize_t)strlen(text));
+    close(fd);
+}
+
+static int listen_somewhere(void)
+{
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t len = sizeof(address);
+    CHECK(bind(fd, (struct sockaddr *)&address, sizeof(address)) == 0);
+    CHECK(listen(fd, 128) == 0);
+    CHECK(getsockname(fd, (struct sockaddr *)&address, &len) == 0);
+    port = ntohs(address.sin_port);
+    return fd;
+}
+
+static void make_segment(void)
+{
+    slots_fd = memfd_create("slots", MFD_CLOEXEC);
+    CHECK(ftruncate(slots_fd, 64 + SLOTS * 64) == 0);
+    uint32_t header[5] = {0x534c4f54, 1, SLOTS, LOOPS, CORE_GENERATION};
+    CHECK(pwrite(slots_fd, header, sizeof(header), 0) == (ssize_t)sizeof(header));
+}
+
+/* An executor: answers every request with its own request id as text. */
+static void *executor_thread(void *argument)
+{
+    (void)argument;
+    static char frame[200 * 1024];
+    for (;;) {
+        ssize_t n = recv(queue[1], frame, sizeof(frame), 0);
+        if (n <= 0)
+            return NULL;
+        for (ssize_t at = 0; at < n;) {
+            uint32_t length, slot, loop;
+            uint64_t id;
+            memcpy(&length, frame + at, 4);
+            memcpy(&slot, frame + at + 8, 4);
+            memcpy(&loop, frame + at + 12, 4);
+            memcpy(&id, frame + at + 16, 8);
+            char answer[256];
+            const char fields[] = "Content-Type: text/plain\r\n";
+            char body[32];
+            int body_len = snprintf(body, sizeof(body), "%016llx", (unsigned long long)id);
+            uint32_t total = 48 + (uint32_t)sizeof(fields) - 1 + (uint32_t)body_len;
+            memset(answer, 0, sizeof(answer));
+            uint16_t version = 1, kind = 1, status = 200;
+            uint32_t fields_len = sizeof(fields) - 1;
+            uint64_t body_size = (uint64_t)body_len;
+            memcpy(answer, &total, 4);
+            memcpy(answer + 4, &version, 2);
+            memcpy(answer + 6, &kind, 2);
+            memcpy(answer + 8, &slot, 4);
+            memcpy(answer + 12, &status, 2);
+            memcpy(answer + 16, &id, 8);
+            memcpy(answer + 24, &fields_len, 4);
+            memcpy(answer + 32, &body_size, 8);
+            memcpy(answer + 48, fields, fields_len);
+            memcpy(answer + 48 + fields_len, body, (size_t)body_len);
+            if (send(answers[loop][1], answer, total, MSG_NOSIGNAL) < 0)
+                return NULL;
+            at += length;
+        }
+    }
+}
+
+static int connect_client(void)
+{
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    struct sockaddr_in address = {
+        .sin_family = AF_INET, .sin_port = htons((uint16_t)port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    struct timeval limit = {.tv_sec = 30};
+    setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit));
+    return connect(fd, (struct sockaddr *)&address, sizeof(address)) == 0 ? fd : -1;
+}
+
+/* One request on an open connection; the status, or -1. */
+static int get(int fd, const char *path)
+{
+    char text[4096];
+    int len = snprintf(text, sizeof(text), "GET %s HTTP/1.1\r\nHost: test\r\n\r\n", path);
+    if (send(fd, text, (size_t)len, MSG_NOSIGNAL) != len)
+        return -1;
+    size_t got = 0;
+    for (;;) {
+        ssize_t n = recv(fd, text + got, sizeof(text) - 1 - got, 0);
+        if (n <= 0)
+            return -1;
+        got += (size_t)n;
+        text[got] = '\0';
+        const char *end = strstr(text, "\r\n\r\n");
+        const char *length = strcasestr(text, "content-length: ");
+        if (end != NULL && length != NULL && got >= (size_t)(end + 4 - text) + (size_t)atol(length + 16))
+            return atoi(text + 9);
+    }
+}
+
+static void *client_thread(void *argument)
+{
+    long *failures = argument;
+    int fd = connect_client();
+    for (int i = 0; i < REQUESTS; i++) {
+        static const char *const paths[] = {"/a.txt", "/pool/x", "/none", "/big.bin"};
+        static const int expected[] = {200, 200, 404, 200};
+        if (i % 10 == 9) { /* connections come and go */
+            close(fd);
+            fd = connect_client();
+        }
+        int status = get(fd, paths[i % 3]);
+        if (status != expected[i % 3])
+            (*failures)++;
+    }
+    close(fd);
+    return NULL;
+}
+
+static as_snapshot *make_snapshot(void)
+{
+    as_limits limits = {.header_size = 16384,
+                        .target_size = 8192,
+                        .body_size = 1 << 20,
+                        .header_timeout_ms = 10000,
+                        .body_timeout_ms = 10000,
+                        .idle_timeout_ms = 10000,
+                        .send_timeout_ms = 10000,
+                        .connections = 1000};
+    as_snapshot *snapshot = as_snapshot_new(&limits, "test/1", "/tmp");
+    as_snapshot_set_cache(snapshot, 1 << 20, 100, 65536, 100);
+    int files = as_snapshot_add_file(snapshot, root, "index.html\0", 0);
+    int pool = as_snapshot_add_pool(snapshot, 0, 1, "A\0b", 4, root);
+    int site = as_snapshot_add_site(snapshot, "main", files);
+    CHECK(files >= 0 && pool >= 0 && site >= 0);
+    CHECK(as_snapshot_add_rule(snapshot, site, "/pool/*", "\0", "\0", pool) >= 0);
+    return snapshot;
+}
+
+static int count_fds(void)
+{
+    int count = 0;
+    for (int fd = 0; fd < 1024; fd++)
+        count += fcntl(fd, F_GETFD) >= 0;
+    return count;
+}
+
+static void wait_for_event(as_server *server, int event_fd, uint32_t kind, int count)
+{
+    as_event event;
+    while (count > 0) {
+        uint64_t n;
+        CHECK(read(event_fd, &n, sizeof(n)) == (ssize_t)sizeof(n));
+        while (as_server_next_event(server, &event)) {
+            if (event.kind == kind)
+                count--;
+            else if (event.kind == AS_EVENT_ERROR)
+                fprintf(stderr, "event: %s\n", event.text);
+        }
+    }
+}
+
+int main(void)
+{
+    CHECK(mkdtemp(root) != NULL);
+    write_file("a.txt", "hello\n");
+    int fds_before = count_fds();
+    int listener = listen_somewhere();
+    int event_fd = eventfd(0, EFD_CLOEXEC);
+    make_segment();
+    CHECK(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, queue) == 0);
+    fcntl(queue[0], F_SETFL, O_NONBLOCK);
+    int receiving[LOOPS];
+    for (int i = 0; i < LOOPS; i++) {
+        CHECK(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, answers[i]) == 0);
+        fcntl(answers[i][0], F_SETFL, O_NONBLOCK);
+        receiving[i] = answers[i][0];
+    }
+    as_server *server = as_server_new(LOOPS, CORE_GENERATION, event_fd);
+    as_pool_settings settings = {.name = "test", .queue_limit = 100, .queue_time_ms = 20000, .request_time_ms = 20000, .retry = 1};
+    CHECK(as_server_set_pool(server, 0, &settings, queue[0], slots_fd, receiving) == AS_OK);
+    CHECK(as_server_set_capacity(server, 0, 2) == AS_OK);
+    CHECK(as_server_add_listener(server, listener) == AS_OK);
+    int log = open("/dev/null", O_WRONLY | O_CLOEXEC);
+    CHECK(as_server_set_access_log(server, log, 2) == AS_OK);
+    CHECK(as_server_apply(server, make_snapshot()) == AS_OK);
+    CHECK(as_server_start(server) == AS_OK);
+
+    pthread_t executor, clients[CLIENTS];
+    long failures[CLIENTS] = {0};
+    pthread_create(&executor, NULL, executor_thread, NULL);
+    for (int i = 0; i < CLIENTS; i++)
+        pthread_create(&clients[i], NULL, client_thread, &failures[i]);
+    for (int i = 0; i < 20; i++) {
+        CHECK(as_server_apply(server, make_snapshot()) == AS_OK);
+        CHECK(as_server_set_capacity(server, 0, 1 + (uint32_t)i % 3) == AS_OK);
+        CHECK(as_server_set_pool(server, 0, &settings, -1, -1, NULL) == AS_OK);
+        as_server_executor_died(server, 0, 999);
+        as_server_set_ready(server, i % 2);
+        as_server_set_access_log(server, log, 1 + i % 2);
+        uint64_t values[64];
+        CHECK(as_server_counters(server, values, 64) > 5);
+        usleep(2000);
+    }
+    for (int i = 0; i < CLIENTS; i++) {
+        pthread_join(clients[i], NULL);
+        CHECK_INT(failures[i], 0);
+    }
+    as_server_drain(server);
+    wait_for_event(server, event_fd, AS_EVENT_DRAINED, LOOPS);
+    as_server_free(server);
+    close(queue[0]);
+    shutdown(queue[1], SHUT_RDWR);
+    pthread_join(executor, NULL);
+    close(queue[1]);
+    for (int i = 0; i < LOOPS; i++)
+        close(answers[i][1]);
+    close(log);
+    close(listener);
+    close(event_fd);
+    close(slots_fd);
+    CHECK_INT(count_fds(), fds_before);
+    char path[256];
+    snprintf(path, sizeof(path), "%s/a.txt", root);
+    unlink(path);
+    CHECK(rmdir(root) == 0);
+    return check_result("server");
+}

@@ -1,0 +1,956 @@
+/* with: base/memory.c report/event.c loop/loop.c handler/beneath.c handler/frame.c spawner/answers.c spawner/environment.c spawner/program.c spawner/request.c spawner/running.c spawner/script_path.c spawner/stderr_lines.c */
+/* The spawner on a thread of this test, which plays the core: requests over the queue, answers from two loops' sockets, programs as shell scripts in a
+ * folder of its own. */
+#include "spawner/spawner.c"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <ftw.h>
+#include <poll.h>
+#include <pthread.h>
+#include <sys/eventfd.h>
+#include <sys/time.h>
+#include <sys/wait.h>
+
+#include "check.h"
+
+enum {
+    SLOTS = 16,
+    LOOPS = 2,
+    GENERATION = 7,
+    EXECUTOR = 5,
+    GIVE_UP_S = 60, /* a test that waits longer has failed */
+};
+
+static char root[] = "/tmp/test_spawner.XXXXXX";
+
+typedef struct fixture {
+    as_spawner *spawner;
+    pthread_t thread;
+    int queue[2];          /* [0] is the core's end */
+    int answers[LOOPS][2]; /* [0] is the core's end */
+    int slots_fd;
+    int event_fd;
+    as_slot_header *segment;
+    uint64_t last_id;
+    long result;
+} fixture;
+
+typedef struct answer {
+    as_answer_head head;
+    char fields[256];
+    char body[4096];
+    int fd;
+} answer;
+
+/* --- the core's side --- */
+
+static void *run_thread(void *argument)
+{
+    fixture *test = argument;
+    test->result = as_spawner_run(test->spawner);
+    return NULL;
+}
+
+static void make_pair(int pair[2])
+{
+    struct timeval limit = {.tv_sec = GIVE_UP_S};
+    CHECK(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) == 0);
+    setsockopt(pair[0], SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit));
+    int size = 1024 * 1024;
+    setsockopt(pair[0], SOL_SOCKET, SO_SNDBUF, &size, sizeof(size));
+}
+
+static void prepare(fixture *test)
+{
+    *test = (fixture){.last_id = (uint64_t)GENERATION << 48};
+    make_pair(test->queue);
+    for (int i = 0; i < LOOPS; i++)
+        make_pair(test->answers[i]);
+    test->event_fd = eventfd(0, EFD_CLOEXEC);
+    test->slots_fd = memfd_create("slots", MFD_CLOEXEC);
+    size_t size = as_slot_segment_size(SLOTS);
+    CHECK(ftruncate(test->slots_fd, (off_t)size) == 0);
+    test->segment = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, test->slots_fd, 0);
+    CHECK(test->segment != MAP_FAILED);
+    *test->segment = (as_slot_header){AS_SLOT_MAGIC, AS_SLOT_VERSION, SLOTS, LOOPS, GENERATION, {0}};
+}
+
+static as_spawner_options options_of(const fixture *test, int answer_fds[LOOPS], uint32_t max_programs)
+{
+    for (int i = 0; i < LOOPS; i++)
+        answer_fds[i] = test->answers[i][1];
+    return (as_spawner_options){
+        .queue_fd = test->queue[1],
+        .answer_fds = answer_fds,
+        .loops = LOOPS,
+        .slots_fd = test->slots_fd,
+        .executor = EXECUTOR,
+        .max_programs = max_programs,
+        .kill_grace_ms = 50,
+        .environment = "PATH\0/usr/bin:/bin\0FROM_OPTIONS\0yes\0HTTP_X\0from-options\0",
+        .interpreters = ".sh\0/bin/sh\0.gone\0/no/such/interpreter\0",
+        .event_fd = test->event_fd,
+    };
+}
+
+static void begin(fixture *test, uint32_t max_programs)
+{
+    int answer_fds[LOOPS];
+    prepare(test);
+    as_spawner_options options = options_of(test, answer_fds, max_programs);
+    test->spawner = as_spawner_new(&options);
+    CHECK(test->spawner != NULL);
+    if (test->spawner == NULL || pthread_create(&test->thread, NULL, run_thread, test) != 0)
+        exit(EXIT_FAILURE);
+}
+
+static void close_end(int *fd)
+{
+    if (*fd >= 0)
+        close(*fd);
+    *fd = -1;
+}
+
+static void release(fixture *test)
+{
+    for (int end = 0; end < 2; end++) {
+        close_end(&test->queue[end]);
+        for (int i = 0; i < LOOPS; i++)
+            close_end(&test->answers[i][end]);
+    }
+    munmap(test->segment, as_slot_segment_size(SLOTS));
+    close(test->slots_fd);
+    close(test->event_fd);
+}
+
+/* Waits for the spawner's end, which the caller has asked for. */
+static void finish(fixture *test, int expected)
+{
+    pthread_join(test->thread, NULL);
+    CHECK_INT(test->result, expected);
+    as_spawner_free(test->spawner);
+    CHECK(waitpid(-1, NULL, WNOHANG) == -1 && errno == ECHILD);
+    release(test);
+}
+
+static void end_of_queue(fixture *test)
+{
+    close_end(&test->queue[0]);
+    finish(test, AS_OK);
+}
+
+typedef struct request {
+    uint32_t slot;
+    uint32_t loop;
+    const char *path;      /* PATH_INFO */
+    const char *variables; /* further "NAME\0value\0...", ended by an empty name */
+    const char *body;
+    int body_fd; /* 0: none */
+    int64_t limit_ms;
+    uint64_t id; /* 0: the next one */
+} request;
+
+static size_t put_pair(char *out, const char *name, const char *value)
+{
+    size_t name_len = strlen(name) + 1;
+    size_t value_len = strlen(value) + 1;
+    memcpy(out, name, name_len);
+    memcpy(out + name_len, value, value_len);
+    return name_len + value_len;
+}
+
+/* The frame's bytes into `out`; marks the slot as a core does. */
+static size_t put_request(fixture *test, const request *wanted, char *out)
+{
+    char *block = out + AS_FRAME_HEAD;
+    size_t len = 0;
+    char id_text[17];
+    uint64_t id = wanted->id ? wanted->id : ++test->last_id;
+    snprintf(id_text, sizeof(id_text), "%016llx", (unsigned long long)(id + 0x1000));
+    len += put_pair(block + len, "SCRIPT_NAME", "/cgi-bin");
+    len += put_pair(block + len, "PATH_INFO", wanted->path);
+    len += put_pair(block + len, "DOCUMENT_ROOT", "/srv/www");
+    len += put_pair(block + len, "appserver.cgi.root", root);
+    len += put_pair(block + len, "appserver.request_id", id_text);
+    for (const char *name = wanted->variables; name != NULL && *name != '\0';) {
+        const char *value = name + strlen(name) + 1;
+        len += put_pair(block + len, name, value);
+        name = value + strlen(value) + 1;
+    }
+    size_t body_len = wanted->body != NULL ? strlen(wanted->body) : 0;
+    if (body_len > 0)
+        memcpy(block + len, wanted->body, body_len);
+    as_request_head head = {
+        .slot = wanted->slot,
+        .loop = wanted->loop,
+        .request_id = id,
+        .deadline_ns = wanted->limit_ms ? (uint64_t)(as_clock_monotonic_ns() + wanted->limit_ms * AS_NS_PER_MS) : 0,
+        .environment_len = (uint32_t)len,
+        .flags = wanted->body_fd > 0 ? AS_REQUEST_BODY_FD : 0,
+        .body_len = body_len,
+    };
+    as_request_frame_begin(&head, AS_REQUEST_RUN, out);
+    as_slot *slot = &as_slot_records(test->segment)[wanted->slot];
+    AS_SLOT_STORE(slot, request_id, id);
+    AS_SLOT_STORE(slot, cancelled, 0);
+    AS_SLOT_STORE_STATE(slot, AS_SLOT_QUEUED);
+    return AS_FRAME_HEAD + len + body_len;
+}
+
+static void send_bytes(const fixture *test, char *bytes, size_t len, int fd)
+{
+    union {
+        struct cmsghdr head;
+        char space[CMSG_SPACE(sizeof(int))];
+    } control = {.space = {0}};
+    struct iovec part = {bytes, len};
+    struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1};
+    if (fd > 0) {
+        control.head =
+            (struct cmsghdr){.cmsg_len = CMSG_LEN(sizeof(int)), .cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS};
+        memcpy(CMSG_DATA(&control.head), &fd, sizeof(fd));
+        message.msg_control = &control;
+        message.msg_controllen = sizeof(control.space);
+    }
+    CHECK_INT(sendmsg(test->queue[0], &message, MSG_NOSIGNAL), len);
+}
+
+static uint64_t send_request(fixture *test, const request *wanted)
+{
+    static char bytes[AS_DATAGRAM_MAX];
+    size_t len = put_request(test, wanted, bytes);
+    send_bytes(test, bytes, len, wanted->body_fd);
+    return wanted->id ? wanted->id : test->last_id;
+}
+
+static void send_cancel(fixture *test, uint32_t slot, uint64_t id)
+{
+    char bytes[AS_FRAME_HEAD];
+    as_request_head head = {.slot = slot, .request_id = id};
+    as_request_frame_begin(&head, AS_REQUEST_CANCEL, bytes);
+    send_bytes(test, bytes, sizeof(bytes), -1);
+}
+
+static answer receive_answer(const fixture *test, int loop)
+{
+    static char bytes[AS_DATAGRAM_MAX];
+    union {
+        struct cmsghdr head;
+        char space[CMSG_SPACE(sizeof(int))];
+    } control;
+    struct iovec part = {bytes, sizeof(bytes)};
+    struct msghdr message = {
+        .msg_iov = &part, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof(control.space)};
+    answer result = {.fd = -1};
+    as_answer_frame frame;
+    ssize_t len;
+    do { /* the exit of a program may interrupt any thread that does not block SIGCHLD */
+        len = recvmsg(test->answers[loop][0], &message, MSG_CMSG_CLOEXEC);
+    } while (len < 0 && errno == EINTR);
+    CHECK(len > 0);
+    if (len <= 0) {
+        fprintf(stderr, "no answer\n");
+        exit(EXIT_FAILURE);
+    }
+    CHECK_INT(as_answer_frame_decode(bytes, (size_t)len, &frame), len);
+    struct cmsghdr *head = CMSG_FIRSTHDR(&message);
+    if (head != NULL && head->cmsg_type == SCM_RIGHTS)
+        memcpy(&result.fd, CMSG_DATA(head), sizeof(int));
+    CHECK_INT(result.fd >= 0, as_answer_has_fd(frame.head.kind));
+    result.head = frame.head;
+    snprintf(result.fields, sizeof(result.fields), "%.*s", (int)frame.fields.len, frame.fields.ptr);
+    snprintf(result.body, sizeof(result.body), "%.*s", (int)frame.body.len, frame.body.ptr);
+    return result;
+}
+
+/* A `document`, for the request: the reading end. */
+static int receive_document(const fixture *test, uint64_t id)
+{
+    answer got = receive_answer(test, 0);
+    CHECK_INT(got.head.kind, AS_ANSWER_DOCUMENT);
+    CHECK_INT(got.head.request_id, id);
+    CHECK_INT(got.head.status, 0);
+    return got.fd;
+}
+
+static int receive_end(const fixture *test, uint64_t id)
+{
+    answer got = receive_answer(test, 0);
+    CHECK_INT(got.head.kind, AS_ANSWER_END);
+    CHECK_INT(got.head.request_id, id);
+    return got.head.status;
+}
+
+static void read_all(int fd, char *out, size_t size)
+{
+    size_t len = 0;
+    ssize_t got;
+    while (len < size - 1 && (got = read(fd, out + len, size - 1 - len)) > 0)
+        len += (size_t)got;
+    out[len] = '\0';
+    close(fd);
+}
+
+/* Waits until the program has written a line and gives it without its newline. */
+static void read_line(int fd, char *out, size_t size)
+{
+    size_t len = 0;
+    while (len < size - 1 && read(fd, out + len, 1) == 1 && out[len] != '\n')
+        len++;
+    out[len] = '\0';
+}
+
+/* The whole of one request that ends by itself: its output, and the status of `end`. */
+static int run_to_end(fixture *test, request wanted, char *out, size_t size)
+{
+    uint64_t id = send_request(test, &wanted);
+    int fd = receive_document(test, id);
+    if (fd < 0)
+        return -1;
+    read_all(fd, out, size);
+    return receive_end(test, id);
+}
+
+static answer refused(fixture *test, const char *path)
+{
+    uint64_t id = send_request(test, &(request){.path = path});
+    answer got = receive_answer(test, 0);
+    CHECK_INT(got.head.kind, AS_ANSWER_RESPONSE);
+    CHECK_INT(got.head.request_id, id);
+    return got;
+}
+
+/* The next event; waits for it. */
+static as_event next_event(const fixture *test)
+{
+    as_event event = {0};
+    while (!as_spawner_next_event(test->spawner, &event)) {
+        struct pollfd ready = {.fd = test->event_fd, .events = POLLIN};
+        uint64_t count;
+        if (poll(&ready, 1, GIVE_UP_S * 1000) != 1) {
+            CHECK(!"an event was to come");
+            exit(EXIT_FAILURE);
+        }
+        CHECK(read(test->event_fd, &count, sizeof(count)) == sizeof(count));
+    }
+    return event;
+}
+
+static void expect_event(const fixture *test, as_event_kind kind, const char *text)
+{
+    as_event event = next_event(test);
+    CHECK_INT(event.kind, kind);
+    CHECK_INT(event.executor, EXECUTOR);
+    if (strstr(event.text, text) == NULL)
+        fprintf(stderr, "event: %s\nwanted: %s\n", event.text, text);
+    CHECK(strstr(event.text, text) != NULL);
+}
+
+static void expect_no_event(const fixture *test)
+{
+    as_event event;
+    CHECK(!as_spawner_next_event(test->spawner, &event));
+}
+
+static bool is_gone(pid_t pid)
+{
+    char path[64], state[256] = "";
+    snprintf(path, sizeof(path), "/proc/%d/stat", (int)pid);
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return true;
+    read_all(fd, state, sizeof(state));
+    const char *behind_name = strrchr(state, ')');
+    return behind_name == NULL || behind_name[2] == 'Z' || behind_name[2] == 'X';
+}
+
+/* A process closes its pipes a moment before it counts as dead. */
+static void wait_until_gone(pid_t pid)
+{
+    while (!is_gone(pid))
+        sched_yield();
+}
+
+/* --- programs --- */
+
+static void write_script(const char *name, mode_t mode, const char *text)
+{
+    char path[256];
+    snprintf(path, sizeof(path), "%s/%s", root, name);
+    int fd = open(path, O_CREAT | O_TRUNC | O_WRONLY | O_CLOEXEC, 0600);
+    CHECK(fd >= 0 && write(fd, text, strlen(text)) == (ssize_t)strlen(text) && fchmod(fd, mode) == 0);
+    close(fd);
+}
+
+#define HEAD "#!/bin/sh\nprintf 'Content-Type: text/plain\\n\\n'\n"
+
+static void write_scripts(void)
+{
+    CHECK(mkdtemp(root) != NULL);
+    char path[256];
+    snprintf(path, sizeof(path), "%s/deep", root);
+    CHECK(mkdir(path, 0755) == 0);
+    write_script("hello", 0755, HEAD "echo hello\n");
+    write_script("env", 0755, HEAD "env | sort\necho args: $# \"$1\" \"$2\"\n");
+    write_script("deep/where", 0755, HEAD "pwd\necho \"$0\"\n");
+    write_script("cat", 0755, HEAD "exec cat\n");
+    write_script("fds", 0755, HEAD "exec ls /proc/self/fd\n");
+    write_script("signals", 0755, HEAD "grep -E '^Sig(Blk|Ign)' /proc/self/status\n");
+    write_script("exit", 0755, HEAD "exit 42\n");
+    write_script("die", 0755, HEAD "kill -SEGV $$\n");
+    write_script("plain", 0644, HEAD);
+    write_script("by-interpreter.sh", 0644, "printf 'A: b\\n\\n'; echo \"ran $0 with $#\"\n");
+    write_script("script.gone", 0755, HEAD);
+    write_script("missing", 0755, "#!/no/such/interpreter -x\n");
+    write_script("crlf", 0755, "#!/bin/sh\r\necho\r\n");
+    write_script("no-shebang", 0755, "echo hello\n");
+    write_script("errors", 0755, HEAD "echo 'one' >&2; echo 'two' >&2; printf 'three' >&2\n");
+    write_script("flood", 0755, HEAD "yes 'a line of no use' | head -n 100000 >&2\n");
+    write_script("family", 0755, HEAD "sleep 1000 &\necho $!\necho $$\nwait\n");
+    write_script("left-behind", 0755, HEAD "sleep 1000 >/dev/null 2>&1 &\necho $!\n");
+    write_script("holds-stdout", 0755, HEAD "sleep 1000 &\necho $!\n");
+    write_script("stubborn", 0755, HEAD "trap '' TERM\necho $$\nwhile :; do sleep 1000; done\n");
+    write_script("waits", 0755, HEAD "echo $$\nread line <wake\necho $line\n");
+    snprintf(path, sizeof(path), "%s/wake", root);
+    CHECK(mkfifo(path, 0600) == 0);
+}
+
+/* --- tests --- */
+
+static void test_hello(void)
+{
+    fixture test;
+    char out[4096];
+    begin(&test, 4);
+    for (int i = 0; i < 3; i++) {
+        CHECK_INT(run_to_end(&test, (request){.slot = 3, .path = "/hello"}, out, sizeof(out)), 0);
+        CHECK_STR(as_str_from(out), "Content-Type: text/plain\n\nhello\n");
+    }
+    as_slot *slot = &as_slot_records(test.segment)[3];
+    CHECK_INT(AS_SLOT_LOAD_STATE(slot), AS_SLOT_RUNNING);
+    CHECK_INT(slot->executor, EXECUTOR);
+    CHECK(slot->start_ns > 0);
+    CHECK_INT(slot->process, 0);
+    uint64_t id = send_request(&test, &(request){.loop = 1, .path = "/hello"});
+    answer got = receive_answer(&test, 1);
+    CHECK_INT(got.head.kind, AS_ANSWER_DOCUMENT);
+    close(got.fd);
+    got = receive_answer(&test, 1);
+    CHECK_INT(got.head.kind, AS_ANSWER_END);
+    CHECK_INT(got.head.request_id, id);
+    expect_no_event(&test);
+    end_of_queue(&test);
+}
+
+static bool has_line(const char *text, const char *line)
+{
+    size_t len = strlen(line);
+    for (const char *at = strstr(text, line); at != NULL; at = strstr(at + 1, line)) {
+        if ((at == text || at[-1] == '\n') && (at[len] == '\n' || at[len] == '\0'))
+            return true;
+    }
+    fprintf(stderr, "no line \"%s\" in:\n%s\n", line, text);
+    return false;
+}
+
+static void test_environment(void)
+{
+    fixture test;
+    char out[8192], wanted[512];
+    begin(&test, 4);
+    run_to_end(&test,
+               (request){.path = "/env/a/b", .variables = "HTTP_X\0mine\0QUERY_STRING\0q=1\0REQUEST_METHOD\0GET\0"},
+               out, sizeof(out));
+    CHECK(has_line(out, "SCRIPT_NAME=/cgi-bin/env"));
+    CHECK(has_line(out, "PATH_INFO=/a/b"));
+    CHECK(has_line(out, "PATH_TRANSLATED=/srv/www/a/b"));
+    snprintf(wanted, sizeof(wanted), "SCRIPT_FILENAME=%s/env", root);
+    CHECK(has_line(out, wanted));
+    CHECK(has_line(out, "FROM_OPTIONS=yes"));
+    CHECK(has_line(out, "HTTP_X=mine"));
+    CHECK(has_line(out, "QUERY_STRING=q=1"));
+    CHECK(has_line(out, "args: 0  "));
+    CHECK(strstr(out, "appserver") == NULL);
+    run_to_end(&test, (request){.path = "/env", .variables = "QUERY_STRING\0one+t%77o\0REQUEST_METHOD\0GET\0"}, out,
+               sizeof(out));
+    CHECK(has_line(out, "args: 2 one two"));
+    CHECK(has_line(out, "QUERY_STRING=one+t%77o"));
+    CHECK(has_line(out, "PATH_INFO="));
+    CHECK(strstr(out, "PATH_TRANSLATED") == NULL);
+    run_to_end(&test, (request){.path = "/env", .variables = "QUERY_STRING\0one\0REQUEST_METHOD\0POST\0"}, out,
+               sizeof(out));
+    CHECK(has_line(out, "args: 0  "));
+    run_to_end(&test, (request){.path = "/deep/where"}, out, sizeof(out));
+    snprintf(wanted, sizeof(wanted), "%s/deep", root);
+    CHECK(has_line(out, wanted));
+    snprintf(wanted, sizeof(wanted), "%s/deep/where", root);
+    CHECK(has_line(out, wanted));
+    end_of_queue(&test);
+}
+
+static void test_body(void)
+{
+    fixture test;
+    char out[4096];
+    begin(&test, 4);
+    CHECK_INT(run_to_end(&test, (request){.path = "/cat", .body = "a=1&b=2"}, out, sizeof(out)), 0);
+    CHECK_STR(as_str_from(out), "Content-Type: text/plain\n\na=1&b=2");
+    int fd = memfd_create("body", MFD_CLOEXEC);
+    CHECK(write(fd, "from a file", 11) == 11);
+    CHECK_INT(run_to_end(&test, (request){.path = "/cat", .body_fd = fd}, out, sizeof(out)), 0);
+    CHECK_STR(as_str_from(out), "Content-Type: text/plain\n\nfrom a file");
+    /* For a program that is not there the descriptor must go as well. */
+    send_request(&test, &(request){.path = "/nothing", .body_fd = fd});
+    CHECK_INT(receive_answer(&test, 0).head.status, 404);
+    close(fd);
+    CHECK_INT(run_to_end(&test, (request){.path = "/cat"}, out, sizeof(out)), 0);
+    CHECK_STR(as_str_from(out), "Content-Type: text/plain\n\n");
+    end_of_queue(&test);
+}
+
+/* What a program is given besides: three descriptors, no blocked or ignored signal. */
+static void test_clean_start(void)
+{
+    fixture test;
+    char out[4096];
+    int inherited = open("/dev/null", O_RDONLY); /* without close-on-exec, as a careless library would */
+    struct sigaction ignore = {.sa_handler = SIG_IGN}, before;
+    sigaction(SIGUSR2, &ignore, &before);
+    begin(&test, 4);
+    run_to_end(&test, (request){.path = "/fds"}, out, sizeof(out));
+    CHECK_STR(as_str_from(out), "Content-Type: text/plain\n\n0\n1\n2\n3\n"); /* 3 is the folder that ls reads */
+    run_to_end(&test, (request){.path = "/signals"}, out, sizeof(out));
+    CHECK(has_line(out, "SigBlk:\t0000000000000000"));
+    CHECK(has_line(out, "SigIgn:\t0000000000000000"));
+    sigaction(SIGUSR2, &before, NULL);
+    close(inherited);
+    end_of_queue(&test);
+}
+
+static void test_refused(void)
+{
+    fixture test;
+    begin(&test, 4);
+    CHECK_INT(refused(&test, "/nothing").head.status, 404);
+    CHECK_INT(refused(&test, "/.hidden").head.status, 404);
+    CHECK_INT(refused(&test, "/deep/").head.status, 403);
+    CHECK_INT(refused(&test, "/../x").head.status, 403);
+    expect_event(&test, AS_EVENT_WARNING, "leads out");
+    answer got = refused(&test, "/plain");
+    CHECK_INT(got.head.status, 500);
+    CHECK(strstr(got.fields, "Content-Type: text/plain") != NULL && strstr(got.body, root) == NULL);
+    expect_event(&test, AS_EVENT_WARNING, "/plain: not executable: chmod +x");
+    CHECK_INT(refused(&test, "/missing").head.status, 500);
+    expect_event(&test, AS_EVENT_WARNING, "/missing: its interpreter /no/such/interpreter is missing");
+    CHECK_INT(refused(&test, "/script.gone").head.status, 500);
+    expect_event(&test, AS_EVENT_WARNING, "/script.gone: its interpreter /no/such/interpreter is missing");
+    CHECK_INT(refused(&test, "/no-shebang").head.status, 500);
+    expect_event(&test, AS_EVENT_WARNING, "/no-shebang: it has no #! line");
+    CHECK_INT(refused(&test, "/crlf").head.status, 500);
+    expect_event(&test, AS_EVENT_WARNING, "CR LF");
+    expect_no_event(&test);
+    end_of_queue(&test);
+}
+
+static void test_interpreter(void)
+{
+    fixture test;
+    char out[4096];
+    begin(&test, 4);
+    run_to_end(&test,
+               (request){.path = "/by-interpreter.sh/x", .variables = "QUERY_STRING\0word\0REQUEST_METHOD\0GET\0"}, out,
+               sizeof(out));
+    CHECK(strstr(out, "/by-interpreter.sh with 0\n") != NULL);
+    end_of_queue(&test);
+}
+
+static void test_exit(void)
+{
+    fixture test;
+    char out[4096];
+    begin(&test, 4);
+    CHECK_INT(run_to_end(&test, (request){.path = "/exit"}, out, sizeof(out)), 42);
+    expect_no_event(&test);
+    CHECK_INT(run_to_end(&test, (request){.path = "/die"}, out, sizeof(out)), 256 + SIGSEGV);
+    expect_event(&test, AS_EVENT_WARNING, "/die: died of signal 11 (SIGSEGV)");
+    end_of_queue(&test);
+}
+
+/* Starts "family": its output, and the numbers of its grandchild and of itself. */
+static uint64_t start_family(fixture *test, request wanted, int *fd, pid_t *child, pid_t *leader)
+{
+    char line[64];
+    uint64_t id = send_request(test, &wanted);
+    *fd = receive_document(test, id);
+    for (int i = 0; i < 2; i++) /* the header section */
+        read_line(*fd, line, sizeof(line));
+    read_line(*fd, line, sizeof(line));
+    *child = atoi(line);
+    read_line(*fd, line, sizeof(line));
+    *leader = atoi(line);
+    CHECK(*child > 0 && *leader > 0);
+    return id;
+}
+
+/* The pipe is at its end only when the last process that holds it is gone. */
+static void expect_end_of_pipe(int fd)
+{
+    char rest[64];
+    struct pollfd ready = {.fd = fd, .events = POLLIN};
+    CHECK_INT(poll(&ready, 1, GIVE_UP_S * 1000), 1);
+    read_all(fd, rest, sizeof(rest));
+    CHECK_STR(as_str_from(rest), "");
+}
+
+static void test_cancel(void)
+{
+    fixture test;
+    int fd;
+    pid_t child, leader;
+    begin(&test, 4);
+    uint64_t id = start_family(&test, (request){.slot = 2, .path = "/family"}, &fd, &child, &leader);
+    CHECK_INT(as_slot_records(test.segment)[2].process, leader);
+    send_cancel(&test, 2, id);
+    CHECK_INT(receive_end(&test, id), 256 + SIGTERM);
+    expect_end_of_pipe(fd);
+    wait_until_gone(child);
+    CHECK(is_gone(leader));
+    CHECK_INT(as_slot_records(test.segment)[2].process, 0);
+    send_cancel(&test, 2, id); /* once more is not an error */
+    expect_no_event(&test);
+    /* Without a frame, because the queue is not read at the limit: see test_limit(). */
+    end_of_queue(&test);
+}
+
+static void test_group_after_exit(void)
+{
+    fixture test;
+    char out[256];
+    begin(&test, 4);
+    CHECK_INT(run_to_end(&test, (request){.path = "/left-behind"}, out, sizeof(out)), 0);
+    pid_t child = atoi(strstr(out, "\n\n") + 2);
+    CHECK(child > 0);
+    CHECK_INT(run_to_end(&test, (request){.path = "/holds-stdout"}, out, sizeof(out)), 0);
+    pid_t other = atoi(strstr(out, "\n\n") + 2);
+    /* The signals have been sent before `end`. */
+    wait_until_gone(child);
+    wait_until_gone(other);
+    end_of_queue(&test);
+}
+
+static void test_time_limit(void)
+{
+    fixture test;
+    int fd;
+    pid_t child, leader;
+    char line[64];
+    begin(&test, 4);
+    uint64_t id = start_family(&test, (request){.path = "/family", .limit_ms = 1500}, &fd, &child, &leader);
+    CHECK_INT(receive_end(&test, id), 256 + SIGTERM);
+    expect_end_of_pipe(fd);
+    wait_until_gone(child);
+    CHECK(is_gone(leader));
+    expect_event(&test, AS_EVENT_WARNING, "/family: killed at its time limit");
+    id = send_request(&test, &(request){.path = "/stubborn", .limit_ms = 1500});
+    fd = receive_document(&test, id);
+    for (int i = 0; i < 3; i++)
+        read_line(fd, line, sizeof(line));
+    CHECK(atoi(line) > 0);
+    CHECK_INT(receive_end(&test, id), 256 + SIGKILL);
+    close(fd);
+    expect_event(&test, AS_EVENT_WARNING, "/stubborn: killed at its time limit");
+    expect_no_event(&test);
+    end_of_queue(&test);
+}
+
+static void test_stderr(void)
+{
+    fixture test;
+    char out[256];
+    static const char *const lines[] = {"/errors: one", "/errors: two", "/errors: three"};
+    begin(&test, 4);
+    run_to_end(&test, (request){.path = "/errors"}, out, sizeof(out));
+    for (size_t i = 0; i < AS_COUNT_OF(lines); i++) {
+        as_event event = next_event(&test);
+        CHECK_INT(event.kind, AS_EVENT_PROGRAM_STDERR);
+        CHECK_INT(event.request_id, test.last_id + 0x1000);
+        CHECK_STR(as_str_from(event.text), lines[i]);
+    }
+    CHECK_INT(run_to_end(&test, (request){.path = "/flood"}, out, sizeof(out)), 0);
+    for (int i = 0; i < AS_STDERR_MAX_LINES; i++)
+        expect_event(&test, AS_EVENT_PROGRAM_STDERR, "/flood: a line of no use");
+    expect_event(&test, AS_EVENT_WARNING, "99800 lines");
+    expect_no_event(&test);
+    end_of_queue(&test);
+}
+
+/* A log that is not read: what is lost is counted and told. */
+static void test_full_log(void)
+{
+    fixture test;
+    char out[256];
+    begin(&test, 4);
+    for (int i = 0; i < 2; i++)
+        run_to_end(&test, (request){.path = "/flood"}, out, sizeof(out));
+    for (int i = 0; i < 256; i++)
+        next_event(&test);
+    expect_no_event(&test);
+    run_to_end(&test, (request){.path = "/hello"}, out, sizeof(out));
+    expect_event(&test, AS_EVENT_WARNING, "faster than the log was read");
+    expect_no_event(&test);
+    end_of_queue(&test);
+}
+
+static bool queue_is_empty(const fixture *test)
+{
+    char byte;
+    return recv(test->queue[1], &byte, 1, MSG_PEEK | MSG_DONTWAIT) < 0 && errno == EAGAIN;
+}
+
+static bool answer_is_there(const fixture *test)
+{
+    char byte;
+    return recv(test->answers[0][0], &byte, 1, MSG_PEEK | MSG_DONTWAIT) >= 0;
+}
+
+static void test_limit(void)
+{
+    fixture test;
+    int fds[2];
+    pid_t children[2], leaders[2];
+    uint64_t ids[3];
+    begin(&test, 2);
+    for (int i = 0; i < 2; i++)
+        ids[i] =
+            start_family(&test, (request){.slot = (uint32_t)i, .path = "/family"}, &fds[i], &children[i], &leaders[i]);
+    ids[2] = send_request(&test, &(request){.slot = 2, .path = "/hello"});
+    send_cancel(&test, 0, ids[0]);
+    CHECK(!queue_is_empty(&test)); /* both frames: they wait in the kernel */
+    CHECK(!answer_is_there(&test));
+    CHECK_INT(as_slot_records(test.segment)[2].state, AS_SLOT_QUEUED);
+    /* The cancel frame waits behind the request; the slot's flag is seen all the same. */
+    AS_SLOT_STORE(&as_slot_records(test.segment)[1], cancelled, 1);
+    CHECK_INT(receive_end(&test, ids[1]), 256 + SIGTERM);
+    int fd = receive_document(&test, ids[2]);
+    uint64_t first = receive_answer(&test, 0).head.request_id;
+    uint64_t second = receive_answer(&test, 0).head.request_id;
+    CHECK((first == ids[0] && second == ids[2]) || (first == ids[2] && second == ids[0]));
+    CHECK(queue_is_empty(&test));
+    close(fd);
+    close(fds[0]);
+    close(fds[1]);
+    end_of_queue(&test);
+}
+
+/* Several frames in one datagram: all are marked at once, those without a place wait inside, a cancelled one among them is skipped. */
+static void test_batch(void)
+{
+    static char bytes[AS_DATAGRAM_MAX];
+    fixture test;
+    size_t len = 0;
+    begin(&test, 1);
+    len += put_request(&test, &(request){.slot = 0, .path = "/waits"}, bytes + len);
+    len += put_request(&test, &(request){.slot = 1, .path = "/hello"}, bytes + len);
+    len += put_request(&test, &(request){.slot = 2, .path = "/hello"}, bytes + len);
+    uint64_t first = test.last_id - 2;
+    send_bytes(&test, bytes, len, -1);
+    int fd = receive_document(&test, first);
+    for (int i = 0; i < 3; i++)
+        CHECK_INT(AS_SLOT_LOAD_STATE(&as_slot_records(test.segment)[i]), AS_SLOT_RUNNING);
+    CHECK(!answer_is_there(&test));
+    AS_SLOT_STORE(&as_slot_records(test.segment)[1], cancelled, 1);
+    char path[256], out[256];
+    snprintf(path, sizeof(path), "%s/wake", root);
+    int wake_fd = open(path, O_WRONLY | O_CLOEXEC);
+    CHECK(write(wake_fd, "go\n", 3) == 3);
+    close(wake_fd);
+    CHECK_INT(receive_end(&test, first), 0);
+    read_all(fd, out, sizeof(out));
+    CHECK(strstr(out, "\ngo\n") != NULL);
+    answer got = receive_answer(&test, 0);
+    CHECK_INT(got.head.kind, AS_ANSWER_SKIPPED);
+    CHECK_INT(got.head.request_id, first + 1);
+    close(receive_document(&test, first + 2));
+    receive_end(&test, first + 2);
+    end_of_queue(&test);
+}
+
+static void test_stale(void)
+{
+    fixture test;
+    begin(&test, 4);
+    uint64_t id = (uint64_t)(GENERATION - 1) << 48 | 5;
+    send_request(&test, &(request){.slot = 1, .path = "/hello", .id = id});
+    answer got = receive_answer(&test, 0);
+    CHECK_INT(got.head.kind, AS_ANSWER_SKIPPED);
+    CHECK_INT(got.head.request_id, id);
+    CHECK_INT(as_slot_records(test.segment)[1].state, AS_SLOT_QUEUED); /* the slot is the new core's */
+    send_request(&test, &(request){.path = "/hello", .limit_ms = -1});
+    CHECK_INT(receive_answer(&test, 0).head.status, 504);
+    end_of_queue(&test);
+}
+
+/* A core that does not read its answers: they wait, no request is taken meanwhile, none is lost and their order stays. */
+static void test_full_answer_socket(void)
+{
+    enum { REQUESTS = 2000 };
+    fixture test;
+    begin(&test, 4);
+    int size = 4096;
+    setsockopt(test.answers[0][1], SOL_SOCKET, SO_SNDBUF, &size, sizeof(size));
+    int sent = 0;
+    uint64_t next = test.last_id + 1;
+    for (int received = 0; received < REQUESTS; received++) {
+        static char bytes[AS_DATAGRAM_MAX];
+        while (sent < REQUESTS && sent < received + 200) {
+            size_t len = put_request(&test, &(request){.path = "/nothing"}, bytes);
+            if (send(test.queue[0], bytes, len, MSG_DONTWAIT | MSG_NOSIGNAL) < 0) {
+                test.last_id--;
+                break;
+            }
+            sent++;
+        }
+        answer got = receive_answer(&test, 0);
+        CHECK_INT(got.head.status, 404);
+        CHECK_INT(got.head.request_id, next++);
+    }
+    end_of_queue(&test);
+}
+
+static void test_malformed(void)
+{
+    static char bytes[AS_DATAGRAM_MAX];
+    for (int kind = 0; kind < 4; kind++) {
+        fixture test;
+        int fd;
+        pid_t child, leader;
+        begin(&test, 4);
+        uint64_t id = start_family(&test, (request){.path = "/family"}, &fd, &child, &leader);
+        size_t len = put_request(&test, &(request){.slot = 1, .path = "/hello"}, bytes);
+        if (kind == 0)
+            bytes[4] = 9; /* version */
+        else if (kind == 1)
+            bytes[8] = SLOTS;
+        else if (kind == 2)
+            bytes[36] = AS_REQUEST_BODY_FD; /* and no descriptor */
+        else
+            bytes[AS_FRAME_HEAD] = '\0'; /* a variable without a name */
+        send_bytes(&test, bytes, len, -1);
+        CHECK_INT(receive_end(&test, id), 256 + SIGKILL);
+        close(fd);
+        finish(&test, AS_EBADFRAME);
+    }
+}
+
+static void test_stop(void)
+{
+    fixture test;
+    int fd;
+    pid_t child, leader;
+    char out[256], path[256];
+    begin(&test, 4);
+    uint64_t id = send_request(&test, &(request){.path = "/waits"});
+    fd = receive_document(&test, id);
+    as_spawner_stop(test.spawner);
+    snprintf(path, sizeof(path), "%s/wake", root);
+    int wake_fd = open(path, O_WRONLY | O_CLOEXEC);
+    CHECK(write(wake_fd, "finished\n", 9) == 9);
+    close(wake_fd);
+    read_all(fd, out, sizeof(out));
+    CHECK(strstr(out, "\nfinished\n") != NULL);
+    CHECK_INT(receive_end(&test, id), 0);
+    finish(&test, AS_OK);
+
+    begin(&test, 1);
+    id = start_family(&test, (request){.path = "/family"}, &fd, &child, &leader);
+    as_spawner_stop(test.spawner);
+    as_spawner_stop(test.spawner);
+    CHECK_INT(receive_end(&test, id), 256 + SIGKILL);
+    expect_end_of_pipe(fd);
+    wait_until_gone(child);
+    CHECK(is_gone(leader));
+    finish(&test, AS_OK);
+
+    begin(&test, 1);
+    as_spawner_stop(test.spawner);
+    finish(&test, AS_OK);
+}
+
+static void test_options(void)
+{
+    fixture test;
+    int answer_fds[LOOPS];
+    prepare(&test);
+    as_spawner_options options = options_of(&test, answer_fds, 0);
+    CHECK(as_spawner_new(&options) == NULL && errno == EINVAL);
+    options.max_programs = 1;
+    options.loops = 0;
+    CHECK(as_spawner_new(&options) == NULL && errno == EINVAL);
+    options.loops = LOOPS;
+    options.slots_fd = -1;
+    CHECK(as_spawner_new(&options) == NULL && errno == EBADF);
+    options.slots_fd = test.slots_fd;
+    test.segment->magic = 0;
+    CHECK(as_spawner_new(&options) == NULL && errno == EINVAL);
+    test.segment->magic = AS_SLOT_MAGIC;
+    test.segment->slots = SLOTS + 1;
+    CHECK(as_spawner_new(&options) == NULL && errno == EINVAL);
+    test.segment->slots = SLOTS;
+    options.environment = options.interpreters = NULL;
+    as_spawner *spawner = as_spawner_new(&options);
+    CHECK(spawner != NULL);
+    as_spawner_free(spawner);
+    release(&test);
+}
+
+static int count_fds(void)
+{
+    int count = 0;
+    DIR *folder = opendir("/proc/self/fd");
+    while (readdir(folder) != NULL)
+        count++;
+    closedir(folder);
+    return count;
+}
+
+static int remove_entry(const char *path, const struct stat *info, int type, struct FTW *where)
+{
+    (void)info;
+    (void)type;
+    (void)where;
+    return remove(path);
+}
+
+int main(void)
+{
+    static void (*const tests[])(void) = {
+        test_hello,
+        test_environment,
+        test_body,
+        test_clean_start,
+        test_refused,
+        test_interpreter,
+        test_exit,
+        test_cancel,
+        test_group_after_exit,
+        test_time_limit,
+        test_stderr,
+        test_full_log,
+        test_limit,
+        test_batch,
+        test_stale,
+        test_full_answer_socket,
+        test_malformed,
+        test_stop,
+        test_options,
+    };
+    write_scripts();
+    int before = count_fds();
+    for (size_t i = 0; i < AS_COUNT_OF(tests); i++) {
+        tests[i]();
+        CHECK_INT(count_fds(), before);
+    }
+    CHECK(nftw(root, remove_entry, 16, FTW_DEPTH | FTW_PHYS) == 0);
+    return check_result("spawner");
+}

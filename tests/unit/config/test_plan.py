@@ -1,0 +1,284 @@
+"""The model as what runs: plan, pools, listeners."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from appserver import __version__
+from appserver.config.load import read_text
+from appserver.config.model import Config, Health, Site
+from appserver.config.plan import LoadedConfig, PoolSpec, build, cgi_environment, listener_url, slots_for
+
+
+def load(text: str, base: Path = Path("/base"), **more: Any) -> LoadedConfig:
+    reading = read_text(text, "c.yaml", base, {})
+    reading.raise_problems()
+    return build("c.yaml", reading.config, **more)
+
+
+def pool(loaded: LoadedConfig, name: str) -> PoolSpec:
+    return next(spec for spec in loaded.pools if spec.name == name)
+
+
+def routes(loaded: LoadedConfig, site: int = 0) -> list[tuple[str | None, dict[str, Any]]]:
+    """Path and handler of each rule that is not a health rule."""
+    handlers = loaded.plan["handlers"]
+    found = [(rule["path"], handlers[rule["handler"]]) for rule in loaded.plan["sites"][site]["rules"]]
+    return [(path, handler) for path, handler in found if handler["kind"] != "health"]
+
+
+def test_the_plan_of_defaults_is_complete() -> None:
+    loaded = build("x", Config(threads=2, sites=(Site(name="main", root="/srv/www"),)))
+    assert loaded.plan == {
+        "version": 1,
+        "server_software": f"cherokee-app/{__version__}",
+        "limits": {
+            "header_size": 16384,
+            "target_size": 8192,
+            "body_size": 1073741824,
+            "header_timeout_ms": 10000,
+            "body_timeout_ms": 30000,
+            "idle_timeout_ms": 60000,
+            "send_timeout_ms": 60000,
+            "keep_alive_requests": 0,
+            "connections": 10000,
+        },
+        "cache": {"bytes": 67108864, "entries": 4096, "file_size": 262144, "revalidate_ms": 1000},
+        "spool": "/tmp",
+        "access_log": {"format": "combined"},
+        "types": {},
+        "listeners": [{"id": "0.0.0.0:8080", "url": "http://localhost:8080"}],
+        "pools": [],
+        "handlers": [
+            {"kind": "health", "what": "live"},
+            {"kind": "health", "what": "ready"},
+            {"kind": "file", "root": "/srv/www", "index": ["index.html"], "symlinks": "beneath"},
+        ],
+        "sites": [
+            {
+                "name": "main",
+                "hosts": ["*"],
+                "fallback": 2,
+                "rules": [
+                    {"path": "/livez", "extension": [], "method": [], "handler": 0},
+                    {"path": "/readyz", "extension": [], "method": [], "handler": 1},
+                ],
+                "errors": {},
+            }
+        ],
+    }
+    assert json.loads(json.dumps(loaded.plan)) == loaded.plan
+    assert (loaded.threads, loaded.user, loaded.drain_timeout_s, loaded.pools) == (2, None, 25.0, ())
+
+
+def test_every_kind_of_rule() -> None:
+    loaded = load(
+        "pools: {shop: {python: 'shop:app'}}\n"
+        "types: {.foo: a/b}\n"
+        "sites:\n- root: /www\n  errors: {404: /404.html}\n  rules:\n"
+        "  - {match: {path: /shop/*}, handler: {python: shop}}\n"
+        "  - {match: {path: /hook/*}, handler: {python: /h/hook.py}}\n"
+        "  - {match: {path: /cgi-bin/*}, handler: {cgi: /c}}\n"
+        "  - {match: {path: /old}, handler: {redirect: {to: /new, status: 308}}}\n"
+        "  - {match: {extension: php, method: [GET]}, handler: {respond: {status: 403, body: 'no'}}}\n"
+        "  - {match: {path: /files/*}, handler: {file: /f}}\n"
+    )
+    shared: dict[str, Any] = {"kind": "pool", "mounted": True, "document_root": "/www"}
+    assert routes(loaded) == [
+        ("/shop/*", {**shared, "pool": "shop", "extra": {"appserver.application": "shop"}}),
+        ("/hook/*", {**shared, "pool": "handlers", "extra": {"appserver.script": "/h/hook.py"}}),
+        ("/cgi-bin/*", {**shared, "pool": "cgi", "extra": {"appserver.cgi.root": "/c"}}),
+        ("/old", {"kind": "redirect", "status": 308, "location": "/new"}),
+        (None, {"kind": "respond", "status": 403, "content_type": "text/plain; charset=utf-8", "body": "no"}),
+        ("/files/*", {"kind": "file", "root": "/f", "index": ["index.html"], "symlinks": "beneath"}),
+    ]
+    site = loaded.plan["sites"][0]
+    assert site["rules"][6]["extension"] == ["php"]
+    assert site["rules"][6]["method"] == ["GET"]
+    assert site["errors"] == {"404": "/404.html"}
+    assert loaded.plan["types"] == {"foo": "a/b"}
+    assert [each["name"] for each in loaded.plan["pools"]] == [spec.name for spec in loaded.pools]
+    assert [spec.name for spec in loaded.pools] == ["shop", "handlers", "cgi"]
+
+
+def test_health_comes_first_in_every_site_unless_off() -> None:
+    text = "sites: [{hosts: a.b, rules: [{handler: {respond: {}}}]}, {root: /w}]"
+    loaded = load(text)
+    for site in loaded.plan["sites"]:
+        assert [rule["path"] for rule in site["rules"]][:2] == ["/livez", "/readyz"]
+    assert all(rule["path"] is None for rule in load(f"health: off\n{text}").plan["sites"][0]["rules"])
+    assert build("x", Config(health=Health("/a", "/b"), sites=(Site(),))).plan["sites"][0]["rules"][0]["path"] == "/a"
+
+
+def test_a_site_without_a_root_has_no_fallback() -> None:
+    loaded = load("sites: [{name: a}]")
+    assert loaded.plan["sites"][0]["fallback"] is None
+
+
+def test_a_folder_of_scripts_is_a_rule_for_each(tmp_path: Path) -> None:
+    for name in ("b.py", "a.py", "index.py", "_no.py"):
+        (tmp_path / name).write_text("")
+    loaded = load(f"sites: [{{rules: [{{match: {{path: /app/*}}, handler: {{scripts: {tmp_path}}}}}]}}]")
+    assert [(path, handler["extra"]["appserver.script"]) for path, handler in routes(loaded)] == [
+        ("/app/a/*", f"{tmp_path}/a.py"),
+        ("/app/b/*", f"{tmp_path}/b.py"),
+        ("/app/", f"{tmp_path}/index.py"),
+        ("/app", f"{tmp_path}/index.py"),
+    ]
+    spec = pool(loaded, "handlers")
+    assert spec.scripts == tuple(f"{tmp_path}/{name}.py" for name in ("a", "b", "index"))
+    assert (spec.directory, spec.processes, spec.threads, spec.capacity) == (str(tmp_path), 2, 4, 8)
+    assert tmp_path in loaded.watch
+
+
+def test_index_at_the_top_is_only_the_root_path(tmp_path: Path) -> None:
+    (tmp_path / "index.py").write_text("")
+    loaded = load(f"sites: [{{rules: [{{match: {{path: /*}}, handler: {{scripts: {tmp_path}}}}}]}}]")
+    assert [path for path, _ in routes(loaded)] == ["/"]
+
+
+def test_an_empty_folder_of_scripts_still_has_its_pool(tmp_path: Path) -> None:
+    loaded = load(f"sites: [{{rules: [{{match: {{path: /*}}, handler: {{scripts: {tmp_path}}}}}]}}]")
+    assert routes(loaded) == []
+    assert [(spec.name, spec.directory, spec.scripts) for spec in loaded.pools] == [("handlers", str(tmp_path), ())]
+
+
+def test_a_pool_of_scripts_runs_its_folder_by_name_or_by_path(tmp_path: Path) -> None:
+    (tmp_path / "a.py").write_text("")
+    for value in ("own", str(tmp_path)):
+        loaded = load(
+            f"pools: {{own: {{scripts: {tmp_path}, processes: 1, directory: /d}}}}\n"
+            f"sites: [{{rules: [{{match: {{path: /*}}, handler: {{scripts: {value}}}}}]}}]"
+        )
+        assert [handler["pool"] for _, handler in routes(loaded)] == ["own"]
+        (spec,) = loaded.pools
+        assert (spec.name, spec.processes, spec.directory) == ("own", 1, "/d")
+        assert spec.scripts == (f"{tmp_path}/a.py",)
+
+
+def test_the_shared_pool_can_be_configured() -> None:
+    loaded = load(
+        "pools: {handlers: {processes: 5, limits: {queue: 7}}}\n"
+        "sites: [{rules: [{match: {path: /a}, handler: {python: /h/a.py}}]}]"
+    )
+    (spec,) = loaded.pools
+    assert (spec.name, spec.processes, spec.queue_limit, spec.directory) == ("handlers", 5, 7, "/h")
+    assert loaded.warnings == ()
+
+
+def test_a_python_pool_as_the_supervisor_gets_it() -> None:
+    text = (
+        "pools: {shop: {python: 'shop:app', environment: {A: b}, interpreter: /bin/python,\n"
+        " limits: {request_time: 1s, queue_time: 2s, queue: 100, stop_time: 4s}}}\n"
+        "threads: 3\nsites: [{rules: [{handler: {python: shop}}]}]"
+    )
+    (spec,) = load(text, dev=True).pools
+    assert spec == PoolSpec(
+        name="shop",
+        kind="python",
+        slots=192,
+        queue_limit=100,
+        queue_time_ms=2000,
+        request_time_ms=1000,
+        idle_time_ms=0,
+        stop_time_ms=4000,
+        processes=2,
+        threads=4,
+        environment={"A": "b"},
+        interpreter="/bin/python",
+        application="shop:app",
+        directory="/base",
+        dev=True,
+    )
+    assert load(text).plan["pools"] == [
+        {
+            "name": "shop",
+            "kind": "python",
+            "slots": 192,
+            "queue_limit": 100,
+            "queue_time_ms": 2000,
+            "request_time_ms": 1000,
+            "idle_time_ms": 0,
+            "retry": True,
+            "cancel": False,
+        }
+    ]
+
+
+def test_the_interpreter_is_our_own_unless_named() -> None:
+    loaded = load("sites: [{rules: [{handler: {python: /a.py}}]}]")
+    assert loaded.pools[0].interpreter == sys.executable
+
+
+def test_the_cgi_pool_as_the_supervisor_gets_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "environ", {"LANG": "C", "SECRET": "s", "PATH": "/p"})
+    loaded = load(
+        "cgi: {environment: {A: b}, pass_environment: [LANG, TZ], interpreters: {.sh: /bin/sh},\n"
+        " limits: {idle_time: 3s, programs: 5, kill_grace: 2s}}\n"
+        "sites: [{rules: [{handler: {cgi: /c}}, {match: {path: /d/*}, handler: {cgi: /d}}]}]"
+    )
+    (spec,) = loaded.pools
+    assert (spec.name, spec.kind, spec.capacity, spec.idle_time_ms) == ("cgi", "cgi", 5, 3000)
+    assert (spec.programs, spec.kill_grace_ms, dict(spec.interpreters)) == (5, 2000, {".sh": "/bin/sh"})
+    assert dict(spec.environment) == {"PATH": "/p", "LANG": "C", "A": "b"}
+    assert loaded.plan["pools"][0]["cancel"] is True
+
+
+def test_programs_always_have_a_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "environ", {})
+    assert cgi_environment([], {})["PATH"].startswith("/usr/local/sbin:")
+    assert cgi_environment([], {"PATH": "/x"})["PATH"] == "/x"
+
+
+@pytest.mark.parametrize(
+    ("queue", "capacity", "loops", "slots"),
+    [(1000, 8, 1, 1016), (1000, 8, 3, 1017), (1, 1, 4, 256), (1000, 8, 64, 4096)],
+)
+def test_slots_are_enough_and_equal_for_each_loop(queue: int, capacity: int, loops: int, slots: int) -> None:
+    assert slots_for(queue, capacity, loops) == slots
+    assert slots % loops == 0
+
+
+@pytest.mark.parametrize(
+    ("host", "port", "url"),
+    [
+        ("0.0.0.0", 80, "http://localhost"),
+        ("::", 8080, "http://localhost:8080"),
+        ("::1", 8080, "http://[::1]:8080"),
+        ("127.0.0.1", 1, "http://127.0.0.1:1"),
+    ],
+)
+def test_urls(host: str, port: int, url: str) -> None:
+    assert listener_url(host, port) == url
+
+
+def test_equal_handlers_are_one() -> None:
+    loaded = load("sites: [{hosts: a.b, root: /w}, {root: /w}]")
+    assert [handler["kind"] for handler in loaded.plan["handlers"]] == ["health", "health", "file"]
+
+
+def test_pools_without_a_rule_and_hidden_scripts_are_told(tmp_path: Path) -> None:
+    (tmp_path / "livez.py").write_text("")
+    loaded = load(
+        "pools: {a: {python: 'a:b'}}\n"
+        f"sites: [{{rules: [{{match: {{path: /*}}, handler: {{scripts: {tmp_path}}}}}]}}]"
+    )
+    assert loaded.warnings == (
+        "handler script livez.py: its path /livez is a health path; rename one",
+        "pool a: no rule leads to it",
+    )
+
+
+def test_sources_of_applications_and_scripts_are_watched() -> None:
+    loaded = load(
+        "pools: {a: {python: 'a:b', directory: /app}}\n"
+        "sites: [{rules: [{match: {path: /h}, handler: {python: /h/x.py}}, {handler: {python: a}}]}]",
+        watch=(Path("/c.yaml"),),
+    )
+    assert loaded.watch == (Path("/c.yaml"), Path("/app"), Path("/h/x.py"))
