@@ -4,6 +4,7 @@
 #define AS_API_H
 
 #include "base/error.h"
+#include "base/process.h"
 #include "report/event.h"
 #include "server.h"
 #include "spawner/spawner.h"

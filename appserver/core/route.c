@@ -25,9 +25,8 @@ static const struct as_site *find_site(const as_snapshot *snapshot, as_str host)
             if (as_str_equal_nocase(candidate->pattern, name))
                 return &snapshot->sites[candidate->site];
         } else if (name.len > candidate->pattern.len && candidate->pattern.len > best_len &&
-                   as_str_equal_nocase(
-                       as_str_of(name.ptr + name.len - candidate->pattern.len, candidate->pattern.len),
-                       candidate->pattern)) {
+                   as_str_equal_nocase(as_str_of(name.ptr + name.len - candidate->pattern.len, candidate->pattern.len),
+                                       candidate->pattern)) {
             best = candidate->site;
             best_len = candidate->pattern.len;
         }

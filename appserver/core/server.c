@@ -309,7 +309,8 @@ int as_server_set_pool(as_server *server, int index, const as_pool_settings *set
     };
     for (int i = 0; i < server->loops; i++) {
         lane_order *wanted = as_alloc(sizeof(*wanted));
-        *wanted = (lane_order){.options = pool->options, .answer_fd = is_new ? answer_fds[i] : -1, .loops = server->loops};
+        *wanted =
+            (lane_order){.options = pool->options, .answer_fd = is_new ? answer_fds[i] : -1, .loops = server->loops};
         if (!is_new && answer_fds != NULL && answer_fds[i] >= 0)
             close(answer_fds[i]);
         post(server->engines[i], open_lane, wanted, 0, 0);
@@ -361,7 +362,8 @@ static void start_listening(engine *e, order *o)
         }
         break;
     }
-    as_event_emit(e->home.events, AS_EVENT_ERROR, 0, -1, 0, "a listening socket cannot be watched: %s", strerror(errno));
+    as_event_emit(e->home.events, AS_EVENT_ERROR, 0, -1, 0, "a listening socket cannot be watched: %s",
+                  strerror(errno));
     release_listening(what);
 }
 
@@ -371,8 +373,7 @@ int as_server_add_listener(as_server *server, int fd)
         if (server->listening[i] != NULL)
             continue;
         listening *what = as_alloc(sizeof(*what));
-        *what = (listening){
-            .references = (uint32_t)server->loops, .key = fd, .fd = fcntl(fd, F_DUPFD_CLOEXEC, 0)};
+        *what = (listening){.references = (uint32_t)server->loops, .key = fd, .fd = fcntl(fd, F_DUPFD_CLOEXEC, 0)};
         if (what->fd < 0) {
             as_free(what);
             return as_problem_system("a listening socket cannot be duplicated");

@@ -28,7 +28,8 @@ const char *as_server_problem(void);
 
 /* Starts or replaces a pool; `index` counts from 0 without gaps. `answer_fds`: one for each loop, taken. queue_fd and slots_fd: duplicated. May be called while the
  * server runs; a pool that exists already gets the new settings and the descriptors are then ignored (and closed when taken). */
-int as_server_set_pool(as_server *server, int index, const as_pool_settings *settings, int queue_fd, int slots_fd, const int *answer_fds);
+int as_server_set_pool(as_server *server, int index, const as_pool_settings *settings, int queue_fd, int slots_fd,
+                       const int *answer_fds);
 int as_server_set_capacity(as_server *server, int pool, uint32_t capacity);
 int as_server_executor_died(as_server *server, int pool, uint32_t executor);
 
@@ -59,14 +60,17 @@ const char *as_counter_name(int index);
 /* A snapshot under construction. Index results count from 0. */
 as_snapshot *as_snapshot_new(const as_limits *limits, const char *server_software, const char *spool_directory);
 void as_snapshot_free(as_snapshot *snapshot); /* only one that was never applied */
-int as_snapshot_set_cache(as_snapshot *snapshot, uint64_t bytes, uint32_t entries, uint32_t file_size, uint32_t revalidate_ms);
+int as_snapshot_set_cache(as_snapshot *snapshot, uint64_t bytes, uint32_t entries, uint32_t file_size,
+                          uint32_t revalidate_ms);
 int as_snapshot_add_type(as_snapshot *snapshot, const char *extension, const char *type);
 /* Handlers: the index of the new handler, or a negative as_err. `index_names`: NUL-separated, ended by an empty name. symlinks: 0 beneath, 1 deny, 2 follow. */
 int as_snapshot_add_file(as_snapshot *snapshot, const char *root, const char *index_names, int symlinks);
 /* `extra`: environment block of `extra_len` bytes. */
-int as_snapshot_add_pool(as_snapshot *snapshot, int pool, int mounted, const char *extra, size_t extra_len, const char *document_root);
+int as_snapshot_add_pool(as_snapshot *snapshot, int pool, int mounted, const char *extra, size_t extra_len,
+                         const char *document_root);
 int as_snapshot_add_redirect(as_snapshot *snapshot, int status, const char *location);
-int as_snapshot_add_respond(as_snapshot *snapshot, int status, const char *content_type, const char *body, size_t body_len);
+int as_snapshot_add_respond(as_snapshot *snapshot, int status, const char *content_type, const char *body,
+                            size_t body_len);
 /* what: 0 live, 1 ready */
 int as_snapshot_add_health(as_snapshot *snapshot, int what);
 /* `fallback`: handler index or -1. */
@@ -74,7 +78,8 @@ int as_snapshot_add_site(as_snapshot *snapshot, const char *name, int fallback);
 /* "example.org", "*.example.org", or "*" for the default site (the first site is the default when none says so). */
 int as_snapshot_add_host(as_snapshot *snapshot, int site, const char *pattern);
 /* path: NULL for any, "/exact" or "/prefix/" + "*". extensions, methods: NUL-separated, ended by an empty one; empty for any. */
-int as_snapshot_add_rule(as_snapshot *snapshot, int site, const char *path, const char *extensions, const char *methods, int handler);
+int as_snapshot_add_rule(as_snapshot *snapshot, int site, const char *path, const char *extensions, const char *methods,
+                         int handler);
 int as_snapshot_add_error_page(as_snapshot *snapshot, int site, int status, const char *path);
 /* Whether the server counts as ready (the readiness path answers 200, else 503); any thread. */
 void as_server_set_ready(as_server *server, int ready);

@@ -175,8 +175,8 @@ int as_snapshot_add_host(as_snapshot *snapshot, int site, const char *pattern)
     return AS_OK;
 }
 
-int as_snapshot_add_rule(as_snapshot *snapshot, int site, const char *path, const char *extensions,
-                         const char *methods, int handler)
+int as_snapshot_add_rule(as_snapshot *snapshot, int site, const char *path, const char *extensions, const char *methods,
+                         int handler)
 {
     struct as_site *where = site_at(snapshot, site);
     if (where == NULL || handler < 0 || handler >= snapshot->handlers_len)

@@ -8,27 +8,27 @@
 #include "server.h"
 
 typedef struct as_rule {
-    as_str path;        /* NUL-terminated copy; len 0: any. For a prefix rule without the final "/" and "*" */
+    as_str path; /* NUL-terminated copy; len 0: any. For a prefix rule without the final "/" and "*" */
     bool prefix;
-    char *extensions;   /* NUL-separated, ended by an empty one; NULL: any */
+    char *extensions; /* NUL-separated, ended by an empty one; NULL: any */
     char *methods;
     int handler;
 } as_rule;
 
 struct as_site {
     char *name;
-    int fallback;       /* handler or -1 */
+    int fallback; /* handler or -1 */
     as_rule *rules;
     int rules_len;
     struct as_error_page {
         int status;
         as_str path;
-    } *error_pages;
+    } * error_pages;
     int error_pages_len;
 };
 
 typedef struct as_host {
-    as_str pattern;     /* lower case; of "*.example.org" the part from the dot */
+    as_str pattern; /* lower case; of "*.example.org" the part from the dot */
     bool wildcard;
     int site;
 } as_host;
@@ -47,7 +47,7 @@ struct as_snapshot {
     as_host *hosts;
     int hosts_len;
     int default_site;
-    int ready;           /* what the readiness path says; written by the control thread, read atomically */
+    int ready; /* what the readiness path says; written by the control thread, read atomically */
 };
 
 /* as_epoch's functions. Loop thread. */

@@ -63,12 +63,12 @@ static const char *value_of(const char *name)
     return found;
 }
 
-#define CHECK_VALUE(name, expected)                                \
-    do {                                                           \
-        const char *value_found = value_of(name);                  \
-        CHECK(value_found != NULL);                                \
-        if (value_found != NULL)                                   \
-            CHECK_STR(as_str_from(value_found), expected);         \
+#define CHECK_VALUE(name, expected)                        \
+    do {                                                   \
+        const char *value_found = value_of(name);          \
+        CHECK(value_found != NULL);                        \
+        if (value_found != NULL)                           \
+            CHECK_STR(as_str_from(value_found), expected); \
     } while (0)
 
 static void test_plain(void)
@@ -79,7 +79,9 @@ static void test_plain(void)
     request.head.host = AS_STR("example.org:8080");
     field("Host", "example.org:8080");
     field("User-Agent", "curl/8");
-    build_with((as_pool_handler_options){.mounted = true, .document_root = "/srv/www", .extra = AS_STR("appserver.script\0/x.py\0")},
+    build_with((as_pool_handler_options){.mounted = true,
+                                         .document_root = "/srv/www",
+                                         .extra = AS_STR("appserver.script\0/x.py\0")},
                true);
     CHECK_VALUE("REQUEST_METHOD", "GET");
     CHECK_VALUE("REQUEST_URI", "/shop/list?a=b%20c");
@@ -188,8 +190,8 @@ static void test_content(void)
 
 static void test_withheld_fields(void)
 {
-    static const char *const names[] = {"Proxy",   "proxy",             "Connection", "TE",           "Transfer-Encoding",
-                                        "Trailer", "Keep-Alive",        "Upgrade",    "Foo_Bar",      "X.Y",
+    static const char *const names[] = {"Proxy",   "proxy",           "Connection", "TE",      "Transfer-Encoding",
+                                        "Trailer", "Keep-Alive",      "Upgrade",    "Foo_Bar", "X.Y",
                                         "X!",      "Proxy-Connection"};
     begin("GET", "/", "/");
     for (size_t i = 0; i < AS_COUNT_OF(names); i++)

@@ -38,12 +38,12 @@ static inline bool as_str_equal_nocase(as_str a, as_str b)
 
 static inline bool as_str_starts(as_str s, as_str prefix)
 {
-    return s.len >= prefix.len && memcmp(s.ptr, prefix.ptr, prefix.len) == 0;
+    return prefix.len == 0 || (s.len >= prefix.len && memcmp(s.ptr, prefix.ptr, prefix.len) == 0);
 }
 
 static inline bool as_str_ends(as_str s, as_str suffix)
 {
-    return s.len >= suffix.len && memcmp(s.ptr + s.len - suffix.len, suffix.ptr, suffix.len) == 0;
+    return suffix.len == 0 || (s.len >= suffix.len && memcmp(s.ptr + s.len - suffix.len, suffix.ptr, suffix.len) == 0);
 }
 
 /* `s` without leading and trailing spaces and tabs (OWS of RFC 9110 section 5.6.3). */

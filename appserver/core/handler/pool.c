@@ -369,6 +369,10 @@ static as_verdict pool_handle(const as_handler *handler, as_request *request)
         request->response.status = request->error_status;
         return AS_VERDICT_ERROR;
     }
+    if (lane == NULL) { /* it could not be opened, which is in the log */
+        request->response.status = 503;
+        return AS_VERDICT_ERROR;
+    }
     if (is_full(lane)) {
         complain(lane, "the queue is full");
         as_request_add_field(request, AS_STR("Retry-After: 1\r\n"));

@@ -23,12 +23,12 @@ typedef struct as_pool_options {
 
 typedef struct as_lane as_lane;
 
-/* The loop's end of a pool. `answer_fd`: the loop's receiving end; O_NONBLOCK; the lane owns it. Before the loop runs, or on its thread.
- * NULL with errno set when the segment cannot be mapped or does not fit. */
+/* The loop's end of a pool. `answer_fd`: the loop's receiving end; O_NONBLOCK; the lane owns it, and closes it also when there is no lane. Before the loop
+ * runs, or on its thread. NULL with errno set when the segment cannot be mapped or does not fit. */
 as_lane *as_lane_new(as_home *home, const as_pool_options *options, int answer_fd, int loops);
 /* New limits and times for requests that come from now on; descriptors and index stay. Loop thread. */
 void as_lane_configure(as_lane *lane, const as_pool_options *options);
-/* Every request must have ended. Loop thread, or after the loop has stopped. */
+/* Every request must have ended, and the loop have had its last turn. */
 void as_lane_free(as_lane *lane);
 
 /* How many requests the pool's executors can run at once now; batching and queueing follow it. Loop thread. */

@@ -21,8 +21,8 @@ static void free_respond(as_handler *handler)
 static as_verdict handle_respond(const as_handler *handler, as_request *request)
 {
     const respond_handler *self = (const respond_handler *)handler;
-    request->response = (as_response){
-        .status = self->status, .fields = self->fields, .body = as_body_memory(self->body)};
+    request->response =
+        (as_response){.status = self->status, .fields = self->fields, .body = as_body_memory(self->body)};
     if (self->status >= 400 && self->body.len == 0)
         return AS_VERDICT_ERROR;
     return AS_VERDICT_RESPOND;

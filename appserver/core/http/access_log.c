@@ -21,7 +21,7 @@ struct as_access_lane {
     char *filling;
     uint32_t len;
     uint64_t dropped;
-    int64_t stamp_s;   /* the second that `stamp` spells */
+    int64_t stamp_s; /* the second that `stamp` spells */
     as_log_format stamp_format;
     char stamp[40];
     char *full AS_ALIGNED_LINE; /* handed over: the writer's until it sets full_len to 0 */
@@ -33,7 +33,7 @@ struct as_access_log {
     int fd;
     as_log_format format; /* read by loops without a lock: a line in the old format after a change is harmless */
     pthread_t thread;
-    pthread_mutex_t lock;  /* fd, stopping, work */
+    pthread_mutex_t lock; /* fd, stopping, work */
     pthread_cond_t changed;
     bool work;
     bool stopping;

@@ -1,14 +1,14 @@
 #include "http/chunked.h"
 
 enum {
-    SIZE,        /* hex digits of a chunk size; at least one */
+    SIZE, /* hex digits of a chunk size; at least one */
     SIZE_MORE,
-    EXTENSION,   /* up to the line's CR; checked, never interpreted */
+    EXTENSION, /* up to the line's CR; checked, never interpreted */
     SIZE_LF,
     DATA,
     DATA_CR,
     DATA_LF,
-    TRAILER,     /* at the beginning of a trailer line, or of the final empty line */
+    TRAILER, /* at the beginning of a trailer line, or of the final empty line */
     TRAILER_NAME,
     TRAILER_VALUE,
     TRAILER_LF,
@@ -47,7 +47,8 @@ static int size_digit(as_chunked *decoder, char c)
     int digit = hex_digit(c);
     if (digit < 0)
         return AS_EBADREQUEST;
-    if (decoder->left >> 58 != 0) /* would not fit in 62 bits: an overflow is a second opinion about where a body ends */
+    if (decoder->left >> 58 !=
+        0) /* would not fit in 62 bits: an overflow is a second opinion about where a body ends */
         return AS_EBADREQUEST;
     decoder->left = decoder->left << 4 | (uint64_t)digit;
     decoder->state = SIZE_MORE;

@@ -29,9 +29,8 @@ static as_str next_etag(as_str *list)
     size_t begin = at;
     if (at + 1 < list->len && list->ptr[at] == 'W' && list->ptr[at + 1] == '/')
         at += 2;
-    const char *close = at < list->len && list->ptr[at] == '"'
-                            ? memchr(list->ptr + at + 1, '"', list->len - at - 1)
-                            : NULL;
+    const char *close =
+        at < list->len && list->ptr[at] == '"' ? memchr(list->ptr + at + 1, '"', list->len - at - 1) : NULL;
     if (close == NULL) {
         *list = AS_STR_NONE;
         return AS_STR_NONE;

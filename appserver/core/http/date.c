@@ -156,7 +156,8 @@ int64_t as_date_parse(as_str text)
         clock_time(&r, &p);
         expect(&r, " GMT");
     }
-    if (r.failed || r.at != r.end || p.year < 1970 || p.day < 1 || p.day > 31 || p.hour > 23 || p.minute > 59 || p.second > 60)
+    if (r.failed || r.at != r.end || p.year < 1970 || p.day < 1 || p.day > 31 || p.hour > 23 || p.minute > 59 ||
+        p.second > 60)
         return -1;
     return days_from_civil(p.year, p.month, p.day) * DAY_S + p.hour * 3600 + p.minute * 60 + p.second;
 }

@@ -11,12 +11,12 @@
 #include "report/event.h"
 
 enum {
-    INPUT_EXTRA = 4096,            /* room behind the largest head for body bytes that came with it */
+    INPUT_EXTRA = 4096, /* room behind the largest head for body bytes that came with it */
     KEPT_FRAMED = 128 * 1024,
-    LINGER_MS = 2000,              /* how long a client may take to see the answer and close */
+    LINGER_MS = 2000, /* how long a client may take to see the answer and close */
     KEPT_EXCHANGES = 256,
-    TURN_STEPS = 256,              /* of one connection that pipelines, likewise */
-    TURN_READS = 16,               /* reads of one body before other connections get their turn */
+    TURN_STEPS = 256, /* of one connection that pipelines, likewise */
+    TURN_READS = 16,  /* reads of one body before other connections get their turn */
 };
 
 static const uint8_t legal_steps[] = {
@@ -412,8 +412,9 @@ static bool on_body(as_conn *conn)
         if (err != AS_OK) {
             int saved = errno;
             if (err == AS_ESYSTEM)
-                as_event_emit(x->home->events, AS_EVENT_ERROR, x->request.id, -1, 0, "a request body cannot be spooled to %s: %s",
-                              x->request.epoch->spool_directory, strerror(saved));
+                as_event_emit(x->home->events, AS_EVENT_ERROR, x->request.id, -1, 0,
+                              "a request body cannot be spooled to %s: %s", x->request.epoch->spool_directory,
+                              strerror(saved));
             errno = saved;
             return refuse(x, body_status(err));
         }

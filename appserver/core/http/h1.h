@@ -17,7 +17,7 @@ typedef enum as_phase {
     AS_PHASE_HANDLER, /* the handler has the request */
     AS_PHASE_SEND,    /* sending the response */
     AS_PHASE_DISCARD, /* the response is out; the rest of a body that nobody wanted is read and dropped */
-    AS_PHASE_LINGER,  /* nothing more to send; reading until the client closes, so that it sees the answer before a reset */
+    AS_PHASE_LINGER, /* nothing more to send; reading until the client closes, so that it sees the answer before a reset */
 } as_phase;
 
 /* One request in progress: taken when its first byte arrives, given back when its response is out, kept for reuse. */
@@ -28,13 +28,13 @@ typedef struct as_exchange {
     as_home *home;
     as_request request; /* request.handler_state etc. */
     as_peer peer;
-    bool reused;        /* begins behind an earlier request on the same connection */
+    bool reused; /* begins behind an earlier request on the same connection */
 
     /* receiving */
-    char *in;           /* the head, then body bytes, then maybe the next request */
+    char *in; /* the head, then body bytes, then maybe the next request */
     uint32_t in_capacity;
     uint32_t in_len;
-    uint32_t next;      /* where unread input begins */
+    uint32_t next; /* where unread input begins */
     uint32_t head_len;
     size_t scanned;
     as_chunked chunked;
@@ -46,28 +46,28 @@ typedef struct as_exchange {
     bool body_done : 1;
 
     /* answering */
-    bool in_handler : 1;     /* handle() is on the stack: a response made meanwhile waits for its return */
-    bool answered : 1;       /* request.response is complete */
+    bool in_handler : 1; /* handle() is on the stack: a response made meanwhile waits for its return */
+    bool answered : 1;   /* request.response is complete */
     bool close_after : 1;
-    bool head_only : 1;      /* HEAD, 204, 304: no body follows */
-    bool chunks : 1;         /* the body goes out chunked */
-    bool pipe_ended : 1;     /* nothing more will come out of the pipe */
-    bool stream_over : 1;    /* as_request_stream_end() was called */
+    bool head_only : 1;   /* HEAD, 204, 304: no body follows */
+    bool chunks : 1;      /* the body goes out chunked */
+    bool pipe_ended : 1;  /* nothing more will come out of the pipe */
+    bool stream_over : 1; /* as_request_stream_end() was called */
     bool stream_complete : 1;
     bool pipe_watched : 1;
     bool prefix_pending : 1; /* response.body.memory of a pipe is still to be framed */
     bool last_chunk : 1;
-    bool released : 1;       /* response.body.release has been called */
-    bool from_error : 1;     /* the response is already an error page: no second attempt */
-    as_str head_rest;        /* unsent part of the head, and of memory bodies that were copied with it */
-    as_str memory_rest;      /* unsent part of a memory body or of a pipe's prefix */
+    bool released : 1;   /* response.body.release has been called */
+    bool from_error : 1; /* the response is already an error page: no second attempt */
+    as_str head_rest;    /* unsent part of the head, and of memory bodies that were copied with it */
+    as_str memory_rest;  /* unsent part of a memory body or of a pipe's prefix */
     int64_t file_at;
     int64_t file_left;
-    int64_t pipe_left;       /* of a piped body with a length; -1 */
-    as_buf framed;           /* pipe bytes with their framing that the socket did not take */
+    int64_t pipe_left; /* of a piped body with a length; -1 */
+    as_buf framed;     /* pipe bytes with their framing that the socket did not take */
     size_t framed_sent;
     as_watch pipe_watch;
-    uint64_t body_sent;      /* for the log: body bytes without framing */
+    uint64_t body_sent; /* for the log: body bytes without framing */
 } as_exchange;
 
 /* h1.c */

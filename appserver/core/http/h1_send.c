@@ -12,11 +12,11 @@
 #include "http/response_head.h"
 
 enum {
-    HEAD_SIZE = 2048,          /* status line and the protocol's own fields, and the handler's when they fit */
-    PIPE_READ = 64 * 1024,     /* a pipe's usual capacity */
-    TURN_FILE = 1024 * 1024,   /* bytes of one file before other connections get their turn */
-    TURN_PIPE = 8,             /* reads of one pipe, likewise */
-    SMALL_BODY = 1024,         /* cheaper to copy behind the head than to give the kernel a second piece */
+    HEAD_SIZE = 2048,        /* status line and the protocol's own fields, and the handler's when they fit */
+    PIPE_READ = 64 * 1024,   /* a pipe's usual capacity */
+    TURN_FILE = 1024 * 1024, /* bytes of one file before other connections get their turn */
+    TURN_PIPE = 8,           /* reads of one pipe, likewise */
+    SMALL_BODY = 1024,       /* cheaper to copy behind the head than to give the kernel a second piece */
 };
 
 /* The head. */

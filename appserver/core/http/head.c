@@ -282,7 +282,8 @@ static int digest_framing(as_head *head)
         return AS_OK;
     }
     /* A list that does not end in chunked has no length at all (RFC 9112 section 6.3), and chunked twice is an attack. */
-    if (codings > 1 || !as_str_ends(coding, AS_STR("chunked")) || as_list_has_token(as_str_of(coding.ptr, coding.len - 7), AS_STR("chunked")))
+    if (codings > 1 || !as_str_ends(coding, AS_STR("chunked")) ||
+        as_list_has_token(as_str_of(coding.ptr, coding.len - 7), AS_STR("chunked")))
         return as_is_token(coding) ? AS_ENOTIMPLEMENTED : AS_EBADREQUEST;
     return AS_ENOTIMPLEMENTED;
 }

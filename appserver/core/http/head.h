@@ -23,23 +23,23 @@ typedef enum as_method {
 } as_method;
 
 /* Header fields that the core looks at; as_head.known[] has the index of the first field line of each, or -1. */
-#define AS_KNOWN_FIELDS(X)                       \
-    X(HOST, "host")                              \
-    X(CONNECTION, "connection")                  \
-    X(CONTENT_LENGTH, "content-length")          \
-    X(CONTENT_TYPE, "content-type")              \
-    X(TRANSFER_ENCODING, "transfer-encoding")    \
-    X(EXPECT, "expect")                          \
-    X(UPGRADE, "upgrade")                        \
-    X(IF_MATCH, "if-match")                      \
-    X(IF_NONE_MATCH, "if-none-match")            \
-    X(IF_MODIFIED_SINCE, "if-modified-since")    \
+#define AS_KNOWN_FIELDS(X)                        \
+    X(HOST, "host")                               \
+    X(CONNECTION, "connection")                   \
+    X(CONTENT_LENGTH, "content-length")           \
+    X(CONTENT_TYPE, "content-type")               \
+    X(TRANSFER_ENCODING, "transfer-encoding")     \
+    X(EXPECT, "expect")                           \
+    X(UPGRADE, "upgrade")                         \
+    X(IF_MATCH, "if-match")                       \
+    X(IF_NONE_MATCH, "if-none-match")             \
+    X(IF_MODIFIED_SINCE, "if-modified-since")     \
     X(IF_UNMODIFIED_SINCE, "if-unmodified-since") \
-    X(IF_RANGE, "if-range")                      \
-    X(RANGE, "range")                            \
-    X(ACCEPT_ENCODING, "accept-encoding")        \
-    X(AUTHORIZATION, "authorization")            \
-    X(REFERER, "referer")                        \
+    X(IF_RANGE, "if-range")                       \
+    X(RANGE, "range")                             \
+    X(ACCEPT_ENCODING, "accept-encoding")         \
+    X(AUTHORIZATION, "authorization")             \
+    X(REFERER, "referer")                         \
     X(USER_AGENT, "user-agent")
 
 typedef enum as_known_field {

@@ -24,9 +24,8 @@ void as_request_add_field(as_request *request, as_str line)
         request->extra_fields = as_arena_copy(&request->arena, line);
         return;
     }
-    request->extra_fields =
-        as_arena_printf(&request->arena, "%.*s%.*s", (int)request->extra_fields.len, request->extra_fields.ptr,
-                        (int)line.len, line.ptr);
+    request->extra_fields = as_arena_printf(&request->arena, "%.*s%.*s", (int)request->extra_fields.len,
+                                            request->extra_fields.ptr, (int)line.len, line.ptr);
 }
 
 void as_request_route(as_request *request)
@@ -80,8 +79,9 @@ static bool site_page(as_request *request, int status)
     as_verdict verdict = page_handler->ops->handle(page_handler, request);
     if (verdict == AS_VERDICT_RESPOND && request->response.status == status)
         return true;
-    as_event_emit(x->home->events, AS_EVENT_WARNING, request->id, -1, 0, "the error page %.*s for status %d cannot be served",
-                  (int)request->path.len, request->path.ptr, status);
+    as_event_emit(x->home->events, AS_EVENT_WARNING, request->id, -1, 0,
+                  "the error page %.*s for status %d cannot be served", (int)request->path.len, request->path.ptr,
+                  status);
     as_h1_release_body(x);
     x->released = false;
     request->path = path;
@@ -102,7 +102,8 @@ void as_request_error(as_request *request, int status, const char *detail)
 {
     if (detail != NULL)
         as_event_emit(request->home->events, status >= 500 ? AS_EVENT_ERROR : AS_EVENT_NOTE, request->id, -1, 0,
-                      "%d for %.*s: %s", status, (int)request->path.len, request->path.ptr ? request->path.ptr : "", detail);
+                      "%d for %.*s: %s", status, (int)request->path.len, request->path.ptr ? request->path.ptr : "",
+                      detail);
     request->handler_state = NULL;
     make_error(request, status);
     as_request_respond(request);

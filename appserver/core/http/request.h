@@ -35,18 +35,18 @@ typedef struct as_epoch {
 /* One per loop thread: what handlers need of their loop. Rooms above http/ keep their per-loop state behind the opaque pointers. */
 struct as_home {
     as_loop *loop;
-    int index;                         /* 0 .. loops - 1 */
-    struct as_counters *counters;      /* report/counters.h */
-    struct as_event_ring *events;      /* report/event.h */
-    struct as_file_cache *file_cache;  /* handler/file_cache.h */
-    struct as_lane **lanes;            /* handler/pool.h: this loop's end of each pool, by pool index */
+    int index;                        /* 0 .. loops - 1 */
+    struct as_counters *counters;     /* report/counters.h */
+    struct as_event_ring *events;     /* report/event.h */
+    struct as_file_cache *file_cache; /* handler/file_cache.h */
+    struct as_lane **lanes;           /* handler/pool.h: this loop's end of each pool, by pool index */
     int lanes_len;
     struct as_access_lane *access_log; /* http/access_log.h; NULL: off */
     as_epoch *epoch;                   /* what new requests see */
     uint64_t next_request_id;
     uint32_t requests_active;
-    void *exchanges;                   /* http/h1: kept objects */
-    char date[29];                     /* of `date_s`, ready for the Date field */
+    void *exchanges; /* http/h1: kept objects */
+    char date[29];   /* of `date_s`, ready for the Date field */
     int64_t date_s;
 };
 
@@ -60,7 +60,7 @@ typedef enum as_body_kind {
 
 typedef struct as_body {
     as_body_kind kind;
-    as_str memory;
+    as_str memory; /* AS_BODY_PIPE: sent first (maybe empty), before the fd is read; valid until release */
     int fd;
     int64_t offset;
     int64_t length; /* bytes; for a pipe -1 when only its end tells */
@@ -75,18 +75,19 @@ typedef struct as_body {
 } as_body;
 
 typedef struct as_response {
-    uint16_t status;   /* 200 .. 599 */
-    as_str reason;     /* len 0: the registered phrase */
-    as_str fields;     /* "Name: value\r\n" lines without the framing and connection fields, which are the protocol's; valid until release */
-    bool has_date;     /* `fields` brings Date / Server itself */
+    uint16_t status; /* 200 .. 599 */
+    as_str reason;   /* len 0: the registered phrase */
+    as_str
+        fields; /* "Name: value\r\n" lines without the framing and connection fields, which are the protocol's; valid until release */
+    bool has_date; /* `fields` brings Date / Server itself */
     bool has_server;
     as_body body;
 } as_response;
 
 /* The request body as a handler gets it: whole. */
 typedef struct as_request_body {
-    as_str memory;   /* up to AS_MAX_INLINE_BODY bytes */
-    int fd;          /* -1, or the spool (memfd or unlinked file), read offset 0; the request closes it */
+    as_str memory; /* up to AS_MAX_INLINE_BODY bytes */
+    int fd;        /* -1, or the spool (memfd or unlinked file), read offset 0; the request closes it */
     uint64_t length;
 } as_request_body;
 
@@ -101,36 +102,39 @@ typedef struct as_peer {
 
 struct as_request {
     as_home *home;
-    as_epoch *epoch;           /* held from head to end */
+    as_epoch *epoch; /* held from head to end */
     const as_site *site;
     const as_handler *handler; /* the one that answers */
     const as_peer *peer;
-    uint64_t id;               /* unique over the life of the server: generation, loop, count */
-    int64_t start_ns;          /* CLOCK_MONOTONIC, first byte of the head seen */
-    as_head head;              /* borrows from the connection's input, which stays until the request ends */
-    as_target target;          /* path decoded */
-    as_str path;               /* what is routed and served; target.path, or an error page's path after re-entry */
-    as_str rule_prefix;        /* the part of `path` that a prefix rule matched, without its final '/'; len 0 for "/" and other matches */
+    uint64_t id;      /* unique over the life of the server: generation, loop, count */
+    int64_t start_ns; /* CLOCK_MONOTONIC, first byte of the head seen */
+    as_head head;     /* borrows from the connection's input, which stays until the request ends */
+    as_target target; /* path decoded */
+    as_str path;      /* what is routed and served; target.path, or an error page's path after re-entry */
+    as_str
+        rule_prefix; /* the part of `path` that a prefix rule matched, without its final '/'; len 0 for "/" and other matches */
     as_request_body body;
-    uint16_t error_status;     /* not 0: this is the error page for that status; handlers then ignore conditions and ranges */
-    as_str extra_fields;       /* see as_request_add_field() */
-    as_arena arena;            /* lives as long as the request */
+    uint16_t
+        error_status;    /* not 0: this is the error page for that status; handlers then ignore conditions and ranges */
+    as_str extra_fields; /* see as_request_add_field() */
+    as_arena arena;      /* lives as long as the request */
     as_response response;
-    void *handler_state;       /* the handler's own record of a pending or streaming request; NULL otherwise */
-    int64_t queue_ns;          /* for the log: waited for an executor / ran in it; -1 when not applicable */
+    void *handler_state; /* the handler's own record of a pending or streaming request; NULL otherwise */
+    int64_t queue_ns;    /* for the log: waited for an executor / ran in it; -1 when not applicable */
     int64_t run_ns;
 };
 
 typedef enum as_verdict {
     AS_VERDICT_RESPOND, /* request->response is filled in */
     AS_VERDICT_PENDING, /* as_request_respond() or as_request_error() will follow, on the same loop, in a later turn or later in this one */
-    AS_VERDICT_ERROR,   /* answer with the error page for request->response.status */
+    AS_VERDICT_ERROR, /* answer with the error page for request->response.status */
 } as_verdict;
 
 /* A kind of handler. The tables are const and static. */
 typedef struct as_handler_ops {
-    const char *name;  /* as in the configuration, in logs and metrics */
-    bool wants_body;   /* handle() is called when the whole body is there; otherwise at once, and the protocol drops the body */
+    const char *name; /* as in the configuration, in logs and metrics */
+    bool
+        wants_body; /* handle() is called when the whole body is there; otherwise at once, and the protocol drops the body */
     as_verdict (*handle)(const as_handler *handler, as_request *request);
     /* The client has gone or the response broke off, while the request is PENDING or its body a pipe that is still open. The handler forgets the
      * request before it returns; a body already handed over is released by the core separately. NULL: never pending. */
@@ -151,7 +155,8 @@ void as_request_respond(as_request *request);
 void as_request_error(as_request *request, int status, const char *detail);
 
 /* Ends a piped body: what is in the pipe now is sent, then the response is over. `complete` false: something broke, the client must see a cut-off
- * response (no last chunk, connection closed). Also ends a body whose release has been called: then it does nothing. */
+ * response (no last chunk, connection closed). Also ends a body whose release has been called: then it does nothing. May be called before
+ * as_request_respond(), by a handler that knows already that nothing more will come. */
 void as_request_stream_end(as_request *request, bool complete);
 
 /* An extra field line for the response of this request ("Allow: GET, HEAD\r\n"), also when it becomes an error page. Lives in the arena. */

@@ -17,7 +17,7 @@ typedef struct as_response_head {
     int64_t content_length; /* -1 when there was none */
     bool has_date;          /* the section brings its own Date / Server, which then replaces the core's */
     bool has_server;
-    as_str fields;          /* what goes to the client: "Name: value\r\n" lines in their order, duplicates kept, without
+    as_str fields; /* what goes to the client: "Name: value\r\n" lines in their order, duplicates kept, without
                                Status, Content-Length and the connection's own fields (Connection, Keep-Alive,
                                Proxy-Connection, TE, Trailer, Transfer-Encoding, Upgrade). Lives in `arena`, or borrows from the input
                                when nothing had to be changed. */

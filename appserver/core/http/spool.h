@@ -8,11 +8,11 @@
 #include "http/limits.h"
 
 typedef struct as_spool {
-    as_buf memory;          /* until `fd` is there */
-    int fd;                 /* -1, or the memfd or file; owned */
+    as_buf memory; /* until `fd` is there */
+    int fd;        /* -1, or the memfd or file; owned */
     bool on_disk;
     uint64_t length;
-    const char *directory;  /* for the file; borrowed */
+    const char *directory; /* for the file; borrowed */
 } as_spool;
 
 void as_spool_init(as_spool *spool, const char *directory);

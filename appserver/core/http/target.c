@@ -149,8 +149,7 @@ int as_target_parse(as_str target, as_method method, char *out, as_target *parse
             return AS_EBADREQUEST;
         out[0] = '*';
         out[1] = '\0';
-        *parsed = (as_target){
-            .form = AS_TARGET_ASTERISK, .raw_path = AS_STR("*"), .path = as_str_of(out, 1)};
+        *parsed = (as_target){.form = AS_TARGET_ASTERISK, .raw_path = AS_STR("*"), .path = as_str_of(out, 1)};
         return AS_OK;
     }
     return take_absolute(target, out, parsed);

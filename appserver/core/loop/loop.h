@@ -52,8 +52,8 @@ typedef struct as_hook {
 
 struct as_loop {
     int epoll_fd;
-    int64_t now_ns;  /* CLOCK_MONOTONIC, read once a turn */
-    int64_t wall_s;  /* CLOCK_REALTIME seconds, read once a turn */
+    int64_t now_ns; /* CLOCK_MONOTONIC, read once a turn */
+    int64_t wall_s; /* CLOCK_REALTIME seconds, read once a turn */
     uint64_t turns;
     as_watch wake;
     as_deferred *deferred;
@@ -64,7 +64,7 @@ struct as_loop {
     int64_t tick;    /* the wheel's position */
     uint32_t timers; /* how many are set */
     as_timer *wheel[AS_TIMER_SLOTS];
-    void *owner;     /* set before start */
+    void *owner; /* set before start */
     /* any thread */
     as_message *mailbox AS_ALIGNED_LINE; /* newest first, pushed by compare and swap, detached as a whole */
     bool stop_asked;

@@ -43,22 +43,22 @@ struct as_conn {
     as_net *net;
     const as_transport_ops *transport;
     const as_protocol_ops *protocol;
-    void *state;           /* the protocol's, while a request is being received or answered */
-    as_conn *older;        /* all open connections of the loop; or the free list */
+    void *state;    /* the protocol's, while a request is being received or answered */
+    as_conn *older; /* all open connections of the loop; or the free list */
     as_conn *newer;
     as_timer timer;
-    as_deferred work;      /* put-off advance, or the final cleaning */
+    as_deferred work; /* put-off advance, or the final cleaning */
     as_address remote;
-    as_address local;      /* family 0 until asked for */
-    uint32_t requests;     /* answered on this connection */
-    uint8_t phase;         /* the protocol's */
-    bool readable : 1;     /* a read has not said AS_EAGAIN since the last event */
+    as_address local;  /* family 0 until asked for */
+    uint32_t requests; /* answered on this connection */
+    uint8_t phase;     /* the protocol's */
+    bool readable : 1; /* a read has not said AS_EAGAIN since the last event */
     bool writable : 1;
     bool watches_writes : 1;
-    bool half_closed : 1;  /* the peer has shut down its sending side */
-    bool broken : 1;       /* error or hang-up */
+    bool half_closed : 1; /* the peer has shut down its sending side */
+    bool broken : 1;      /* error or hang-up */
     bool closing : 1;
-    bool put_off : 1;      /* `work` is queued for the next turn */
+    bool put_off : 1; /* `work` is queued for the next turn */
     bool draining : 1;
 };
 
@@ -66,13 +66,13 @@ struct as_conn {
 struct as_net {
     as_loop *loop;
     as_counters *counters;
-    void *home;             /* the protocol's context: as_home */
+    void *home; /* the protocol's context: as_home */
     const as_protocol_ops *protocol;
-    as_conn *open;          /* newest first */
+    as_conn *open; /* newest first */
     uint32_t open_count;
     as_conn *free_conns;
     uint32_t free_count;
-    uint64_t *open_everywhere; /* shared with the other loops: for the limit */
+    uint64_t *open_everywhere;    /* shared with the other loops: for the limit */
     void (*emptied)(as_net *net); /* the last connection has gone while draining; may be NULL */
     bool draining;
 };

@@ -13,8 +13,7 @@ enum {
 
 static void start_watching(as_listener *listener)
 {
-    listener->watching =
-        as_loop_watch(listener->net->loop, &listener->watch, EPOLLIN | EPOLLEXCLUSIVE) == AS_OK;
+    listener->watching = as_loop_watch(listener->net->loop, &listener->watch, EPOLLIN | EPOLLEXCLUSIVE) == AS_OK;
 }
 
 static void resume(as_timer *timer)
@@ -35,7 +34,8 @@ static void pause_accepting(as_listener *listener)
 /* A client over the limit gets a short answer instead of silence. It is not read from, so that it cannot hold anything here. */
 static void refuse(as_listener *listener, int fd)
 {
-    static const char answer[] = "HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+    static const char answer[] =
+        "HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
     AS_COUNT(listener->net->counters, connections_refused, 1);
     ssize_t n = send(fd, answer, sizeof(answer) - 1, MSG_DONTWAIT | MSG_NOSIGNAL);
     (void)n;

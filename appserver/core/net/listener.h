@@ -13,9 +13,9 @@ typedef struct as_listener {
     as_watch watch;
     as_net *net;
     as_event_ring *events;
-    const uint32_t *limit;  /* connections open at once over all loops */
+    const uint32_t *limit; /* connections open at once over all loops */
     as_timer pause;
-    uint32_t batch;         /* accepts per turn: grows while connections keep coming */
+    uint32_t batch; /* accepts per turn: grows while connections keep coming */
     bool watching;
 } as_listener;
 

@@ -9,12 +9,12 @@
 
 /* >>> cdef */
 typedef enum as_event_kind {
-    AS_EVENT_NOTE = 1,          /* text for the log at level info */
-    AS_EVENT_WARNING = 2,       /* text for the log at level warning */
-    AS_EVENT_ERROR = 3,         /* text for the log at level error */
+    AS_EVENT_NOTE = 1,           /* text for the log at level info */
+    AS_EVENT_WARNING = 2,        /* text for the log at level warning */
+    AS_EVENT_ERROR = 3,          /* text for the log at level error */
     AS_EVENT_EXECUTOR_STUCK = 4, /* pool, executor: request `request_id` is past its deadline; replace the executor */
-    AS_EVENT_INCIDENT = 5,      /* pool, executor: request `request_id` was lost with its executor; text: method, path */
-    AS_EVENT_DRAINED = 6,       /* this loop holds no connection any more */
+    AS_EVENT_INCIDENT = 5, /* pool, executor: request `request_id` was lost with its executor; text: method, path */
+    AS_EVENT_DRAINED = 6,  /* this loop holds no connection any more */
     AS_EVENT_PROGRAM_STDERR = 7, /* one line that a CGI program wrote; text: "script: line" */
 } as_event_kind;
 
@@ -26,7 +26,7 @@ typedef struct as_event {
     uint64_t request_id; /* 0: none */
     int32_t pool;        /* -1: none */
     uint32_t executor;
-    int64_t number;      /* by kind; 0 */
+    int64_t number;           /* by kind; 0 */
     char text[AS_EVENT_TEXT]; /* NUL-terminated, cut off when longer */
 } as_event;
 /* <<< cdef */

@@ -73,7 +73,8 @@ static void time_is_over(as_timer *timer)
     as_running_end(running);
 }
 
-static void report_end(as_running *running, int status)
+/* How it ended is in the `end` frame; the core reports that. */
+static void report_end(as_running *running)
 {
     as_running_set *set = running->set;
     const as_stderr_lines *lines = &running->lines;
@@ -82,13 +83,6 @@ static void report_end(as_running *running, int status)
                       "%s: wrote more than %d lines to stderr; %llu lines (%llu bytes) were dropped", running->name,
                       AS_STDERR_MAX_LINES, (unsigned long long)lines->dropped_lines,
                       (unsigned long long)lines->dropped_bytes);
-    /* SIGPIPE is how a program learns that its client has gone. */
-    if (status > AS_END_SIGNAL && status != AS_END_SIGNAL + SIGPIPE && running->step == AS_RUNNING_FREELY) {
-        const char *what = sigabbrev_np(status - AS_END_SIGNAL);
-        as_event_emit(set->events, AS_EVENT_WARNING, running->log_id, -1, set->executor,
-                      "%s: died of signal %d (SIG%s)", running->name, status - AS_END_SIGNAL,
-                      what != NULL ? what : "RT");
-    }
     uint64_t lost = set->counters->events_dropped;
     if (lost > set->events_lost) {
         as_event_emit(set->events, AS_EVENT_WARNING, 0, -1, set->executor,
@@ -157,7 +151,7 @@ static void has_exited(as_watch *watch, uint32_t epoll_events)
     for (int i = 0; i < LAST_READS && read_errors(running); i++) {
     }
     as_stderr_finish(&running->lines, emit_line, running);
-    report_end(running, status);
+    report_end(running);
     close_all(running);
     AS_SLOT_STORE(running->slot, process, 0); /* before the answer: the slot is the core's again after it */
     send_end(running, status);

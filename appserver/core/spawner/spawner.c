@@ -12,7 +12,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "spawner/request.h"
+#include "spawner/cgi.h"
 #include "spawner/running.h"
 
 enum {
@@ -27,7 +27,7 @@ struct as_spawner {
     as_loop loop;
     as_counters counters;
     as_running_set running;
-    as_request_runner runner;
+    as_cgi_runner runner;
     as_answers *answers;
     as_event_ring *events;
     as_slot_header *segment;
@@ -69,15 +69,15 @@ static void deal_with_request(as_spawner *spawner, const as_request_frame *frame
     as_slot *slot = slot_of(spawner, head->slot);
     int64_t now_ns = spawner->loop.now_ns;
     if (is_stale(spawner, head) || AS_SLOT_LOAD(slot, cancelled) != 0) {
-        as_request_skip(&spawner->runner, head);
+        as_cgi_skip(&spawner->runner, head);
     } else if (head->deadline_ns != 0 && (int64_t)head->deadline_ns <= now_ns) {
-        as_request_refuse(&spawner->runner, head, 504, "There was no time left to run the program.\n");
+        as_cgi_refuse(&spawner->runner, head, 504);
     } else if (spawner->stops_taken > 1) {
-        as_request_refuse(&spawner->runner, head, 503, "The server is stopping.\n");
+        as_cgi_refuse(&spawner->runner, head, 503);
     } else {
         int body_fd = spawner->body_fd;
         spawner->body_fd = -1;
-        spawner->problem = as_request_run(&spawner->runner, frame, slot, now_ns, body_fd);
+        spawner->problem = as_cgi_run(&spawner->runner, frame, slot, now_ns, body_fd);
     }
 }
 
@@ -337,7 +337,7 @@ static int set_up(as_spawner *spawner, const as_spawner_options *options)
         return AS_EINVALID;
     int verdict = map_segment(spawner, options->slots_fd);
     if (verdict == AS_OK)
-        verdict = as_request_runner_init(&spawner->runner, options);
+        verdict = as_cgi_runner_init(&spawner->runner, options);
     if (verdict != AS_OK)
         return verdict;
     spawner->datagram = as_alloc(AS_DATAGRAM_MAX);
@@ -397,7 +397,7 @@ void as_spawner_free(as_spawner *spawner)
         as_answers_free(spawner->answers);
     as_loop_free(&spawner->loop);
     as_event_ring_free(spawner->events);
-    as_request_runner_free(&spawner->runner);
+    as_cgi_runner_free(&spawner->runner);
     if (spawner->segment != NULL)
         munmap(spawner->segment, spawner->segment_size);
     as_free(spawner->datagram);

@@ -12,8 +12,8 @@
 
 /* >>> cdef */
 typedef struct as_spawner_options {
-    int queue_fd;           /* receiving end; stays the caller's */
-    const int *answer_fds;  /* by loop; stay the caller's */
+    int queue_fd;          /* receiving end; stays the caller's */
+    const int *answer_fds; /* by loop; stay the caller's */
     int loops;
     int slots_fd;           /* the slot segment; mapped by as_spawner_new */
     uint32_t executor;      /* this executor's number */

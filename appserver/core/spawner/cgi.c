@@ -1,4 +1,4 @@
-#include "spawner/request.h"
+#include "spawner/cgi.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -16,7 +16,7 @@ enum {
 
 /* A request on its way to becoming a program. */
 typedef struct attempt {
-    as_request_runner *runner;
+    as_cgi_runner *runner;
     const as_request_frame *frame;
     as_slot *slot;
     uint64_t log_id;
@@ -28,12 +28,11 @@ typedef struct attempt {
 
 /* --- answers without a program --- */
 
-void as_request_refuse(const as_request_runner *runner, const as_request_head *head, uint16_t status, const char *text)
+void as_cgi_refuse(const as_cgi_runner *runner, const as_request_head *head, uint16_t status)
 {
-    as_str fields = AS_STR("Content-Type: text/plain; charset=utf-8\r\n");
-    if (status == 503)
-        fields = AS_STR("Content-Type: text/plain; charset=utf-8\r\nRetry-After: 1\r\n");
-    as_str body = as_str_from(text);
+    as_str fields =
+        status == 503 ? AS_STR("Retry-After: 1\r\nContent-Type: text/plain; charset=utf-8\r\n") : AS_STR("");
+    as_str body = status == 503 ? AS_STR("503 Service Unavailable\n") : AS_STR("");
     as_answer_head answer = {
         .slot = head->slot,
         .status = status,
@@ -44,15 +43,15 @@ void as_request_refuse(const as_request_runner *runner, const as_request_head *h
     as_answers_send(runner->answers, head->loop, AS_ANSWER_RESPONSE, &answer, fields, body, -1);
 }
 
-void as_request_skip(const as_request_runner *runner, const as_request_head *head)
+void as_cgi_skip(const as_cgi_runner *runner, const as_request_head *head)
 {
     as_answer_head answer = {.slot = head->slot, .request_id = head->request_id};
     as_answers_send(runner->answers, head->loop, AS_ANSWER_SKIPPED, &answer, AS_STR_NONE, AS_STR_NONE, -1);
 }
 
-static void respond(const attempt *request, uint16_t status, const char *text)
+static void respond(const attempt *request, uint16_t status)
 {
-    as_request_refuse(request->runner, &request->frame->head, status, text);
+    as_cgi_refuse(request->runner, &request->frame->head, status);
 }
 
 /* The owner of the program reads why in the log, the client only that it failed. */
@@ -60,7 +59,7 @@ static void refuse(const attempt *request, const char *what, const char *reason)
 {
     as_event_emit(request->runner->events, AS_EVENT_WARNING, request->log_id, -1, request->runner->running->executor,
                   "%s: %s", what, reason);
-    respond(request, 500, "The program cannot be run. The server's log says why.\n");
+    respond(request, 500);
 }
 
 /* The system is short of something that may be there again in a moment. */
@@ -69,7 +68,7 @@ static void refuse_for_now(const attempt *request, const char *what, int error)
     errno = error;
     as_event_emit(request->runner->events, AS_EVENT_ERROR, request->log_id, -1, request->runner->running->executor,
                   "%s: not run, because the system is short of something: %m", what);
-    respond(request, 503, "The server is short of resources. Try again.\n");
+    respond(request, 503);
 }
 
 static bool is_shortage(int error)
@@ -82,8 +81,8 @@ static bool is_shortage(int error)
 static void refuse_lookup(const attempt *request, int verdict, int error)
 {
     char reason[REASON_SIZE];
-    const char *root = request->runner->environment.root;
-    const char *path = request->runner->environment.path_info;
+    const char *root = request->runner->variables.root;
+    const char *path = request->runner->variables.path_info;
     if (verdict == AS_ESYSTEM) {
         if (is_shortage(error)) {
             refuse_for_now(request, root, error);
@@ -99,25 +98,25 @@ static void refuse_lookup(const attempt *request, int verdict, int error)
                       request->runner->running->executor, "%s: a symbolic link in %.200s leads out of the folder", root,
                       path);
     if (verdict == AS_EFORBIDDEN)
-        respond(request, 403, "There is no program to run here.\n");
+        respond(request, 403);
     else
-        respond(request, 404, "There is no such program.\n");
+        respond(request, 404);
 }
 
 /* True when the program has been found. */
 static bool find_script(attempt *request)
 {
-    const as_environment *environment = &request->runner->environment;
-    if (environment->root[0] != '/') {
+    const as_variables *variables = &request->runner->variables;
+    if (variables->root[0] != '/') {
         refuse(request, "cgi", "the request names no folder of programs (appserver.cgi.root)");
         return false;
     }
-    int verdict = as_script_find(environment->root, environment->path_info, &request->script);
+    int verdict = as_script_find(variables->root, variables->path_info, &request->script);
     if (verdict != AS_OK) {
         refuse_lookup(request, verdict, errno);
         return false;
     }
-    as_str root = as_str_from(environment->root);
+    as_str root = as_str_from(variables->root);
     while (root.len > 0 && root.ptr[root.len - 1] == '/')
         root.len--;
     as_str name = request->script.name;
@@ -138,34 +137,34 @@ static char *print_variable(as_arena *arena, const char *name, as_str first, as_
 
 static int complete_environment(attempt *request)
 {
-    as_request_runner *runner = request->runner;
-    as_environment *environment = &runner->environment;
+    as_cgi_runner *runner = request->runner;
+    as_variables *variables = &runner->variables;
     as_arena *arena = &runner->arena;
     as_str path_info = request->script.path_info;
-    as_str prefix = as_str_from(environment->script_name);
-    int verdict = as_environment_add(environment, print_variable(arena, "SCRIPT_NAME", prefix, request->script.name));
+    as_str prefix = as_str_from(variables->script_name);
+    int verdict = as_variables_add(variables, print_variable(arena, "SCRIPT_NAME", prefix, request->script.name));
     if (verdict == AS_OK)
-        verdict = as_environment_add(environment,
-                                     print_variable(arena, "SCRIPT_FILENAME", as_str_from(request->file), AS_STR("")));
+        verdict = as_variables_add(variables,
+                                   print_variable(arena, "SCRIPT_FILENAME", as_str_from(request->file), AS_STR("")));
     if (verdict == AS_OK)
-        verdict = as_environment_add(environment, print_variable(arena, "PATH_INFO", path_info, AS_STR("")));
-    if (verdict == AS_OK && path_info.len > 0 && environment->document_root[0] != '\0')
-        verdict = as_environment_add(
-            environment, print_variable(arena, "PATH_TRANSLATED", as_str_from(environment->document_root), path_info));
+        verdict = as_variables_add(variables, print_variable(arena, "PATH_INFO", path_info, AS_STR("")));
+    if (verdict == AS_OK && path_info.len > 0 && variables->document_root[0] != '\0')
+        verdict = as_variables_add(
+            variables, print_variable(arena, "PATH_TRANSLATED", as_str_from(variables->document_root), path_info));
     if (verdict == AS_OK)
-        verdict = as_environment_add_absent(environment, runner->defaults, runner->defaults_count);
+        verdict = as_variables_add_absent(variables, runner->defaults, runner->defaults_count);
     return verdict;
 }
 
 /* ISINDEX words only for programs that are executed themselves: an interpreter would have to be trusted not to take them for its own. */
 static uint32_t add_query_words(attempt *request, char **argv, uint32_t count)
 {
-    const as_environment *environment = &request->runner->environment;
-    if (strcmp(environment->method, "GET") != 0 && strcmp(environment->method, "HEAD") != 0)
+    const as_variables *variables = &request->runner->variables;
+    if (strcmp(variables->method, "GET") != 0 && strcmp(variables->method, "HEAD") != 0)
         return count;
-    if (environment->query[0] == '\0' || strchr(environment->query, '=') != NULL)
+    if (variables->query[0] == '\0' || strchr(variables->query, '=') != NULL)
         return count;
-    as_str copy = as_arena_copy(&request->runner->arena, as_str_from(environment->query));
+    as_str copy = as_arena_copy(&request->runner->arena, as_str_from(variables->query));
     return count + as_query_words((char *)copy.ptr, argv + count);
 }
 
@@ -185,7 +184,7 @@ static void plan_program(attempt *request, as_program *program, char **argv)
         .path = interpreter != NULL ? interpreter : request->file,
         .script = request->file,
         .argv = argv,
-        .envp = request->runner->environment.entries,
+        .envp = request->runner->variables.entries,
         .directory = as_arena_copy(&request->runner->arena, directory).ptr,
     };
 }
@@ -272,7 +271,7 @@ static void refuse_start(const attempt *request, const as_program *program, int 
 /* Takes the reading end of `output` and both of `errors`. */
 static void started(const attempt *request, const as_program *program, int output[2], int errors[2])
 {
-    as_request_runner *runner = request->runner;
+    as_cgi_runner *runner = request->runner;
     const as_running_start start = {
         .program = program,
         .slot = request->slot,
@@ -295,7 +294,7 @@ static void started(const attempt *request, const as_program *program, int outpu
 
 static void start_program(attempt *request, as_program *program)
 {
-    as_request_runner *runner = request->runner;
+    as_cgi_runner *runner = request->runner;
     int output[2] = {-1, -1};
     int errors[2] = {-1, -1};
     program->stdin_fd = open_stdin(request);
@@ -319,15 +318,15 @@ release:
 /* AS_OK, also when the request has been refused; AS_EBADFRAME. */
 static int run_attempt(attempt *request)
 {
-    as_request_runner *runner = request->runner;
-    as_environment *environment = &runner->environment;
+    as_cgi_runner *runner = request->runner;
+    as_variables *variables = &runner->variables;
     char *argv[AS_QUERY_WORDS_MAX + 3];
     as_program program;
     as_str block = request->frame->environment;
-    int verdict = as_environment_take(environment, (char *)block.ptr, block.len);
+    int verdict = as_variables_take(variables, (char *)block.ptr, block.len);
     if (verdict == AS_EBADFRAME)
         return verdict;
-    request->log_id = strtoull(environment->log_id, NULL, 16);
+    request->log_id = strtoull(variables->log_id, NULL, 16);
     if (request->log_id == 0)
         request->log_id = request->frame->head.request_id;
     if (verdict == AS_OK && !find_script(request))
@@ -335,7 +334,7 @@ static int run_attempt(attempt *request)
     if (verdict == AS_OK)
         verdict = complete_environment(request);
     if (verdict != AS_OK) {
-        refuse(request, environment->path_info, "the environment has too many variables");
+        refuse(request, variables->path_info, "the environment has too many variables");
         return AS_OK;
     }
     plan_program(request, &program, argv);
@@ -346,7 +345,7 @@ static int run_attempt(attempt *request)
     return AS_OK;
 }
 
-int as_request_run(as_request_runner *runner, const as_request_frame *frame, as_slot *slot, int64_t now_ns, int body_fd)
+int as_cgi_run(as_cgi_runner *runner, const as_request_frame *frame, as_slot *slot, int64_t now_ns, int body_fd)
 {
     attempt request = {.runner = runner, .frame = frame, .slot = slot, .start_ns = now_ns, .body_fd = body_fd};
     as_arena_reset(&runner->arena);
@@ -374,7 +373,7 @@ static char *copy_pairs(const char *pairs)
     return pairs == NULL ? as_strdup(AS_STR("")) : as_strdup(as_str_of(pairs, pairs_size(pairs)));
 }
 
-static int take_defaults(as_request_runner *runner, const char *pairs)
+static int take_defaults(as_cgi_runner *runner, const char *pairs)
 {
     runner->defaults_text = copy_pairs(pairs);
     for (char *name = runner->defaults_text; *name != '\0';) {
@@ -388,7 +387,7 @@ static int take_defaults(as_request_runner *runner, const char *pairs)
     return AS_OK;
 }
 
-int as_request_runner_init(as_request_runner *runner, const as_spawner_options *options)
+int as_cgi_runner_init(as_cgi_runner *runner, const as_spawner_options *options)
 {
     as_arena_init(&runner->arena);
     runner->interpreters = copy_pairs(options->interpreters);
@@ -396,7 +395,7 @@ int as_request_runner_init(as_request_runner *runner, const as_spawner_options *
     return verdict != AS_OK ? verdict : take_defaults(runner, options->environment);
 }
 
-void as_request_runner_free(as_request_runner *runner)
+void as_cgi_runner_free(as_cgi_runner *runner)
 {
     as_launcher_free(&runner->launcher);
     as_arena_free(&runner->arena);

@@ -1,42 +1,42 @@
-#include "spawner/environment.h"
+#include "spawner/variables.h"
 
 /* Names that are not only handed on. */
 static const struct known_name {
     as_str name;
-    size_t field; /* offset in as_environment; 0: none */
+    size_t field; /* offset in as_variables; 0: none */
     bool left_out;
 } known_names[] = {
-    {AS_STR("SCRIPT_NAME"), offsetof(as_environment, script_name), true},
-    {AS_STR("PATH_INFO"), offsetof(as_environment, path_info), true},
-    {AS_STR("PATH_TRANSLATED"), offsetof(as_environment, path_translated), true},
+    {AS_STR("SCRIPT_NAME"), offsetof(as_variables, script_name), true},
+    {AS_STR("PATH_INFO"), offsetof(as_variables, path_info), true},
+    {AS_STR("PATH_TRANSLATED"), offsetof(as_variables, path_translated), true},
     {AS_STR("SCRIPT_FILENAME"), 0, true},
-    {AS_STR("DOCUMENT_ROOT"), offsetof(as_environment, document_root), false},
-    {AS_STR("QUERY_STRING"), offsetof(as_environment, query), false},
-    {AS_STR("REQUEST_METHOD"), offsetof(as_environment, method), false},
-    {AS_STR("appserver.cgi.root"), offsetof(as_environment, root), true},
-    {AS_STR("appserver.request_id"), offsetof(as_environment, log_id), true},
+    {AS_STR("DOCUMENT_ROOT"), offsetof(as_variables, document_root), false},
+    {AS_STR("QUERY_STRING"), offsetof(as_variables, query), false},
+    {AS_STR("REQUEST_METHOD"), offsetof(as_variables, method), false},
+    {AS_STR("appserver.cgi.root"), offsetof(as_variables, root), true},
+    {AS_STR("appserver.request_id"), offsetof(as_variables, log_id), true},
 };
 
 /* True when the program gets the variable. */
-static bool note_known(as_environment *environment, as_str name, const char *value)
+static bool note_known(as_variables *variables, as_str name, const char *value)
 {
     for (size_t i = 0; i < AS_COUNT_OF(known_names); i++) {
         const struct known_name *known = &known_names[i];
         if (!as_str_equal(name, known->name))
             continue;
         if (known->field != 0)
-            memcpy((char *)environment + known->field, &value, sizeof(value));
+            memcpy((char *)variables + known->field, &value, sizeof(value));
         return !known->left_out;
     }
     return !as_str_starts(name, AS_STR("appserver."));
 }
 
-int as_environment_take(as_environment *environment, char *block, size_t len)
+int as_variables_take(as_variables *variables, char *block, size_t len)
 {
-    environment->count = 0;
-    environment->entries[0] = NULL;
-    environment->root = environment->log_id = environment->script_name = environment->path_info = "";
-    environment->path_translated = environment->document_root = environment->query = environment->method = "";
+    variables->count = 0;
+    variables->entries[0] = NULL;
+    variables->root = variables->log_id = variables->script_name = variables->path_info = "";
+    variables->path_translated = variables->document_root = variables->query = variables->method = "";
     if (len > 0 && block[len - 1] != '\0')
         return AS_EBADFRAME;
     const char *end = block + len;
@@ -46,38 +46,38 @@ int as_environment_take(as_environment *environment, char *block, size_t len)
         if (name_len == 0 || value >= end || memchr(block, '=', name_len) != NULL)
             return AS_EBADFRAME;
         size_t value_len = strlen(value);
-        bool handed_on = note_known(environment, as_str_of(block, name_len), value);
+        bool handed_on = note_known(variables, as_str_of(block, name_len), value);
         block[name_len] = '=';
-        if (handed_on && as_environment_add(environment, block) != AS_OK)
+        if (handed_on && as_variables_add(variables, block) != AS_OK)
             return AS_EFULL;
         block = value + value_len + 1;
     }
     return AS_OK;
 }
 
-int as_environment_add(as_environment *environment, char *entry)
+int as_variables_add(as_variables *variables, char *entry)
 {
-    if (environment->count == AS_ENVIRONMENT_MAX)
+    if (variables->count == AS_VARIABLES_MAX)
         return AS_EFULL;
-    environment->entries[environment->count++] = entry;
-    environment->entries[environment->count] = NULL;
+    variables->entries[variables->count++] = entry;
+    variables->entries[variables->count] = NULL;
     return AS_OK;
 }
 
-static bool has_name_of(const as_environment *environment, const char *entry)
+static bool has_name_of(const as_variables *variables, const char *entry)
 {
     size_t len = strcspn(entry, "=") + 1;
-    for (uint32_t i = 0; i < environment->count; i++) {
-        if (strncmp(environment->entries[i], entry, len) == 0)
+    for (uint32_t i = 0; i < variables->count; i++) {
+        if (strncmp(variables->entries[i], entry, len) == 0)
             return true;
     }
     return false;
 }
 
-int as_environment_add_absent(as_environment *environment, char *const *entries, uint32_t count)
+int as_variables_add_absent(as_variables *variables, char *const *entries, uint32_t count)
 {
     for (uint32_t i = 0; i < count; i++) {
-        if (!has_name_of(environment, entries[i]) && as_environment_add(environment, entries[i]) != AS_OK)
+        if (!has_name_of(variables, entries[i]) && as_variables_add(variables, entries[i]) != AS_OK)
             return AS_EFULL;
     }
     return AS_OK;

@@ -1,0 +1,23 @@
+"""What a process asks of the kernel for itself."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import resource
+
+from appserver.native._core import lib
+
+
+def become_subreaper() -> bool:
+    """Makes descendants whose parent has died our children, as they are those of process 1; False when it is refused."""
+    return os.getpid() == 1 or int(lib.as_process_become_subreaper()) == 0
+
+
+def raise_descriptor_limit() -> int:
+    """Lifts the soft limit of open descriptors to the hard one; the result is the limit that holds."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+        return hard
+    return soft

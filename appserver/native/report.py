@@ -1,0 +1,96 @@
+"""What the loops and the spawner report: rare events, and numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Any
+
+from appserver.native._core import ffi, lib
+
+
+class EventKind(IntEnum):
+    """What an event is about; the numbers are those of as_event_kind."""
+
+    NOTE = lib.AS_EVENT_NOTE
+    WARNING = lib.AS_EVENT_WARNING
+    ERROR = lib.AS_EVENT_ERROR
+    EXECUTOR_STUCK = lib.AS_EVENT_EXECUTOR_STUCK
+    INCIDENT = lib.AS_EVENT_INCIDENT
+    DRAINED = lib.AS_EVENT_DRAINED
+    PROGRAM_STDERR = lib.AS_EVENT_PROGRAM_STDERR
+
+
+_LEVELS = {
+    EventKind.NOTE: "info",
+    EventKind.WARNING: "warning",
+    EventKind.ERROR: "error",
+    EventKind.EXECUTOR_STUCK: "warning",
+    EventKind.INCIDENT: "error",
+    EventKind.DRAINED: "debug",
+    EventKind.PROGRAM_STDERR: "info",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One as_event. `request_id` is 0 and `pool` -1 when there is none."""
+
+    kind: int
+    loop: int
+    request_id: int
+    pool: int
+    executor: int
+    number: int
+    text: str
+
+    @property
+    def level(self) -> str:
+        """The log level that goes with the kind."""
+        return _LEVELS.get(EventKind(self.kind), "info") if self.kind in EventKind else "info"
+
+    @property
+    def request(self) -> str:
+        """The request's id as the logs write it; empty when there is none."""
+        return f"{self.request_id:016x}" if self.request_id else ""
+
+
+def pull_events(next_event: Callable[[Any], int]) -> Iterator[Event]:
+    """Every event that is there now; `next_event` fills in a C record and says whether it did."""
+    record = ffi.new("as_event *")
+    while next_event(record):
+        yield Event(
+            kind=int(record.kind),
+            loop=int(record.loop),
+            request_id=int(record.request_id),
+            pool=int(record.pool),
+            executor=int(record.executor),
+            number=int(record.number),
+            text=ffi.string(record.text).decode("utf-8", "replace"),
+        )
+
+
+def log_fields(event: Event, pool: str | None) -> dict[str, Any]:
+    """An event as the fields of a `log` message; `pool` is the name of its pool."""
+    fields: dict[str, Any] = {"level": event.level, "event": event.text}
+    if event.kind == EventKind.PROGRAM_STDERR:
+        script, _, line = event.text.partition(": ")
+        fields |= {"event": line, "script": script, "stream": "stderr"}
+    if event.kind == EventKind.INCIDENT:
+        fields |= {"event": "a request was lost with its executor", "about": event.text}
+    if event.request:
+        fields["request"] = event.request
+    if pool is not None:
+        fields["pool"] = pool
+    if event.executor:
+        fields["executor"] = event.executor
+    return fields
+
+
+def counter_names() -> tuple[str, ...]:
+    """The names of the counters, in the order of :meth:`Server.counters`."""
+    names = []
+    while name := ffi.string(lib.as_counter_name(len(names))).decode():
+        names.append(name)
+    return tuple(names)

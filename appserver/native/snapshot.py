@@ -1,0 +1,113 @@
+"""A plan (the JSON that the supervisor sends) turned into a snapshot of the core by builder calls."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from appserver.native._core import ffi, lib
+from appserver.native.server import CoreError, PoolSettings, c_text, check, problem
+
+Plan = Mapping[str, Any]
+
+PLAN_VERSION = 1
+SYMLINKS = {"beneath": 0, "deny": 1, "follow": 2}
+HEALTH = {"live": 0, "ready": 1}
+
+
+class Snapshot:
+    """An as_snapshot that is not applied yet; it goes with this object unless :meth:`release` was called."""
+
+    def __init__(self, plan: Plan) -> None:
+        limits = ffi.new("as_limits *", dict(plan["limits"]))
+        handle = lib.as_snapshot_new(limits, c_text(plan["server_software"]), c_text(plan["spool"]))
+        if handle == ffi.NULL:
+            raise problem()
+        self.handle = ffi.gc(handle, lib.as_snapshot_free)
+
+    def release(self) -> Any:
+        """The bare pointer, for the one who takes it over."""
+        handle = ffi.gc(self.handle, None)
+        self.handle = None
+        return handle
+
+
+def build_snapshot(plan: Plan, pools: Mapping[str, int]) -> Snapshot:
+    """The snapshot of `plan`; `pools` gives the core's number of each pool. Raises CoreError."""
+    if plan.get("version") != PLAN_VERSION:
+        raise CoreError(f"the plan has version {plan.get('version')}; this core reads {PLAN_VERSION}")
+    snapshot = Snapshot(plan)
+    try:
+        cache = plan["cache"]
+        check(
+            lib.as_snapshot_set_cache(
+                snapshot.handle, cache["bytes"], cache["entries"], cache["file_size"], cache["revalidate_ms"]
+            )
+        )
+        for extension, media in plan["types"].items():
+            check(lib.as_snapshot_add_type(snapshot.handle, c_text(extension), c_text(media)))
+        for handler in plan["handlers"]:
+            check(_add_handler(snapshot.handle, handler, pools))
+        for site in plan["sites"]:
+            _add_site(snapshot.handle, site)
+    except (KeyError, TypeError, OverflowError) as error:
+        raise CoreError(f"the plan is not complete: {type(error).__name__}: {error}") from error
+    return snapshot
+
+
+def pool_settings(pool: Mapping[str, Any]) -> PoolSettings:
+    """The settings of one pool of the plan."""
+    return PoolSettings(
+        name=pool["name"],
+        queue_limit=pool["queue_limit"],
+        queue_time_ms=pool["queue_time_ms"],
+        request_time_ms=pool["request_time_ms"],
+        idle_time_ms=pool["idle_time_ms"],
+        retry=pool["retry"],
+        cancel=pool["cancel"],
+    )
+
+
+def text_list(texts: Iterable[str]) -> bytes:
+    """Strings one behind the other, each ended by NUL, and an empty one at the end."""
+    return b"".join(c_text(text) + b"\0" for text in texts) + b"\0"
+
+
+def environment_block(variables: Mapping[str, str]) -> bytes:
+    """The environment block of the executor protocol (section 8), without an end mark."""
+    return b"".join(c_text(name) + b"\0" + c_text(value) + b"\0" for name, value in variables.items())
+
+
+def _add_handler(handle: Any, handler: Mapping[str, Any], pools: Mapping[str, int]) -> int:
+    match handler["kind"]:
+        case "file":
+            index, symlinks = text_list(handler["index"]), SYMLINKS[handler["symlinks"]]
+            return int(lib.as_snapshot_add_file(handle, c_text(handler["root"]), index, symlinks))
+        case "pool":
+            extra = environment_block(handler["extra"])
+            root = c_text(handler["document_root"] or "")
+            pool = pools[handler["pool"]]
+            return int(lib.as_snapshot_add_pool(handle, pool, handler["mounted"], extra, len(extra), root))
+        case "redirect":
+            return int(lib.as_snapshot_add_redirect(handle, handler["status"], c_text(handler["location"])))
+        case "respond":
+            body = handler["body"].encode()
+            media = c_text(handler["content_type"])
+            return int(lib.as_snapshot_add_respond(handle, handler["status"], media, body, len(body)))
+        case "health":
+            return int(lib.as_snapshot_add_health(handle, HEALTH[handler["what"]]))
+        case kind:
+            raise CoreError(f"the plan has a handler of an unknown kind: {kind}")
+
+
+def _add_site(handle: Any, site: Mapping[str, Any]) -> None:
+    fallback = site["fallback"]
+    index = check(lib.as_snapshot_add_site(handle, c_text(site["name"]), -1 if fallback is None else fallback))
+    for host in site["hosts"]:
+        check(lib.as_snapshot_add_host(handle, index, c_text(host)))
+    for rule in site["rules"]:
+        path = ffi.NULL if rule["path"] is None else c_text(rule["path"])
+        extensions, methods = text_list(rule["extension"]), text_list(rule["method"])
+        check(lib.as_snapshot_add_rule(handle, index, path, extensions, methods, rule["handler"]))
+    for status, page in site["errors"].items():
+        check(lib.as_snapshot_add_error_page(handle, index, int(status), c_text(page)))

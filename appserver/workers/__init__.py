@@ -1,0 +1,8 @@
+"""What runs inside a Python worker process. Standard library only, Python 3.9 or newer.
+
+A pool may run under any interpreter, so nothing here imports the rest of `appserver`, and everything imports its
+neighbours relatively: `main.py` loads this folder under a private name, where no module of a user can clash with it.
+
+Reading order: `wire` (frames), `executor` (threads that take requests), `exchange` (one request's way back), `heads`
+(header validation), `wsgi`, `script`, `request` and `multipart` (handler scripts), `control`, `worker` (start and stop).
+"""
