@@ -1,219 +1,408 @@
-"""The executor: receives requests, marks their slots, runs them, answers.
+"""The threads that take requests from the pool's queue, run them, and send the answers.
 
-Threads: the main thread imports the application and then waits on the control channel; T request threads block in ``recvmsg`` on the pool's queue, which
-gives each datagram to exactly one receiver. A thread answers a whole batch in one send, or earlier when the batch has taken longer than BATCH_NS.
+Design. All threads of all workers receive from one socket, and the kernel gives each datagram to one of them. Inside a
+process, though, threads take turns at the interpreter: while requests are short, a second thread that receives only
+makes the two wake each other at every system call. So a *baton* goes round: its holder receives and runs what it got;
+the others wait. As soon as runs are long enough for a second thread to be worth it (SHORT_RUN_NS on average) the holder
+passes the baton on before it runs. And when a request that was expected to be short is not, the monitor (the main
+thread, every TICK_S while something runs) takes the baton, the answers that wait for company and the rest of the batch
+from the holder and gives them to others. Interpreters without a global lock do not need a baton: every thread has one.
+
+Guarantees. Each frame of a batch is marked in the slot segment before the first one is run. An answer is never
+dropped silently. Threads share only: `handoff` (a queue written in C), each runner's deques (whose `append` and
+`popleft` are atomic) and plain integers.
 """
 
-import array
-import faulthandler
+from __future__ import annotations
+
+import errno
 import mmap
 import os
-import signal
 import socket
+import struct
 import sys
 import threading
 import time
-import traceback
-from typing import Any, Dict, List, Optional
+from collections import deque
+from queue import SimpleQueue
+from time import monotonic_ns
+from typing import Callable, Deque, Dict, List, NamedTuple, Optional, Sequence, Tuple, Union
 
-from . import script, wire, wsgi
-from .control import Control
+from . import wire
+from .exchange import Exchange
 
-BATCH_NS = 500_000  #: an answer waits for the rest of its batch no longer than this
-EXIT_BOOT = 3  #: could not boot: the application does not import
-EXIT_PROTOCOL = 70
-ANCILLARY = socket.CMSG_SPACE(array.array("i").itemsize)
-MSG_CMSG_CLOEXEC = getattr(socket, "MSG_CMSG_CLOEXEC", 0x40000000)
+SHORT_RUN_NS = 300_000  #: up to this average, requests of a process run one after the other
+ANSWER_DELAY_NS = 500_000  #: an answer waits no longer than this for others of its datagram
+ANSWER_BATCH = 64 * 1024  #: bytes of answers in one datagram
+TICK_S = 0.005
+LONGEST_SAMPLE_NS = 100_000_000  #: one long run must not count for ever
+SEND_PATIENCE_S = 5.0  #: how long a send is tried again when the kernel lacks memory
+RETRIED_ERRNOS = (errno.ENOBUFS, errno.ENOMEM, errno.ETOOMANYREFS, errno.EAGAIN)
+STATUS_BROKEN_CORE = 70  #: exit status after a malformed frame
+STATUS_BROKEN_WORKER = 1
 
-
-class Sockets:
-    """What all request threads share: the queue, the answer sockets by loop, the slot segment."""
-
-    def __init__(self, fds: Dict[str, int], loops: int) -> None:
-        self.queue = socket.socket(fileno=fds["queue"])
-        # SO_RCVTIMEO ends a wait; Python must not add a poll of its own, so its side stays "blocking".
-        self.queue.setblocking(True)
-        self.answers = [socket.socket(fileno=fds[f"answer:{loop}"]) for loop in range(loops)]
-        for each in self.answers:
-            each.setblocking(True)
-        self.slots = mmap.mmap(fds["slots"], 0)
-        os.close(fds["slots"])
+_ANCILLARY_LEN = socket.CMSG_SPACE(4 * struct.calcsize("i"))
 
 
-class Outbox:
-    """The answers of one thread to one batch: gathered, then sent in one datagram."""
+class Item(NamedTuple):
+    """A request that has been received and marked, and not yet run."""
 
-    def __init__(self, answers: List[socket.socket]) -> None:
-        self._answers = answers
-        self._frames: List[bytes] = []
-        self._size = 0
-        self._socket = answers[0]
+    slot: int
+    loop: int
+    request_id: int
+    environ: Dict[str, str]
+    body: bytes
+    body_fd: int
 
-    def open(self, loop: int) -> None:
-        """What follows goes to this loop."""
-        self._socket = self._answers[loop]
 
-    def add(self, frame: bytes) -> None:
-        """Queues a frame without descriptor."""
-        if self._size + len(frame) > wire.DATAGRAM_MAX:
-            self.flush()
-        self._frames.append(frame)
-        self._size += len(frame)
+class Baton:
+    """Its holder may receive."""
+
+
+class OutOfDescriptorsError(Exception):
+    """A request came with a descriptor for which this process has no room."""
+
+
+Serve = Callable[[Exchange], None]
+Log = Callable[..., None]
+Handoff = Union[Baton, Item, None]
+
+
+class Slots:
+    """The slot segment. Every store is one aligned machine word, so the core never reads half a field."""
+
+    def __init__(self, fd: int, executor: int) -> None:
+        self._map = mmap.mmap(fd, 0)
+        magic, version, slots, _, _ = wire.SLOT_HEADER.unpack_from(self._map)
+        if magic != wire.SLOT_MAGIC or version != wire.VERSION:
+            raise wire.FrameError("not a slot segment")
+        if len(self._map) < wire.SLOT_HEADER_LEN + slots * wire.SLOT_LEN:
+            raise wire.FrameError("the slot segment is too short")
+        self.count: int = slots
+        self._longs = memoryview(self._map).cast("Q")
+        self._ints = memoryview(self._map).cast("I")
+        # State and executor number are neighbours, so one store sets both.
+        self._running: int = struct.unpack("=Q", struct.pack("=II", 2, executor))[0]
+        self._threads = [struct.unpack("=Q", struct.pack("=II", number, 0))[0] for number in range(1024)]
+
+    @property
+    def generation(self) -> int:
+        """Of the running core."""
+        return self._ints[4]
+
+    def mark(self, slot: int, thread: int, now_ns: int) -> None:
+        """Says that `thread` of this executor has the request of `slot`."""
+        longs = self._longs
+        at = 8 + 8 * slot
+        longs[at + 1] = self._threads[thread]
+        longs[at + 3] = now_ns
+        longs[at] = self._running
+
+    def is_cancelled(self, slot: int) -> bool:
+        return self._ints[16 + 16 * slot + 10] != 0
+
+
+class Executor:
+    """All request threads of a worker. Made, started and stopped by the main thread."""
+
+    def __init__(
+        self,
+        queue: socket.socket,
+        slots: Slots,
+        answers: Sequence[socket.socket],
+        threads: int,
+        serve: Serve,
+        log: Log,
+        wake: Callable[[], None],
+    ) -> None:
+        """`wake` makes the main thread call `tick()` every TICK_S until that returns False, and look at `stopping`."""
+        self.queue = queue
+        self.slots = slots
+        self.answers = answers
+        self.serve = serve
+        self.log = log
+        self.wake = wake
+        self.stopping = False
+        self.exit_status = 0
+        self.monitored = False  #: whether the main thread is ticking
+        self.run_ns = 0  #: average run time of the last requests
+        self.all_receive = threads == 1 or not _has_global_lock()
+        self.handoff: SimpleQueue[Handoff] = SimpleQueue()
+        self.runners = [Runner(self, number) for number in range(threads)]
+
+    def start(self) -> None:
+        if not self.all_receive:
+            self.handoff.put(Baton())
+        for runner in self.runners:
+            runner.thread.start()
+
+    def stop(self, status: int = 0) -> None:
+        """Every thread ends when it has finished what it holds. Any thread; the first status that is not 0 counts."""
+        self.exit_status = self.exit_status or status
+        self.stopping = True
+        for _ in self.runners:
+            self.handoff.put(None)
+        self.wake()
+
+    def is_running(self) -> bool:
+        return any(runner.thread.is_alive() for runner in self.runners)
+
+    def join(self) -> None:
+        for runner in self.runners:
+            runner.thread.join()
+
+    def tick(self) -> bool:
+        """Main thread: relieves runners that are stuck in a request. False when nothing runs."""
+        active = False
+        for runner in self.runners:
+            since = runner.since
+            if since:
+                active = True
+                if since == runner.seen:
+                    runner.relieve()
+            runner.seen = since
+        return active
+
+    def learn(self, sample_ns: int) -> None:
+        """Follows slow runs fast and fast runs slowly, as the core does for its batches."""
+        difference = min(sample_ns, LONGEST_SAMPLE_NS) - self.run_ns
+        self.run_ns += difference >> 2 if difference > 0 else difference >> 4
+
+
+class Runner:
+    """One request thread. Attributes are its own unless said otherwise."""
+
+    def __init__(self, executor: Executor, number: int) -> None:
+        self.executor = executor
+        self.number = number
+        self.thread = threading.Thread(target=self._main, name=f"request-{number}", daemon=True)
+        self.now = 0  #: the last time that was looked at, CLOCK_MONOTONIC ns
+        self.since = 0  #: when the request that runs was begun, 0 for none; read by the monitor
+        self.seen = 0  #: the monitor's: `since` at its last tick
+        self.items: Deque[Item] = deque()  #: the rest of the batch; the monitor may take from it
+        self.out: Deque[Tuple[int, bytes]] = deque()  #: loop and frame of answers to send; the monitor may take from it
+        self._batons: List[Baton] = [Baton()] if executor.all_receive else []  #: at most one; the monitor may take it
+        self._buf = bytearray(wire.DATAGRAM_MAX)
+        self._view = memoryview(self._buf)
+
+    # The thread
+
+    def _main(self) -> None:
+        try:
+            while self._turn():
+                pass
+        except wire.FrameError as error:
+            self.executor.log("error", "malformed request frame: the worker ends", error=str(error))
+            self.executor.stop(STATUS_BROKEN_CORE)
+        except BaseException as error:
+            self.executor.log("error", "request thread failed: the worker ends", error=repr(error))
+            self.executor.stop(STATUS_BROKEN_WORKER)
+        finally:
+            self.executor.wake()
+
+    def _turn(self) -> bool:
+        """Gets the baton or a request that another thread could not come to, then works. False at the end."""
+        executor = self.executor
+        if not self._batons:
+            got = executor.handoff.get()
+            if got is None:
+                return False
+            if isinstance(got, Item):
+                self.now = monotonic_ns()
+                executor.slots.mark(got.slot, self.number, self.now)
+                self.items.append(got)
+                self._run_all(self.now)
+                return True
+            self._batons.append(got)
+        if executor.stopping:
+            return False
+        try:
+            more = self._receive()
+        except BlockingIOError:  # the queue's receive timeout
+            return not executor.stopping
+        if more:
+            self._work()
+        return more
+
+    def _work(self) -> None:
+        executor = self.executor
+        received_ns = self.now
+        count = len(self.items)
+        if executor.run_ns > SHORT_RUN_NS:
+            self._pass_baton()
+        if not executor.monitored and (count > 1 or self._batons):
+            executor.monitored = True
+            executor.wake()
+        self._run_all(received_ns)
+        if count:
+            executor.learn((self.now - received_ns) // count)
+
+    def _run_all(self, received_ns: int) -> None:
+        executor = self.executor
+        items, out = self.items, self.out
+        slots, serve = executor.slots, executor.serve
+        generation = slots.generation
+        while items:
+            try:
+                item = items.popleft()
+            except IndexError:  # the monitor was faster
+                break
+            self.since = self.now
+            if slots.is_cancelled(item.slot) or item.request_id >> 48 != generation:
+                self._skip(item)
+            else:
+                serve(Exchange(self, *item))
+            if out and (not items or self.now - received_ns > ANSWER_DELAY_NS):
+                self.flush()
+        self.since = 0
+
+    def _skip(self, item: Item) -> None:
+        if item.body_fd >= 0:
+            os.close(item.body_fd)
+        self.out.append((item.loop, wire.answer(wire.SKIPPED, item.slot, item.request_id)))
+
+    # Receiving
+
+    def _receive(self) -> bool:
+        """Fills `items` from one datagram. False when there is no core side any more. Raises BlockingIOError, FrameError."""
+        size, ancillary, flags, _ = self.executor.queue.recvmsg_into(
+            [self._view], _ANCILLARY_LEN, socket.MSG_CMSG_CLOEXEC
+        )
+        if not size:
+            self.executor.stop()
+            return False
+        now = self.now = monotonic_ns()
+        fd = _take_fd(ancillary) if ancillary else -1
+        try:
+            self._take_frames(size, flags, fd, now)
+        except wire.FrameError:
+            if fd >= 0:
+                os.close(fd)
+            raise
+        return True
+
+    def _take_frames(self, size: int, flags: int, fd: int, now: int) -> None:
+        if flags & socket.MSG_TRUNC:
+            raise wire.FrameError("datagram over its limit")
+        view, slots = self._view, self.executor.slots
+        requests = wire.split_requests(self._buf, size)
+        for request in requests:
+            if request[0] >= slots.count or request[1] >= len(self.executor.answers):
+                raise wire.FrameError(f"slot {request[0]}, loop {request[1]}")
+            slots.mark(request[0], self.number, now)
+        for slot, loop, request_id, has_fd, start, middle, end in requests:
+            if has_fd != (fd >= 0) or (has_fd and len(requests) > 1):
+                self._refuse(flags, slot, loop, request_id)
+                continue
+            body = bytes(view[middle:end]) if end > middle else b""
+            self.items.append(Item(slot, loop, request_id, wire.environment(view[start:middle]), body, fd))
+
+    def _refuse(self, flags: int, slot: int, loop: int, request_id: int) -> None:
+        if not flags & socket.MSG_CTRUNC:
+            raise wire.FrameError("descriptor and flags do not agree")
+        # The kernel drops a descriptor that does not fit into our table.
+        self.executor.log("error", "no file descriptor left for a request body", request=f"{request_id:016x}")
+        self.out.append((loop, wire.answer(wire.RESPONSE, slot, request_id, 503)))
+        self.flush()
+
+    # Sending
 
     def flush(self) -> None:
-        """Sends what is queued."""
-        if not self._frames:
-            return
-        data = self._frames[0] if len(self._frames) == 1 else b"".join(self._frames)
-        self._frames.clear()
-        self._size = 0
-        self._socket.send(data)
+        """Sends all answers that wait. Also called by the monitor, at the same time: each frame is popped once."""
+        out = self.out
+        frames: List[bytes] = []
+        size = at_loop = 0
+        while out:
+            try:
+                loop, frame = out.popleft()
+            except IndexError:
+                break
+            if frames and (loop != at_loop or size + len(frame) > ANSWER_BATCH):
+                self._send(at_loop, frames)
+                frames, size = [], 0
+            frames.append(frame)
+            size += len(frame)
+            at_loop = loop
+        if frames:
+            self._send(at_loop, frames)
 
-    def send_fd(self, frame: bytes, fd: int) -> None:
-        """Sends a frame with its descriptor, behind what was queued. The descriptor stays the caller's."""
+    def _send(self, loop: int, frames: List[bytes]) -> None:
+        data = frames[0] if len(frames) == 1 else b"".join(frames)
+        try:
+            self.executor.answers[loop].send(data)
+        except OSError as error:
+            if error.errno == errno.EMSGSIZE and len(frames) > 1:
+                for frame in frames:
+                    self._send(loop, [frame])
+                return
+            self._send_again(loop, data, -1, error)
+
+    def send_with_fd(self, loop: int, frame: bytes, fd: int) -> None:
+        """Sends an answer that comes with a descriptor, behind those that wait."""
         self.flush()
-        self._socket.sendmsg([frame], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [fd]))])
+        try:
+            socket.send_fds(self.executor.answers[loop], [frame], [fd])
+        except OSError as error:
+            self._send_again(loop, frame, fd, error)
 
-
-class Worker:
-    """One executor process."""
-
-    def __init__(self, start: Dict[str, Any], fds: Dict[str, int], control: Control) -> None:
-        self.executor: int = start["executor"]
-        self.threads: int = start["threads"]
-        self.control = control
-        self.sockets = Sockets(fds, start["loops"])
-        self.stopping = threading.Event()
-        self.runner = wsgi.Runner(control, start["configuration"], threads=self.threads, applications=script.Applications(control, start["configuration"]))
-        self._exit_status = 0
-
-    def serve(self, thread: int) -> None:
-        """A request thread's life."""
-        buffer = bytearray(wire.DATAGRAM_MAX)
-        view = memoryview(buffer)
-        outbox = Outbox(self.sockets.answers)
-        receive = self.sockets.queue.recvmsg_into
-        while True:
+    def _send_again(self, loop: int, data: bytes, fd: int, error: OSError) -> None:
+        """The kernel may lack memory for a moment. When it does not come back, the request's deadline will end it."""
+        until = time.monotonic() + SEND_PATIENCE_S
+        answers = self.executor.answers[loop]
+        while error.errno in RETRIED_ERRNOS and time.monotonic() < until:
+            time.sleep(0.01)
             try:
-                size, ancillary, _flags, _address = receive([buffer], ANCILLARY, MSG_CMSG_CLOEXEC)
-            except (BlockingIOError, InterruptedError):
-                if self.stopping.is_set():
-                    return
-                continue
-            except ConnectionError:
-                return
-            if size == 0:
-                return
-            fd = _descriptor(ancillary) if ancillary else -1
-            try:
-                self._run_batch(wire.split(view[:size]), fd, thread, outbox)
-            except ConnectionError:
-                return
-            except wire.BadFrame as problem:
-                self.control.log("error", f"the core sent a malformed frame: {problem}")
-                os._exit(EXIT_PROTOCOL)
-            if self.stopping.is_set():
-                return
-
-    def _mark(self, frames: List[wire.Frame], thread: int) -> None:
-        slots = self.sockets.slots
-        now = time.monotonic_ns()
-        for frame in frames:
-            at = wire.SLOT_HEADER + frame.slot * wire.SLOT_SIZE
-            wire.SLOT_MARK.pack_into(slots, at + 4, self.executor, thread)
-            wire.SLOT_START.pack_into(slots, at + 24, now)
-            wire.SLOT_STATE.pack_into(slots, at, wire.SLOT_RUNNING)
-
-    def _unwanted(self, frame: wire.Frame) -> bool:
-        slots = self.sockets.slots
-        at = wire.SLOT_HEADER + frame.slot * wire.SLOT_SIZE + 40
-        generation: int = wire.SLOT_STATE.unpack_from(slots, wire.GENERATION_OFFSET)[0]
-        return wire.SLOT_STATE.unpack_from(slots, at)[0] != 0 or frame.request_id >> 48 != generation & 0xFFFF
-
-    def _run_batch(self, frames: List[wire.Frame], fd: int, thread: int, outbox: Outbox) -> None:
-        self._mark(frames, thread)
-        received = time.perf_counter_ns()
-        for frame in frames:
-            outbox.open(frame.loop)
-            if self._unwanted(frame):
                 if fd >= 0:
-                    os.close(fd)
-                outbox.add(wire.answer(wire.SKIPPED, frame.slot, frame.request_id))
-                continue
-            self.runner.run(frame, fd if frame.body_in_fd else -1, outbox)
-            if time.perf_counter_ns() - received > BATCH_NS:
-                outbox.flush()
-        outbox.flush()
-
-    def run(self) -> int:
-        """Serves until told to stop or until the core's side is closed; the process's exit status."""
-        threads = [threading.Thread(target=self.serve, args=(number,), name=f"request-{number}") for number in range(self.threads)]
-        for thread in threads:
-            thread.start()
-        watcher = threading.Thread(target=self._watch_control, name="control", daemon=True)
-        watcher.start()
-        for thread in threads:
-            thread.join()
-        return self._exit_status
-
-    def _watch_control(self) -> None:
-        while True:
-            message = self.control.receive()
-            if message is None or message[0].get("type") == "stop":
-                self.stopping.set()
+                    socket.send_fds(answers, [data], [fd])
+                else:
+                    answers.send(data)
                 return
+            except OSError as again:
+                error = again
+        if isinstance(error, ConnectionError):  # no core side any more
+            self.executor.stop()
+            return
+        self.executor.log("error", "an answer could not be sent", error=str(error), bytes=len(data))
+
+    # The baton
+
+    def _pass_baton(self) -> None:
+        if self.executor.all_receive:
+            return
+        try:
+            baton = self._batons.pop()
+        except IndexError:
+            return
+        self.executor.handoff.put(baton)
+
+    def relieve(self) -> None:
+        """The monitor's: this thread has been in one request for a whole tick."""
+        self.flush()
+        executor = self.executor
+        if executor.all_receive and len(executor.runners) == 1:
+            return
+        while self.items and not executor.stopping:
+            try:
+                executor.handoff.put(self.items.popleft())
+            except IndexError:
+                break
+        self._pass_baton()
 
 
-def _descriptor(ancillary: List[Any]) -> int:
-    fds = array.array("i")
+def _take_fd(ancillary: List[Tuple[int, int, bytes]]) -> int:
+    """The first descriptor of a message; any others are closed."""
+    first = -1
     for level, kind, data in ancillary:
-        if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
-            fds.frombytes(data[: len(data) - len(data) % fds.itemsize])
-    for extra in fds[1:]:
-        os.close(extra)
-    return fds[0] if fds else -1
+        if level != socket.SOL_SOCKET or kind != socket.SCM_RIGHTS:
+            continue
+        for (fd,) in struct.iter_unpack("i", data[: len(data) // 4 * 4]):
+            if first < 0:
+                first = fd
+            else:
+                os.close(fd)
+    return first
 
 
-def prepare_process(configuration: Dict[str, Any]) -> None:
-    """Working directory, import path, environment, output: before the application's first line runs."""
-    faulthandler.enable()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    os.environ.update(configuration.get("environment") or {})
-    directory = configuration.get("directory")
-    if directory:
-        os.chdir(directory)
-        sys.path.insert(0, directory)
-    for stream in (sys.stdout, sys.stderr):
-        reconfigure = getattr(stream, "reconfigure", None)
-        if reconfigure is not None:
-            reconfigure(line_buffering=True, errors="backslashreplace")
-
-
-def boot(control: Control) -> Optional[Worker]:
-    """Waits for `start` and loads the application; None when that failed (the supervisor knows why then)."""
-    received = control.receive()
-    if received is None:
-        return None
-    start, fds = received
-    named = dict(zip(start["fds"], fds))
-    try:
-        prepare_process(start["configuration"])
-        worker = Worker(start, named, control)
-        worker.runner.applications.load()
-        return worker
-    except BaseException as problem:  # SystemExit of an application that calls sys.exit() at import is a failure like others
-        reason = f"{type(problem).__name__}: {problem}"
-        control.send({"type": "failed", "reason": reason, "traceback": traceback.format_exc()})
-        return None
-
-
-def main(control_fd: int) -> int:
-    """The process; its exit status."""
-    os.set_inheritable(control_fd, False)
-    control = Control(control_fd)
-    worker = boot(control)
-    if worker is None:
-        return EXIT_BOOT
-    signal.signal(signal.SIGTERM, lambda _number, _frame: worker.stopping.set())
-    control.send({"type": "ready"})
-    return worker.run()
+def _has_global_lock() -> bool:
+    enabled: Optional[Callable[[], bool]] = getattr(sys, "_is_gil_enabled", None)
+    return enabled is None or enabled()

@@ -14,10 +14,10 @@ typedef enum as_symlinks {
 } as_symlinks;
 
 typedef struct as_file_options {
-    const char *root;        /* absolute path of a directory */
-    const char *index;       /* file names separated by NUL, ended by an empty one: "index.html\0index.htm\0" */
+    const char *root;  /* absolute path of a directory */
+    const char *index; /* file names separated by NUL, ended by an empty one: "index.html\0index.htm\0" */
     as_symlinks symlinks;
-    const as_mime *mime;     /* borrowed; lives as long as the snapshot */
+    const as_mime *mime; /* borrowed; lives as long as the snapshot */
 } as_file_options;
 
 /* Opens the root. NULL with errno set when it is not a directory that can be opened. The handler copies the options; it serves request->path

@@ -8,7 +8,7 @@
 #include "base/str.h"
 
 #define AS_FRAME_VERSION 1
-#define AS_FRAME_HEAD 48            /* bytes of either kind of frame head */
+#define AS_FRAME_HEAD 48 /* bytes of either kind of frame head */
 #define AS_DATAGRAM_MAX (192 * 1024)
 #define AS_STREAM_UNKNOWN UINT64_MAX /* body_len of a stream whose length is not known */
 

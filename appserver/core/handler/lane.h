@@ -64,10 +64,10 @@ struct as_pending {
 
 /* What the core alone knows of a slot. */
 typedef struct as_lane_slot {
-    as_pending *pending;  /* NULL when nobody waits for the answer any more */
+    as_pending *pending; /* NULL when nobody waits for the answer any more */
     uint64_t wire_id;
     uint64_t log_id;
-    uint64_t datagram;    /* number of the datagram that took it along */
+    uint64_t datagram; /* number of the datagram that took it along */
     int64_t sent_ns;
     uint32_t next_free;
     bool taken : 1;
@@ -89,12 +89,12 @@ struct as_lane {
     /* the slots of this loop */
     as_slot_header *segment;
     size_t segment_size;
-    as_slot *shared;      /* the loop's own range */
+    as_slot *shared; /* the loop's own range */
     as_lane_slot *slots;
-    uint32_t first_slot;  /* number of the first of them on the wire */
+    uint32_t first_slot; /* number of the first of them on the wire */
     uint32_t slots_len;
     uint32_t free_slot;
-    uint32_t sent;        /* slots taken */
+    uint32_t sent; /* slots taken */
     uint32_t cancels_due;
 
     /* the requests */
@@ -102,19 +102,19 @@ struct as_lane {
     as_pending *waiting_last;
     uint32_t waiting_len;
     as_pending *free_pendings;
-    uint32_t active;      /* records in use */
+    uint32_t active; /* records in use */
 
-    uint32_t share;       /* of the pool's capacity; at least 1 */
-    int64_t run_ns;       /* a request's usual run, moving average */
+    uint32_t share; /* of the pool's capacity; at least 1 */
+    int64_t run_ns; /* a request's usual run, moving average */
     uint64_t next_wire_id;
-    uint64_t datagrams;   /* sent so far */
-    uint64_t received;    /* the last of them that is known to have been received */
+    uint64_t datagrams; /* sent so far */
+    uint64_t received;  /* the last of them that is known to have been received */
     as_timer retry;
     as_timer lost;
-    int64_t death_ns;     /* of the last executor that died */
+    int64_t death_ns; /* of the last executor that died */
     int64_t complained_ns;
 
-    char *in;             /* AS_DATAGRAM_MAX bytes each */
+    char *in; /* AS_DATAGRAM_MAX bytes each */
     char *out;
 };
 

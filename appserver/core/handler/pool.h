@@ -8,17 +8,18 @@
 #include "http/request.h"
 
 typedef struct as_pool_options {
-    int index;              /* of the pool, as in home->lanes[] and events */
+    int index; /* of the pool, as in home->lanes[] and events */
     const char *name;
-    int queue_fd;           /* SOCK_SEQPACKET, the core's end; O_NONBLOCK; shared by all loops; stays the caller's */
-    int slots_fd;           /* the slot segment (docs/executor-protocol.md); mapped by as_lane_new; stays the caller's */
-    uint32_t generation;    /* of the core: bumped at each start, so that answers to an earlier core are known as stale */
-    uint32_t queue_limit;   /* requests that may wait in the core and the kernel over all loops; above: 503 */
+    int queue_fd;         /* SOCK_SEQPACKET, the core's end; O_NONBLOCK; shared by all loops; stays the caller's */
+    int slots_fd;         /* the slot segment (docs/executor-protocol.md); mapped by as_lane_new; stays the caller's */
+    uint32_t generation;  /* of the core: bumped at each start, so that answers to an earlier core are known as stale */
+    uint32_t queue_limit; /* requests that may wait in the core and the kernel over all loops; above: 503 */
     uint32_t queue_time_ms; /* longest wait for an executor; above: 503 with Retry-After */
-    uint32_t request_time_ms; /* longest run in an executor until the head of the answer; above: 504 and an event; 0: none */
-    uint32_t idle_time_ms;  /* longest silence of a streamed body; above: cut off; 0: none */
-    bool retry;             /* idempotent requests of a dead executor are given to another one */
-    bool cancel;            /* send cancel frames (cgi pools) */
+    uint32_t
+        request_time_ms; /* longest run in an executor until the head of the answer; above: 504 and an event; 0: none */
+    uint32_t idle_time_ms; /* longest silence of a streamed body; above: cut off; 0: none */
+    bool retry;            /* idempotent requests of a dead executor are given to another one */
+    bool cancel;           /* send cancel frames (cgi pools) */
 } as_pool_options;
 
 typedef struct as_lane as_lane;
