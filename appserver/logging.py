@@ -1,7 +1,7 @@
 """The server's own log, set up with structlog: to stderr, one JSON object a line, or for people on a terminal.
 
-Only the supervisor writes it; its children send it what they have to say. Writing never raises and never waits long: a reader
-that has gone or does not read costs log lines, not the server.
+Only the supervisor writes it; its children send it what they have to say. Writing never raises and never waits long:
+a reader that has gone or does not read costs log lines, not the server.
 """
 
 from __future__ import annotations
@@ -126,7 +126,14 @@ class _Console:
 
     def __call__(self, logger: Any, method: str, event: EventDict) -> str:
         traceback = str(event.pop("traceback", "") or "").rstrip()
-        line = self._render(logger, method, event)
+        line = self._render(logger, method, {key: _printable(value) for key, value in event.items()})
         if not traceback:
             return line
-        return line + "\n" + "\n".join(f"    {each}" for each in traceback.splitlines())
+        return line + "\n" + "\n".join(f"    {_printable(each)}" for each in traceback.splitlines())
+
+
+def _printable(value: Any) -> Any:
+    """Text without what a terminal would act on: programs and clients have a say in it."""
+    if not isinstance(value, str) or value.isprintable():
+        return value
+    return "".join(c if c.isprintable() or c == "\t" else c.encode("unicode_escape").decode() for c in value)

@@ -10,9 +10,12 @@ sizes are bytes. Paths are absolute.
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
+
+from appserver.errors import ConfigError
 
 KIB, MIB, GIB, TIB = 1024, 1024**2, 1024**3, 1024**4
 SECOND, MINUTE, HOUR, DAY = 1000, 60_000, 3_600_000, 86_400_000
@@ -321,6 +324,15 @@ class Site:
     )
 
 
+def _default_listen() -> tuple[Address, ...]:
+    """Where to listen when nobody says it: a container image sets CHEROKEE_LISTEN to its own port."""
+    text = os.environ.get("CHEROKEE_LISTEN") or "0.0.0.0:8080"
+    host, _, port = text.rpartition(":")
+    if not host or not port.isdigit() or int(port) > 65535:
+        raise ConfigError([f"CHEROKEE_LISTEN: found '{text}'; expected HOST:PORT such as 0.0.0.0:80"])
+    return (Address(host.strip("[]"), int(port), text),)
+
+
 @dataclass(frozen=True, slots=True)
 class Config:
     """The whole file."""
@@ -328,8 +340,8 @@ class Config:
     listen: tuple[Address, ...] = _key(
         "addresses",
         'Where to listen: HOST:PORT or a list of them. IPv6 in brackets ("[::]:8080"); port 0 picks a free port.',
-        (Address("0.0.0.0", 8080, "0.0.0.0:8080"),),
-        default_text='"0.0.0.0:8080"',
+        _default_listen,
+        default_text='`$CHEROKEE_LISTEN`, else "0.0.0.0:8080"',
     )
     threads: int | None = _key(
         "threads",

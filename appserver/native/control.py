@@ -1,7 +1,8 @@
-"""The control channel: JSON messages with descriptors over a SOCK_SEQPACKET socket (docs/executor-protocol.md section 9).
+"""The control channel: JSON messages with descriptors over a SOCK_SEQPACKET socket (docs/executor-protocol.md section
+9).
 
-The supervisor, the core process and the spawner process share this file. Python workers have their own copy, because they
-may run under an interpreter that cannot import this package.
+The supervisor, the core process and the spawner process share this file. Python workers have their own copy, because
+they may run under an interpreter that cannot import this package.
 """
 
 from __future__ import annotations

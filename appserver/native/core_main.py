@@ -1,7 +1,8 @@
 """The core process: `python -m appserver.native.core_main CONTROL_FD`.
 
-Its work is done by the loops, which are C threads. This thread only carries orders from the supervisor to the core and events from
-the core to the supervisor; it sleeps in poll() otherwise, so the interpreter's lock is nobody's hindrance.
+Its work is done by the loops, which are C threads. This thread only carries orders from the supervisor to the core
+and events from the core to the supervisor; it sleeps in poll() otherwise, so the interpreter's lock is nobody's
+hindrance.
 """
 
 from __future__ import annotations
@@ -119,7 +120,6 @@ class CoreProcess:
             raise ControlError("the core was started twice")
         self._loops = message.number("loops", 1)
         server = self._server = Server(self._loops, message.number("generation"), self._event_fd)
-        self._set_access_log(server, plan, fds)
         self._apply(server, message, plan, fds)
         server.start()
         self._channel.send("ready")
@@ -129,14 +129,13 @@ class CoreProcess:
         for pool in plan["pools"]:
             self._set_pool(server, pool, fds)
         snapshot = build_snapshot(plan, self._pools)
+        self._add_listeners(server, fds)
+        self._set_access_log(server, plan, fds)
         server.apply(snapshot)
         wanted = message.fields.get("listeners") or []
-        for key in [key for key in fds if key.startswith("listener:")]:
-            self._add_listener(server, key.removeprefix("listener:"), fds.pop(key))
         for key in [key for key in self._listeners if key not in wanted]:
             self._remove_listener(server, key)
         if message.type == "apply":
-            self._set_access_log(server, plan, fds)
             self._channel.send("applied")
 
     def _set_pool(self, server: Server, pool: Mapping[str, Any], fds: dict[str, int]) -> None:
@@ -149,10 +148,21 @@ class CoreProcess:
         server.set_pool(index, pool_settings(pool), fds[f"queue:{name}"], fds[f"slots:{name}"], answers)
         self._pools[name] = index
 
+    def _add_listeners(self, server: Server, fds: dict[str, int]) -> None:
+        """All of them or none."""
+        added: list[str] = []
+        try:
+            for name in [name for name in fds if name.startswith("listener:")]:
+                key = name.removeprefix("listener:")
+                if key not in self._listeners:
+                    self._add_listener(server, key, fds.pop(name))
+                    added.append(key)
+        except CoreError:
+            for key in added:
+                self._remove_listener(server, key)
+            raise
+
     def _add_listener(self, server: Server, key: str, fd: int) -> None:
-        if key in self._listeners:
-            os.close(fd)
-            return
         try:
             server.add_listener(fd)
         except CoreError:

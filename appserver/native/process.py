@@ -10,7 +10,7 @@ from appserver.native._core import lib
 
 
 def become_subreaper() -> bool:
-    """Makes descendants whose parent has died our children, as they are those of process 1; False when it is refused."""
+    """Makes descendants whose parent has died our children, as those of process 1 are; False when refused."""
     return os.getpid() == 1 or int(lib.as_process_become_subreaper()) == 0
 
 

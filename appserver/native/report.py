@@ -22,7 +22,7 @@ class EventKind(IntEnum):
     PROGRAM_STDERR = lib.AS_EVENT_PROGRAM_STDERR
 
 
-_LEVELS = {
+_LEVELS: dict[int, str] = {
     EventKind.NOTE: "info",
     EventKind.WARNING: "warning",
     EventKind.ERROR: "error",
@@ -48,7 +48,7 @@ class Event:
     @property
     def level(self) -> str:
         """The log level that goes with the kind."""
-        return _LEVELS.get(EventKind(self.kind), "info") if self.kind in EventKind else "info"
+        return _LEVELS.get(self.kind, "info")
 
     @property
     def request(self) -> str:
@@ -90,7 +90,7 @@ def log_fields(event: Event, pool: str | None) -> dict[str, Any]:
 
 def counter_names() -> tuple[str, ...]:
     """The names of the counters, in the order of :meth:`Server.counters`."""
-    names = []
+    names: list[str] = []
     while name := ffi.string(lib.as_counter_name(len(names))).decode():
         names.append(name)
     return tuple(names)

@@ -106,7 +106,7 @@ class Server:
         check(lib.as_server_executor_died(self._handle, pool, executor))
 
     def add_listener(self, fd: int) -> None:
-        """Accepts on the listening socket `fd`, which stays the caller's and is its name for :meth:`remove_listener`."""
+        """Accepts on the listening socket `fd`; it stays the caller's and names it for :meth:`remove_listener`."""
         check(lib.as_server_add_listener(self._handle, fd))
 
     def remove_listener(self, fd: int) -> None:

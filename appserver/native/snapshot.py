@@ -27,8 +27,9 @@ class Snapshot:
 
     def release(self) -> Any:
         """The bare pointer, for the one who takes it over."""
-        handle = ffi.gc(self.handle, None)
-        self.handle = None
+        owner, self.handle = self.handle, None
+        handle = ffi.cast("as_snapshot *", owner)
+        ffi.gc(owner, None)
         return handle
 
 

@@ -1,6 +1,7 @@
 """The spawner process: `python -m appserver.native.spawner_main CONTROL_FD`. It starts CGI programs for the core.
 
-The spawner itself is C and runs in a thread of its own without the interpreter's lock; the main thread talks to the supervisor.
+The spawner itself is C and runs in a thread of its own without the interpreter's lock; the main thread talks to the
+supervisor.
 """
 
 from __future__ import annotations

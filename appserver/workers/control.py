@@ -17,8 +17,16 @@ TEXT_MAX = 16 * 1024  #: characters of one field; JSON may need six bytes for ea
 SEND_PATIENCE_MS = 250  #: how long a full channel may hold up a request for a log record
 
 
-class ControlClosed(Exception):
+class ControlClosedError(Exception):
     """The supervisor has closed its end or has gone."""
+
+
+class LoadError(Exception):
+    """A script or an application cannot be used. `trace` is the traceback of the cause, or the sentence again."""
+
+    def __init__(self, sentence: str, trace: str = "") -> None:
+        super().__init__(sentence)
+        self.trace = trace or sentence + "\n"
 
 
 class Control:
@@ -33,13 +41,13 @@ class Control:
         return self._socket.fileno()
 
     def receive(self) -> Tuple[Dict[str, Any], Dict[str, int]]:
-        """The next message and its descriptors by name. Raises ControlClosed; ValueError for what is no message."""
+        """The next message and its descriptors by name. Raises ControlClosedError, ValueError."""
         try:
             data, fds, flags, _ = socket.recv_fds(self._socket, MESSAGE_MAX, FDS_MAX, socket.MSG_CMSG_CLOEXEC)
         except ConnectionError as error:
-            raise ControlClosed from error
+            raise ControlClosedError from error
         if not data:
-            raise ControlClosed
+            raise ControlClosedError
         message = json.loads(data)
         names = message.get("fds", [])
         if flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC) or len(names) != len(fds):
@@ -87,7 +95,7 @@ def _encode(message: Dict[str, Any]) -> bytes:
 
 
 def shorten(text: str, limit: int = TEXT_MAX) -> str:
-    """At most about `limit` characters: the beginning and, as the cause stands there in a traceback, more of the end."""
+    """At most about `limit` characters: the beginning, and more of the end, where a traceback names the cause."""
     if len(text) <= limit:
         return text
     return text[: limit // 4] + "\n[...]\n" + text[-(limit - limit // 4) :]
@@ -95,8 +103,12 @@ def shorten(text: str, limit: int = TEXT_MAX) -> str:
 
 def describe(error: BaseException) -> Tuple[str, str]:
     """One line that says what happened, and the traceback without the frames of this package. Never raises."""
+    if isinstance(error, LoadError):
+        return str(error), error.trace
     try:
-        lines: List[str] = traceback.format_exception(type(error), error, _strip(error.__traceback__))
+        # A syntax error names its place itself; the frames are only those of the import.
+        trace = None if isinstance(error, SyntaxError) else _strip(error.__traceback__)
+        lines: List[str] = traceback.format_exception(type(error), error, trace)
         summary = "".join(traceback.format_exception_only(type(error), error)).strip().rpartition("\n")[2]
         return shorten(summary, 500), shorten("".join(lines))
     except BaseException:  # a __str__ of the user's
@@ -104,12 +116,12 @@ def describe(error: BaseException) -> Tuple[str, str]:
 
 
 def _strip(trace: Optional[TracebackType]) -> Optional[TracebackType]:
-    """Skips the leading frames of this package, unless there is nothing else."""
+    """Skips the leading frames of this package and of the import system, unless there is nothing else."""
     package = __name__.rpartition(".")[0]
     inner = trace
     while inner is not None:
         name = str(inner.tb_frame.f_globals.get("__name__", ""))
-        if name.rpartition(".")[0] != package and not name.startswith("importlib._bootstrap"):
+        if name.rpartition(".")[0] != package and name.partition(".")[0] != "importlib":
             return inner
         inner = inner.tb_next
     return trace

@@ -59,10 +59,6 @@ class Baton:
     """Its holder may receive."""
 
 
-class OutOfDescriptorsError(Exception):
-    """A request came with a descriptor for which this process has no room."""
-
-
 Serve = Callable[[Exchange], None]
 Log = Callable[..., None]
 Handoff = Union[Baton, Item, None]
@@ -220,6 +216,9 @@ class Runner:
             more = self._receive()
         except BlockingIOError:  # the queue's receive timeout
             return not executor.stopping
+        except ConnectionError:
+            executor.stop()
+            return False
         if more:
             self._work()
         return more
@@ -230,6 +229,7 @@ class Runner:
         count = len(self.items)
         if executor.run_ns > SHORT_RUN_NS:
             self._pass_baton()
+        self.since = received_ns  # before the flag is read: the monitor clears that first and then looks here again
         if not executor.monitored and (count > 1 or self._batons):
             executor.monitored = True
             executor.wake()
@@ -264,7 +264,7 @@ class Runner:
     # Receiving
 
     def _receive(self) -> bool:
-        """Fills `items` from one datagram. False when there is no core side any more. Raises BlockingIOError, FrameError."""
+        """Fills `items` from one datagram; False when the core side has gone. Raises BlockingIOError, FrameError."""
         size, ancillary, flags, _ = self.executor.queue.recvmsg_into(
             [self._view], _ANCILLARY_LEN, socket.MSG_CMSG_CLOEXEC
         )
@@ -379,7 +379,7 @@ class Runner:
         """The monitor's: this thread has been in one request for a whole tick."""
         self.flush()
         executor = self.executor
-        if executor.all_receive and len(executor.runners) == 1:
+        if executor.all_receive:
             return
         while self.items and not executor.stopping:
             try:

@@ -7,16 +7,16 @@ modules. So the folder is taken off again, and the package is loaded under a nam
 from __future__ import annotations
 
 import importlib.util
-import os
 import sys
+from pathlib import Path
 
 PACKAGE = "_appserver_worker"
 
 
-def load_package(folder: str) -> None:
+def load_package(folder: Path) -> None:
     """Makes the worker package importable as `_appserver_worker`."""
     spec = importlib.util.spec_from_file_location(
-        PACKAGE, os.path.join(folder, "__init__.py"), submodule_search_locations=[folder]
+        PACKAGE, folder / "__init__.py", submodule_search_locations=[str(folder)]
     )
     assert spec is not None
     assert spec.loader is not None
@@ -26,8 +26,8 @@ def load_package(folder: str) -> None:
 
 
 def main() -> int:
-    folder = os.path.dirname(os.path.abspath(__file__))
-    sys.path[:] = [entry for entry in sys.path if os.path.abspath(entry or os.curdir) != folder]
+    folder = Path(__file__).resolve().parent
+    sys.path[:] = [entry for entry in sys.path if Path(entry).resolve() != folder]
     load_package(folder)
     worker = importlib.import_module(PACKAGE + ".worker")
     if len(sys.argv) != 2 or not sys.argv[1].isdigit():

@@ -1,110 +1,119 @@
-"""What a handler script sees and may return.
+"""What a handler script works with: `def handle(request)` is given a Request and returns one of many things.
 
-``def handle(request)`` gets a :class:`Request` and returns one of: str (HTML when it begins with ``<``, else plain text), bytes, dict or list (JSON), None (204), a
-:class:`pathlib.Path` or an open file, an iterator of str or bytes (streamed), a tuple ``(body, status)`` or ``(body, status, headers)``, or a :class:`Response`.
+| returned | becomes |
+|---|---|
+| str | text/html when it begins with `<`, else text/plain; UTF-8 |
+| bytes | application/octet-stream |
+| dict, list | JSON |
+| None | 204 No Content |
+| pathlib.Path, open binary file | that file, sent by the server itself |
+| iterator or generator of str or bytes | streamed, piece by piece |
+| (body, status), (body, status, headers) | any of the above with status and headers |
+| Response | the same, with names |
+
+Scripts reach these classes under any interpreter with `from appserver_handler import Response`.
 """
 
+from __future__ import annotations
+
 import io
+import itertools
 import json
 import mimetypes
-import os
 from http import HTTPStatus
-from http.cookies import CookieError, SimpleCookie
-from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, Optional, Tuple, Union
+from pathlib import Path
+from typing import Any, BinaryIO, Callable, Dict, Iterable, Iterator, List, Mapping, Optional, Tuple, Union, cast
 from urllib.parse import parse_qsl, quote
 
-from .forms import Form, parse_multipart
+from . import multipart
+from .multipart import BadInput, Form, TooLarge, Upload
+from .values import Headers, MultiValues
+from .wsgi import Application, Environ, FileWrapper
 
-MAX_FORM = 16 * 1024 * 1024  #: bytes of a form that is read into memory; larger ones: use request.stream
-MAX_FIELDS = 1000
+__all__ = ["BadInput", "Form", "Headers", "MultiValues", "Request", "Response", "TooLarge", "Upload"]
 
+QUERY_FIELDS_MAX = 1000
+TEXT = "text/plain; charset=utf-8"
+HTML = "text/html; charset=utf-8"
+JSON = "application/json"
+BYTES = "application/octet-stream"
 
-class RequestError(Exception):
-    """What the client sent cannot be used; becomes the answer with this status."""
-
-    def __init__(self, status: int, text: str) -> None:
-        super().__init__(text)
-        self.status = status
-
-
-class MultiDict(Dict[str, str]):
-    """A dict of the first value of each name; ``getlist`` has them all."""
-
-    def __init__(self, pairs: Iterable[Tuple[str, str]]) -> None:
-        super().__init__()
-        self._all: Dict[str, List[str]] = {}
-        for name, value in pairs:
-            self._all.setdefault(name, []).append(value)
-            self.setdefault(name, value)
-
-    def getlist(self, name: str) -> List[str]:
-        """Every value of the name, in order; empty when there is none."""
-        return list(self._all.get(name, ()))
-
-
-class Headers(Mapping[str, str]):
-    """Request header fields; names in any case."""
-
-    def __init__(self, environ: Dict[str, Any]) -> None:
-        self._environ = environ
-
-    @staticmethod
-    def _key(name: str) -> str:
-        key = name.upper().replace("-", "_")
-        return key if key in ("CONTENT_TYPE", "CONTENT_LENGTH") else "HTTP_" + key
-
-    def __getitem__(self, name: str) -> str:
-        try:
-            value: str = self._environ[self._key(name)]
-        except KeyError:
-            raise KeyError(name) from None
-        return value
-
-    def __iter__(self) -> Iterator[str]:
-        for key in self._environ:
-            if key.startswith("HTTP_"):
-                yield key[5:].replace("_", "-").title()
-            elif key in ("CONTENT_TYPE", "CONTENT_LENGTH"):
-                yield key.replace("_", "-").title()
-
-    def __len__(self) -> int:
-        return sum(1 for _name in self)
-
-
-def _text(value: str) -> str:
-    """A WSGI native string (latin-1) as the UTF-8 text that it almost always is."""
-    return value.encode("latin-1").decode("utf-8", "replace")
+HeaderList = List[Tuple[str, str]]
+HeadersLike = Union[Mapping[str, str], Iterable[Tuple[str, str]], None]
+Handle = Callable[["Request"], Any]
 
 
 class Request:
-    """One request. Everything but ``stream`` may be read as often as one likes."""
+    """One request. Everything is computed when it is first asked for; text is decoded as UTF-8, leniently."""
 
-    def __init__(self, environ: Dict[str, Any]) -> None:
-        self.environ: Dict[str, Any] = environ  #: the WSGI environment
+    def __init__(self, environ: Environ) -> None:
+        self.environ = environ  #: the WSGI environment
         self.method: str = environ["REQUEST_METHOD"]
-        self.script_name: str = _text(environ.get("SCRIPT_NAME", ""))  #: where the handler is mounted, "/hello"
-        self.path_info: str = _text(environ.get("PATH_INFO", ""))  #: what follows it, "/a/b" or ""
-        self.path: str = self.script_name + self.path_info
         self.headers = Headers(environ)
-        self.stream: io.BufferedIOBase = environ["wsgi.input"]  #: the body as a file
-        self._query: Optional[MultiDict] = None
         self._body: Optional[bytes] = None
+        self._query: Optional[MultiValues[str]] = None
+        self._cookies: Optional[Dict[str, str]] = None
         self._form: Optional[Form] = None
 
     def __repr__(self) -> str:
-        return f"<Request {self.method} {self.url}>"
+        return f"<Request {self.method} {self.path}>"
+
+    # Where to
+
+    @property
+    def script_name(self) -> str:
+        """The part of the path that led to this handler: "/hello"."""
+        return _text(self.environ.get("SCRIPT_NAME", ""))
+
+    @property
+    def path_info(self) -> str:
+        """The rest of the path, which is the handler's own: "/world" or ""."""
+        return _text(self.environ.get("PATH_INFO", ""))
+
+    @property
+    def path(self) -> str:
+        """The whole path, decoded: "/hello/world"."""
+        return self.script_name + self.path_info
+
+    @property
+    def query_string(self) -> str:
+        """The query as the client wrote it."""
+        text: str = self.environ.get("QUERY_STRING", "")
+        return text
+
+    @property
+    def query(self) -> MultiValues[str]:
+        """The fields of the query: `request.query.get("name", "world")`. Raises BadInput over QUERY_FIELDS_MAX."""
+        if self._query is None:
+            try:
+                pairs = parse_qsl(
+                    self.query_string, keep_blank_values=True, max_num_fields=QUERY_FIELDS_MAX, errors="replace"
+                )
+            except ValueError:
+                raise BadInput(f"the query has more than {QUERY_FIELDS_MAX} fields") from None
+            self._query = MultiValues(pairs)
+        return self._query
 
     @property
     def scheme(self) -> str:
-        """``http`` or ``https``."""
+        """ "http" or "https"."""
         scheme: str = self.environ["wsgi.url_scheme"]
         return scheme
 
     @property
     def host(self) -> str:
-        """Host and port as the client named them."""
-        host: str = self.environ.get("HTTP_HOST") or self.environ.get("SERVER_NAME", "")
-        return host
+        """Host and maybe port as the client wrote them: "example.org:8080"."""
+        host = self.environ.get("HTTP_HOST")
+        return host or f"{self.environ.get('SERVER_NAME', 'localhost')}:{self.environ.get('SERVER_PORT', '80')}"
+
+    @property
+    def url(self) -> str:
+        """The whole URL."""
+        path = self.environ.get("SCRIPT_NAME", "") + self.environ.get("PATH_INFO", "")
+        quoted = quote(path.encode("latin-1"), safe="/:@!$&'()*+,;=~-._")
+        return f"{self.scheme}://{self.host}{quoted}{'?' if self.query_string else ''}{self.query_string}"
+
+    # From whom
 
     @property
     def client(self) -> str:
@@ -113,196 +122,210 @@ class Request:
         return address
 
     @property
-    def query_string(self) -> str:
-        """What follows the question mark, as sent."""
-        query: str = self.environ.get("QUERY_STRING", "")
-        return query
-
-    @property
-    def url(self) -> str:
-        """The whole URL."""
-        query = f"?{self.query_string}" if self.query_string else ""
-        return f"{self.scheme}://{self.host}{quote(self.path)}{query}"
-
-    @property
     def id(self) -> str:
-        """The request's id as in the server's logs."""
-        number: str = self.environ.get("appserver.request_id", "")
-        return number
-
-    @property
-    def query(self) -> MultiDict:
-        """The query's parameters, decoded."""
-        if self._query is None:
-            self._query = MultiDict(_pairs(self.query_string))
-        return self._query
+        """The request's id, as in the logs."""
+        identifier: str = self.environ.get("appserver.request_id", "")
+        return identifier
 
     @property
     def cookies(self) -> Dict[str, str]:
-        """The cookies by name."""
-        try:
-            jar = SimpleCookie(self.environ.get("HTTP_COOKIE", ""))
-        except CookieError:
-            return {}
-        return {name: morsel.value for name, morsel in jar.items()}
+        """Cookies by name; of two with one name the first, which is the one with the more specific path."""
+        if self._cookies is None:
+            self._cookies = {}
+            for item in _text(self.environ.get("HTTP_COOKIE", "")).split(";"):
+                name, equals, value = item.strip().partition("=")
+                if equals:
+                    self._cookies.setdefault(name, value[1:-1] if value[:1] == value[-1:] == '"' else value)
+        return self._cookies
+
+    # With what
 
     @property
     def content_type(self) -> str:
-        """The media type without parameters, in lower case; empty when there is none."""
-        kind: str = self.environ.get("CONTENT_TYPE", "")
-        return kind.partition(";")[0].strip().lower()
+        """Of the body, without parameters, in lower case: "application/json"."""
+        return multipart.header_value(self.environ.get("CONTENT_TYPE", ""))[0]
+
+    @property
+    def stream(self) -> BinaryIO:
+        """The body as a file, for what is too large for `body`."""
+        return cast(BinaryIO, self.environ["wsgi.input"])
 
     @property
     def body(self) -> bytes:
         """The whole body."""
         if self._body is None:
-            self._body = self.stream.read()
+            stream = self.stream
+            if stream.seekable():
+                stream.seek(0)
+            self._body = stream.read()
         return self._body
 
     @property
     def text(self) -> str:
-        """The body as text, in the charset that Content-Type names or UTF-8; 400 when it is not that."""
-        charset = "utf-8"
-        for parameter in self.environ.get("CONTENT_TYPE", "").split(";")[1:]:
-            name, _, value = parameter.partition("=")
-            if name.strip().lower() == "charset":
-                charset = value.strip().strip('"')
+        """The body as text, in the charset that its type names, else UTF-8. Raises BadInput."""
+        parameters = multipart.header_value(self.environ.get("CONTENT_TYPE", ""))[1]
         try:
-            return self.body.decode(charset)
-        except (LookupError, UnicodeDecodeError) as problem:
-            raise RequestError(400, f"The body is not {charset} text: {problem}") from None
+            return self.body.decode(parameters.get("charset", "utf-8"))
+        except (UnicodeDecodeError, LookupError) as error:
+            raise BadInput(f"the body is not text: {error}") from None
 
     def json(self) -> Any:
-        """The body as JSON; 400 when it is none."""
+        """The body as JSON. Raises BadInput."""
         try:
-            return json.loads(self.text)
-        except ValueError as problem:
-            raise RequestError(400, f"The body is not JSON: {problem}") from None
+            return json.loads(self.body)
+        except (ValueError, RecursionError) as error:
+            raise BadInput(f"the body is not JSON: {error}") from None
 
-    @property
-    def form(self) -> MultiDict:
-        """The fields of a posted form (URL-encoded or multipart)."""
-        return MultiDict(self._read_form().fields)
-
-    @property
-    def files(self) -> Dict[str, Any]:
-        """The files of a posted multipart form by field name: objects with ``filename``, ``content_type``, ``data``, ``save(path)``."""
-        return dict(self._read_form().files)
-
-    def _read_form(self) -> Form:
+    def form(self) -> Form:
+        """The fields of a form, and its uploads in `.files`. Empty for other bodies. Raises BadInput, TooLarge."""
         if self._form is None:
-            self._form = self._parse_form()
+            stream = self.stream if self._body is None else io.BytesIO(self._body)
+            if stream.seekable():
+                stream.seek(0)
+            self._form = multipart.parse(self.environ.get("CONTENT_TYPE", ""), stream)
         return self._form
-
-    def _parse_form(self) -> Form:
-        if int(self.environ.get("CONTENT_LENGTH") or 0) > MAX_FORM:
-            raise RequestError(413, f"The form is over {MAX_FORM} bytes.")
-        if self.content_type == "application/x-www-form-urlencoded":
-            return Form(_pairs(self.body.decode("latin-1")), [])
-        if self.content_type == "multipart/form-data":
-            try:
-                return parse_multipart(self.body, self.environ["CONTENT_TYPE"])
-            except ValueError as problem:
-                raise RequestError(400, f"The form cannot be read: {problem}") from None
-        return Form([], [])
-
-
-def _pairs(text: str) -> List[Tuple[str, str]]:
-    try:
-        return parse_qsl(text, keep_blank_values=True, max_num_fields=MAX_FIELDS)
-    except ValueError as problem:
-        raise RequestError(400, f"Too many fields: {problem}") from None
-
-
-HeaderList = Union[Mapping[str, str], Iterable[Tuple[str, str]]]
 
 
 class Response:
-    """An answer with everything said: ``Response(body, status=200, headers={...}, content_type=None)``."""
+    """An answer with names. `headers`: a mapping, or pairs when a name comes twice."""
 
-    def __init__(self, body: Any = b"", status: int = 200, headers: HeaderList = (), content_type: Optional[str] = None) -> None:
+    def __init__(
+        self, body: Any = "", status: int = 200, headers: HeadersLike = None, content_type: Optional[str] = None
+    ) -> None:
         self.body = body
         self.status = status
-        self.headers: List[Tuple[str, str]] = [
-            (str(name), str(value)) for name, value in (headers.items() if isinstance(headers, Mapping) else headers)
-        ]
+        self.headers: HeaderList = _header_list(headers)
         if content_type is not None:
             self.headers.append(("Content-Type", content_type))
 
-
-def _phrase(status: int) -> str:
-    try:
-        return HTTPStatus(status).phrase
-    except ValueError:
-        return "Unknown"
+    def __repr__(self) -> str:
+        return f"<Response {self.status}>"
 
 
-def _encode(pieces: Iterable[Any]) -> Iterator[bytes]:
-    for piece in pieces:
-        if not isinstance(piece, (str, bytes, bytearray, memoryview)):
-            raise TypeError(f"a streamed body yields str or bytes, not {type(piece).__name__}")
-        yield piece.encode() if isinstance(piece, str) else bytes(piece)
+def application_of(handle: Handle) -> Application:
+    """A WSGI application that calls `handle(request)`."""
+
+    def application(environ: Environ, start_response: Callable[..., Any]) -> Iterable[bytes]:
+        try:
+            status, headers, body = _render(handle(Request(environ)))
+        except BadInput as error:
+            status, headers, body = _render((f"{error}\n", error.status))
+        start_response(_status_line(status), headers)
+        return body
+
+    return application
 
 
-def _body_of(value: Any, environ: Dict[str, Any]) -> Tuple[Any, Optional[str], int]:
-    """WSGI body, media type and length in bytes (-1: unknown) of what a handler returned."""
-    if isinstance(value, str):
-        data = value.encode()
-        return [data], "text/html; charset=utf-8" if value.lstrip()[:1] == "<" else "text/plain; charset=utf-8", len(data)
-    if isinstance(value, (bytes, bytearray, memoryview)):
-        return [bytes(value)], "application/octet-stream", len(value)
-    if isinstance(value, (dict, list)):
-        data = json.dumps(value, ensure_ascii=False).encode() + b"\n"
-        return [data], "application/json", len(data)
-    if isinstance(value, os.PathLike):
-        value = open(value, "rb")  # closed by the file wrapper
-    if hasattr(value, "read"):
-        kind = mimetypes.guess_type(str(getattr(value, "name", "")))[0] or "application/octet-stream"
-        return environ["wsgi.file_wrapper"](value), kind, -1
-    if hasattr(value, "__iter__"):
-        return _encode(value), "text/plain; charset=utf-8", -1
+def _render(returned: Any) -> Tuple[int, HeaderList, Iterable[bytes]]:
+    """Status, headers and body of whatever a handler returned. Raises TypeError with what it may return."""
+    response = _response_of(returned)
+    headers = list(response.headers)
+    status, content_type, body = _body_of(response.body, response.status)
+    if content_type and not any(name.lower() == "content-type" for name, _ in headers):
+        headers.append(("Content-Type", content_type))
+    return status, headers, body
+
+
+def _response_of(returned: Any) -> Response:
+    if isinstance(returned, Response):
+        return returned
+    if not isinstance(returned, tuple):
+        return Response(returned)
+    if len(returned) not in (2, 3) or isinstance(returned[0], (tuple, Response)):
+        raise TypeError("a handler's tuple is (body, status) or (body, status, headers)")
+    return Response(*returned)
+
+
+def _body_of(body: Any, status: int) -> Tuple[int, str, Iterable[bytes]]:
+    """Status, content type and WSGI body. Most frequent first."""
+    if isinstance(body, str):
+        return status, _text_type(body), [body.encode("utf-8")]
+    if isinstance(body, (dict, list)):
+        return status, JSON, [json.dumps(body, ensure_ascii=False).encode("utf-8")]
+    if isinstance(body, (bytes, bytearray, memoryview)):
+        return status, BYTES, [bytes(body)]
+    if body is None:
+        return (204 if status == 200 else status), "", []
+    if isinstance(body, Path):
+        return _path_body(body, status)
+    if isinstance(body, (io.BufferedIOBase, io.RawIOBase)):
+        return status, _file_type(getattr(body, "name", "")), FileWrapper(body)
+    if isinstance(body, Iterator):
+        return (status, *_stream_body(body))
     raise TypeError(
-        f"handle() returned {type(value).__name__}; expected str, bytes, dict, list, None, a path, a file, an iterator, a tuple or a Response"
+        f"a handler returns str, bytes, dict, list, None, a Path, a binary file, an iterator, a tuple or a Response, "
+        f"not {type(body).__name__}"
     )
 
 
-def _response_of(value: Any) -> Response:
-    if isinstance(value, Response):
-        return value
-    if isinstance(value, tuple):
-        if len(value) not in (2, 3) or not isinstance(value[1], int):
-            raise TypeError("a tuple from handle() is (body, status) or (body, status, headers)")
-        return Response(*value)
-    return Response(value)
+def _text_type(text: str) -> str:
+    return HTML if text.lstrip()[:1] == "<" else TEXT
 
 
-def respond(value: Any, environ: Dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
-    """Turns what ``handle`` returned into a WSGI answer; raises TypeError for what it must not return."""
-    response = _response_of(value)
-    headers = list(response.headers)
-    names = {name.lower() for name, _value in headers}
-    if response.body is None:
-        status = 204 if response.status == 200 else response.status
-        start_response(f"{status} {_phrase(status)}", headers)
-        return [b""]
-    body, kind, length = _body_of(response.body, environ)
-    if "content-type" not in names and kind is not None:
-        headers.append(("Content-Type", kind))
-    if length >= 0 and "content-length" not in names:
-        headers.append(("Content-Length", str(length)))
-    start_response(f"{response.status} {_phrase(response.status)}", headers)
-    iterable: Iterable[bytes] = body
-    return iterable
+def _file_type(name: Any) -> str:
+    return (mimetypes.guess_type(name)[0] if isinstance(name, str) else None) or BYTES
 
 
-def application_of(handle: Callable[[Request], Any]) -> Callable[..., Iterable[bytes]]:
-    """The WSGI application around a ``handle`` function."""
+def _path_body(path: Path, status: int) -> Tuple[int, str, Iterable[bytes]]:
+    """A missing file is the client's mistake more often than the handler's."""
+    try:
+        file = path.open("rb")
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+        return 404, "", []
+    kind, encoding = mimetypes.guess_type(path.name)
+    return status, BYTES if kind is None or encoding else kind, FileWrapper(file)
 
-    def application(environ: Dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
-        try:
-            value = handle(Request(environ))
-        except RequestError as problem:
-            value = (f"{problem}\n", problem.status)
-        return respond(value, environ, start_response)
 
-    return application
+def _stream_body(pieces: Iterator[Any]) -> Tuple[str, Iterable[bytes]]:
+    """The first piece tells the type. Empty pieces before it are skipped."""
+    for first in pieces:
+        if first:
+            kind = _text_type(first) if isinstance(first, str) else BYTES
+            return kind, _Encoded(itertools.chain((first,), pieces), pieces)
+    return TEXT, _Encoded(iter(()), pieces)
+
+
+class _Encoded:
+    """An iterator of str and bytes as bytes; closing it closes the handler's generator."""
+
+    def __init__(self, pieces: Iterator[Any], source: Any) -> None:
+        self._pieces = pieces
+        self._source = source
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self
+
+    def __next__(self) -> bytes:
+        piece = next(self._pieces)
+        if isinstance(piece, str):
+            return piece.encode("utf-8")
+        if isinstance(piece, bytes):
+            return piece
+        raise TypeError(f"a streaming handler yields str or bytes, not {type(piece).__name__}")
+
+    def close(self) -> None:
+        close = getattr(self._source, "close", None)
+        if close is not None:
+            close()
+
+
+_REASONS: Dict[int, str] = {status.value: status.phrase for status in HTTPStatus}
+
+
+def _status_line(status: Any) -> str:
+    if isinstance(status, bool) or not isinstance(status, int):
+        raise TypeError(f"status must be a number, not {status!r}")
+    return f"{int(status)} {_REASONS.get(int(status), 'Unknown')}"
+
+
+def _header_list(headers: HeadersLike) -> HeaderList:
+    if headers is None:
+        return []
+    if isinstance(headers, Mapping):
+        return list(headers.items())
+    return [(name, value) for name, value in headers]
+
+
+def _text(latin: str) -> str:
+    """What WSGI gives as latin-1, as the UTF-8 that it usually is."""
+    return latin.encode("latin-1").decode("utf-8", "replace")

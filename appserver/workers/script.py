@@ -1,130 +1,143 @@
-"""Finds what answers a request: the pool's application, or a handler script by its path.
+"""Loads what a pool runs: its application by name, and handler scripts by path.
 
-A script that does not import is an answer of 500 on its own URL and a record in the log; the others go on. Scripts are loaded once for each worker; a reload
-replaces the workers.
+A handler script is a Python file with a WSGI `application` (or `app`), or a plain function `handle(request)`.
 """
+
+from __future__ import annotations
 
 import hashlib
 import importlib
+import importlib.machinery
 import importlib.util
+import inspect
+import linecache
 import os
+import re
 import sys
 import threading
-import traceback
-from types import ModuleType
-from typing import TYPE_CHECKING, Any, Dict, Optional
+from pathlib import Path
+from types import CodeType, ModuleType
+from typing import Any, Callable, Dict, Optional, Union
 
+from .control import LoadError, describe
 from .request import application_of
+from .wsgi import Application
 
-if TYPE_CHECKING:
-    from .control import Control
-    from .wsgi import Application
-
-
-class BrokenScript(Exception):
-    """A script whose import failed; carries the traceback of that failure."""
+_NOT_IDENTIFIER = re.compile(r"\W", re.ASCII)
 
 
-def import_application(name: str) -> "Application":
-    """``module:attribute`` (attribute may be dotted, or end in ``()`` for a factory); raises what the import raises, or AttributeError."""
+def add_import_folder(folder: str, *, first: bool) -> None:
+    """Puts a folder on `sys.path`: first, or behind the standard library and before installed packages.
+
+    Scripts have the names of URLs (calendar.py, email.py), so their folder must not hide the standard library.
+    """
+    if folder in sys.path:
+        return
+    installed = (at for at, entry in enumerate(sys.path) if Path(entry).name in ("site-packages", "dist-packages"))
+    sys.path.insert(0 if first else next(installed, len(sys.path)), folder)
+
+
+def load_application(name: str) -> Application:
+    """The WSGI application `module:attribute` (attribute: `application` when left out). Raises LoadError."""
     module_name, _, attribute = name.partition(":")
-    module = importlib.import_module(module_name)
-    target: Any = module
-    attribute = attribute or "application"
-    factory = attribute.endswith("()")
-    for part in (attribute[:-2] if factory else attribute).split("."):
-        target = getattr(target, part)
-    if factory:
-        target = target()
-    if not callable(target):
-        raise TypeError(f"{name} is {type(target).__name__}, which cannot be called as a WSGI application")
-    application: "Application" = target
-    return application
+    try:
+        found: Any = importlib.import_module(module_name)
+        for part in (attribute or "application").split("."):
+            found = getattr(found, part)
+    except BaseException as error:  # also SystemExit at import
+        summary, trace = describe(error)
+        raise LoadError(f"application {name} cannot be loaded: {summary}", trace) from None
+    return _checked(found, f"application {name}")
 
 
-def load_script(path: str) -> "Application":
-    """Imports the script under a name of its own and finds its ``application`` or ``handle``; raises what the script raises."""
-    folder, file_name = os.path.split(path)
-    if folder not in sys.path:
-        sys.path.insert(0, folder)
-    stem = os.path.splitext(file_name)[0]
-    name = f"handler_{stem}_{hashlib.sha1(path.encode()).hexdigest()[:8]}"
-    spec = importlib.util.spec_from_file_location(name, path)
-    if spec is None or spec.loader is None:
-        raise ImportError(f"{path} is not a Python file")
+class Scripts:
+    """The handler scripts of this worker, loaded when first needed and then kept, also when they are broken: a
+    repaired script needs a new worker. Any thread."""
+
+    def __init__(self) -> None:
+        self._loaded: Dict[str, Union[Application, LoadError]] = {}
+        self._lock = threading.RLock()  # one at a time: scripts share helper modules
+
+    def get(self, path: str) -> Application:
+        """Raises LoadError."""
+        found = self._loaded.get(path)
+        if found is None:
+            with self._lock:
+                found = self._loaded.get(path) or self._load(path)
+        if isinstance(found, LoadError):
+            raise LoadError(str(found), found.trace)
+        return found
+
+    def _load(self, path: str) -> Union[Application, LoadError]:
+        found: Union[Application, LoadError]
+        try:
+            found = load_script(path)
+        except LoadError as error:
+            found = error
+        self._loaded[path] = found
+        return found
+
+
+def load_script(path: str) -> Application:
+    """Imports a handler script under a name of its own. Raises LoadError."""
+    add_import_folder(str(Path(path).parent), first=False)
+    stem = _NOT_IDENTIFIER.sub("_", Path(path).stem)
+    name = f"_script_{stem}_{hashlib.sha256(os.fsencode(path)).hexdigest()[:12]}"
+    spec = importlib.util.spec_from_file_location(name, path, loader=_SourceLoader(name, path))
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     try:
         spec.loader.exec_module(module)
-        return entry_of(module, path)
-    except BaseException:
+    except BaseException as error:
         del sys.modules[name]
-        raise
+        summary, trace = describe(error)
+        raise LoadError(f"script {path} cannot be loaded: {summary}", trace) from None
+    return _application_of_script(module, path)
 
 
-def entry_of(module: ModuleType, path: str) -> "Application":
-    """``application`` (WSGI) wins over ``handle``."""
-    application: Optional["Application"] = getattr(module, "application", None)
-    if callable(application):
-        return application
+class _SourceLoader(importlib.machinery.SourceFileLoader):
+    """Always compiles the source: cached bytecode is looked up by time in seconds and size, so a script that was
+    repaired at once could stay broken; and no `__pycache__` appears among the user's scripts.
+
+    The lines stay in `linecache`, so that a traceback shows what runs and not what the file says by then.
+    """
+
+    def get_code(self, fullname: str) -> CodeType:
+        path = self.get_filename(fullname)
+        data = self.get_data(path)
+        text = importlib.util.decode_source(data)
+        linecache.cache[path] = (len(data), None, text.splitlines(True), path)
+        code: CodeType = compile(data, path, "exec", dont_inherit=True)
+        return code
+
+
+def _application_of_script(module: ModuleType, path: str) -> Application:
+    for name in ("application", "app"):
+        found = getattr(module, name, None)
+        if found is not None:
+            return _checked(found, f"`{name}` of script {path}")
     handle = getattr(module, "handle", None)
-    if callable(handle):
-        return application_of(handle)
-    raise AttributeError(f"{path} has neither a WSGI 'application' nor a function 'handle(request)'")
+    if handle is None:
+        raise LoadError(f"script {path} has neither `application` nor `def handle(request)`")
+    if not callable(handle):
+        raise LoadError(f"`handle` of script {path} is not a function")
+    if _is_async(handle):
+        raise LoadError(f"`handle` of script {path} is `async def`; write it as a plain `def`")
+    return application_of(handle)
 
 
-class Applications:
-    """What a worker can run. ``find`` may be called by any thread."""
-
-    def __init__(self, control: "Control", configuration: Dict[str, Any]) -> None:
-        self._control = control
-        self._name: Optional[str] = configuration.get("application")
-        self._preload = list(configuration.get("preload") or [])
-        self._application: Optional["Application"] = None
-        self._scripts: Dict[str, "Application"] = {}
-        self._lock = threading.Lock()
-
-    def load(self) -> None:
-        """Loads the application (raises when it cannot be) and every known script, so that the first request finds it ready. A script that
-        fails is in the log and says so on its own URL."""
-        if self._name:
-            self._application = import_application(self._name)
-        for path in self._preload:
-            self._script(path)
-
-    def find(self, environ: Dict[str, Any]) -> "Application":
-        """The application for a request; that of a broken script raises :exc:`BrokenScript` when it is called."""
-        path = environ.get("appserver.script")
-        if path is None:
-            if self._application is None:
-                raise LookupError("the request names no script, and the pool has no application")
-            return self._application
-        found = self._scripts.get(path)
-        return found if found is not None else self._script(path)
-
-    def _script(self, path: str) -> "Application":
-        with self._lock:
-            found = self._scripts.get(path)
-            if found is None:
-                found = self._scripts[path] = self._load(path)
-        return found
-
-    def _load(self, path: str) -> "Application":
-        try:
-            return load_script(path)
-        except BaseException as problem:  # also SystemExit: a script written as a program
-            text = "".join(traceback.format_exception(type(problem), problem, problem.__traceback__))
-            self._control.log(
-                "error", "handler does not import", handler=path, problem=f"{type(problem).__name__}: {problem}", traceback=text
-            )
-            return _Broken(text)
+def _checked(found: Any, what: str) -> Application:
+    if not callable(found):
+        raise LoadError(f"{what} cannot be called; it should be a WSGI application")
+    if _is_async(found):
+        raise LoadError(f"{what} is asynchronous (ASGI); it should be a WSGI application")
+    application: Application = found
+    return application
 
 
-class _Broken:
-    """Stands for a script that does not import, so that it is tried once and not at every request."""
-
-    def __init__(self, text: str) -> None:
-        self.text = text
-
-    def __call__(self, environ: Dict[str, Any], start_response: Any) -> Any:
-        raise BrokenScript(self.text)
+def _is_async(found: Any) -> bool:
+    """Whether calling it makes a coroutine; of instances and classes (ASGI 2) also their `__call__`."""
+    call: Optional[Callable[..., Any]] = getattr(found, "__call__", None)  # noqa: B004
+    return inspect.iscoroutinefunction(found) or inspect.iscoroutinefunction(call)

@@ -26,7 +26,7 @@ SLOT_LEN = 64
 SLOT_HEADER = struct.Struct("=IIIII")
 
 Buffer = Union[bytes, bytearray, memoryview]
-#: slot, loop, request id, whether the body is a file, start and end of the environment, end of the frame (and of the body)
+#: slot, loop, request id, whether the body is a file, start and end of the environment, end of frame and body
 Request = Tuple[int, int, int, bool, int, int, int]
 
 

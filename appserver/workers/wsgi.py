@@ -1,387 +1,391 @@
-"""Runs WSGI applications (PEP 3333) and turns what they return into answers.
+"""WSGI 1.0.1 (PEP 3333): the environment, `start_response`, and what becomes of what an application returns.
 
-The usual case is first and short: a list with one small bytes object becomes one frame. Everything else is told apart only when it occurs: several pieces, a
-file (``wsgi.file_wrapper``), a large body (memfd), a stream (pipe).
+The common case first: a list with one bytes object is one frame. Anything else that is complete at once is one frame
+too (or a file in memory when it is large); a `wsgi.file_wrapper` around a real file is handed over as that file; and
+whatever takes its time is streamed through a pipe.
 """
 
+from __future__ import annotations
+
+import html
 import io
 import os
-import re
 import stat
 import sys
-import time
-import traceback
-from html import escape
-from typing import TYPE_CHECKING, Any, Callable, Dict, Iterable, Iterator, List, Optional, Tuple
+from types import TracebackType
+from typing import Any, Callable, Dict, Iterable, Iterator, List, NamedTuple, Optional, Tuple, Type
 
-from . import wire
+from . import heads, wire
+from .control import describe
+from .exchange import Exchange, write_all
+from .heads import Head, HeadError
 
-if TYPE_CHECKING:
-    from .control import Control
-    from .executor import Outbox
-    from .script import Applications
-
-Header = Tuple[str, str]
+Environ = Dict[str, Any]
+ExcInfo = Tuple[Type[BaseException], BaseException, TracebackType]
 Application = Callable[..., Iterable[bytes]]
+#: Finds the application for an environment; its name for the log is found separately, as only failures need it.
+Find = Callable[[Environ], Application]
+Log = Callable[..., None]
 
-#: Fields that belong to the connection (RFC 9110 section 7.6.1); PEP 3333 forbids applications to send them.
-HOP_BY_HOP = frozenset(
-    ("connection", "keep-alive", "proxy-authenticate", "proxy-authorization", "te", "trailer", "trailers", "transfer-encoding", "upgrade")
-)
-TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
-FORBIDDEN = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
-STATUS = re.compile(r"[1-5][0-9][0-9]( [\t\x20-\x7e\x80-\xff]*)?")
-KEPT_LINES = 2048  #: header lines remembered as checked and spelled
-FILE_BLOCK = 64 * 1024
-
-
-class BadResponse(Exception):
-    """The application broke the rules of PEP 3333 or HTTP; the text says which and where."""
+_remembered = heads.cache
 
 
 class FileWrapper:
-    """``wsgi.file_wrapper``: a file that the core sends by itself when it is a regular one; else an iterator over its blocks."""
+    """`wsgi.file_wrapper`: a file as the body. A regular file is sent by the server itself."""
 
-    def __init__(self, filelike: Any, block_size: int = FILE_BLOCK) -> None:
+    def __init__(self, filelike: Any, block_size: int = 64 * 1024) -> None:
         self.filelike = filelike
         self.block_size = block_size
 
     def __iter__(self) -> Iterator[bytes]:
-        while True:
-            block = self.filelike.read(self.block_size)
-            if not block:
-                return
-            yield block
+        return self
+
+    def __next__(self) -> bytes:
+        data: bytes = self.filelike.read(self.block_size)
+        if not data:
+            raise StopIteration
+        return data
 
     def close(self) -> None:
-        """Closes the file, as PEP 3333 wants."""
         close = getattr(self.filelike, "close", None)
         if close is not None:
             close()
 
-    def regular(self) -> Optional[Tuple[int, int, int]]:
-        """Descriptor, offset and length in bytes when the rest of a regular file is meant; else None."""
-        try:
-            fd = self.filelike.fileno()
-            status = os.fstat(fd)
-            offset = self.filelike.tell()
-        except (AttributeError, OSError, ValueError):
+
+class Plain(NamedTuple):
+    """A regular file from its present position."""
+
+    fd: int
+    offset: int
+    length: int
+
+
+def plain_file(filelike: Any) -> Optional[Plain]:
+    """The regular file under `filelike`, or None when reading it could give anything else than the file's own bytes.
+
+    A `fileno` is not enough: GzipFile has one too, and it leads to the compressed bytes.
+    """
+    for name in ("file", "_file"):  # the wrappers of tempfile, and Django's
+        if not isinstance(filelike, io.IOBase):
+            filelike = getattr(filelike, name, filelike)
+    raw = filelike.raw if type(filelike) in (io.BufferedReader, io.BufferedRandom) else filelike
+    if type(raw) is not io.FileIO:
+        return None
+    try:
+        fd = raw.fileno()
+        status = os.fstat(fd)
+        if not stat.S_ISREG(status.st_mode) or not raw.readable():
             return None
-        if not stat.S_ISREG(status.st_mode):
-            return None
-        return fd, offset, max(0, status.st_size - offset)
+        filelike.flush()
+        offset: int = filelike.tell()
+    except (OSError, ValueError):  # closed, or it cannot seek
+        return None
+    return Plain(fd, offset, max(os.fstat(fd).st_size - offset, 0))
 
 
-class Lines:
-    """Header fields as checked lines; what was checked once is remembered."""
-
-    def __init__(self) -> None:
-        self._known: Dict[Header, str] = {}
-
-    def line(self, header: Header) -> str:
-        """``Name: value\\r\\n``; raises :exc:`BadResponse`."""
-        try:
-            known = self._known.get(header)
-        except TypeError:
-            known = None
-        if known is not None:
-            return known
-        line = self._check(header)
-        if len(self._known) >= KEPT_LINES:
-            self._known.clear()
-        self._known[header] = line
-        return line
-
-    @staticmethod
-    def _check(header: Any) -> str:
-        if type(header) is not tuple or len(header) != 2:
-            raise BadResponse(f"a header must be a tuple (name, value), not {header!r}")
-        name, value = header
-        if type(name) is not str or type(value) is not str:
-            raise BadResponse(f"name and value of a header must be str: {header!r}")
-        if TOKEN.fullmatch(name) is None:
-            raise BadResponse(f"a header name must be a token (RFC 9110 section 5.6.2): {name!r}")
-        if FORBIDDEN.search(value) is not None:
-            raise BadResponse(f"a header value must not contain control characters: {name}: {value!r}")
-        if name.lower() in HOP_BY_HOP:
-            raise BadResponse(f"the header {name} belongs to the connection, which is the server's (PEP 3333)")
-        try:
-            value.encode("latin-1")
-        except UnicodeEncodeError:
-            raise BadResponse(f"a header value must be latin-1: {name}: {value!r}") from None
-        return f"{name}: {value}\r\n"
+class ClientGoneError(BrokenPipeError):
+    """Nobody reads the stream any more."""
 
 
-class Exchange:
-    """One request of an application: ``start_response``, ``write`` and the answer."""
+class Call:
+    """One call of an application: the head that it set, and what has been sent of it."""
 
-    __slots__ = ("_lines", "_outbox", "_frame", "_started", "status", "fields", "length", "committed", "writer", "left", "excess")
+    __slots__ = ("_left", "_writer", "exchange", "head", "head_only", "sent", "server")
 
-    def __init__(self, lines: Lines, outbox: "Outbox", frame: wire.Frame, started: int) -> None:
-        self._lines = lines
-        self._outbox = outbox
-        self._frame = frame
-        self._started = started
-        self.status = 0
-        self.fields = b""
-        self.length = -1  #: Content-Length that the application gave; -1
-        self.committed = False  #: an answer frame has been queued or sent
-        self.writer = -1  #: writing end of the pipe of a stream
-        self.left = -1  #: bytes of Content-Length that a stream still owes; -1 without
-        self.excess = False
+    def __init__(self, exchange: Exchange, server: Server) -> None:
+        self.exchange = exchange
+        self.server = server
+        self.head: Optional[Head] = None
+        self.head_only = exchange.environ.get("REQUEST_METHOD") == "HEAD"
+        self.sent = False  #: whether the answer has begun
+        self._writer = -1
+        self._left: Optional[int] = None
 
-    def start_response(self, status: str, headers: List[Header], exc_info: Any = None) -> Callable[[bytes], None]:
-        """PEP 3333; raises :exc:`BadResponse`, or what ``exc_info`` holds when the head has gone already."""
+    # What the application calls
+
+    def start_response(
+        self, status: str, headers: List[Tuple[str, str]], exc_info: Optional[ExcInfo] = None
+    ) -> Callable[[bytes], None]:
         if exc_info is not None:
             try:
-                if self.committed:
+                if self.sent:
                     raise exc_info[1].with_traceback(exc_info[2])
             finally:
-                exc_info = None
-        elif self.status:
-            raise BadResponse("start_response was called twice without exc_info (PEP 3333)")
-        if type(status) is not str or STATUS.fullmatch(status) is None:
-            raise BadResponse(f"a status must be a str such as '200 OK', not {status!r}")
-        code = int(status[:3])
-        if code < 200:
-            raise BadResponse(f"the status {status!r} is interim; an application's begins at 200")
-        if not isinstance(headers, list):
-            raise BadResponse(f"headers must be a list of tuples, not {type(headers).__name__}")
-        line = self._lines.line
-        block = "".join([line(header) for header in headers])
-        self.length = -1
-        if "ontent-" in block or "ontent-" in block.lower():
-            self.length = self._content_length(headers)
-        self.fields = block.encode("latin-1")
-        self.status = code
+                exc_info = None  # no cycle through this frame
+        elif self.head is not None:
+            raise HeadError("start_response was called a second time without exc_info")
+        try:
+            self.head = _remembered[(status, *headers)]
+        except (KeyError, TypeError):  # new, or not hashable: the latter is told what is wrong
+            self.head = heads.encode(status, headers)
         return self.write
 
-    @staticmethod
-    def _content_length(headers: List[Header]) -> int:
-        length = -1
-        for name, value in headers:
-            if name.lower() == "content-length":
-                if not (value.isascii() and value.isdigit()) or (length >= 0 and length != int(value)):
-                    raise BadResponse(f"Content-Length must be one number, not {value!r}")
-                length = int(value)
-        return length
-
-    def _run_us(self) -> int:
-        return min((time.perf_counter_ns() - self._started) // 1000, 0xFFFFFFFF)
-
-    def _head(self) -> Tuple[int, bytes]:
-        if not self.status:
-            raise BadResponse("the application returned a body without having called start_response")
-        return self.status, self.fields
-
-    def send_whole(self, body: bytes) -> None:
-        """The answer is complete in memory."""
-        status, fields = self._head()
-        if self.length >= 0 and len(body) != self.length and self._has_body():
-            if len(body) < self.length:
-                raise BadResponse(f"the body has {len(body)} bytes, its Content-Length says {self.length}")
-            self.excess = True
-            body = body[: self.length]
-        self.committed = True
-        frame = self._frame
-        if len(body) + len(fields) <= wire.INLINE_MAX:
-            self._outbox.add(wire.answer(wire.RESPONSE, frame.slot, frame.request_id, status, fields, self._run_us(), body))
-            return
-        fd = os.memfd_create("response", os.MFD_CLOEXEC)
-        try:
-            view = memoryview(body)
-            while view:
-                view = view[os.write(fd, view) :]
-            self.send_file(fd, 0, len(body))
-        finally:
-            os.close(fd)
-
-    def _has_body(self) -> bool:
-        return self.status not in (204, 304) and not self._is_head()
-
-    def _is_head(self) -> bool:
-        return bytes(self._frame.environment).find(b"REQUEST_METHOD\0HEAD\0") >= 0
-
-    def send_file(self, fd: int, offset: int, length: int) -> None:
-        """The body is a part of a regular file; the descriptor stays the caller's."""
-        status, fields = self._head()
-        self.committed = True
-        frame = self._frame
-        self._outbox.send_fd(
-            wire.answer(wire.FILE, frame.slot, frame.request_id, status, fields, self._run_us(), length=length, offset=offset), fd
-        )
-
-    def begin_stream(self) -> None:
-        """The body comes through a pipe from now on; the client gets the head."""
-        status, fields = self._head()
-        reader, self.writer = os.pipe()
-        self.committed = True
-        self.left = self.length
-        frame = self._frame
-        length = self.length if self.length >= 0 else wire.UNKNOWN_LENGTH
-        try:
-            self._outbox.send_fd(
-                wire.answer(wire.STREAM, frame.slot, frame.request_id, status, fields, self._run_us(), length=length), reader
-            )
-        finally:
-            os.close(reader)
-
     def write(self, data: bytes) -> None:
-        """PEP 3333's write(): what is given is on its way when this returns. Also every piece of a streamed iteration."""
+        """The callable that start_response returns."""
         if type(data) is not bytes:
-            raise BadResponse(f"a body consists of bytes, not {type(data).__name__}")
-        if self.writer < 0:
-            self.begin_stream()
-        if self.left >= 0:
-            if len(data) > self.left:
-                self.excess = True
-                data = data[: self.left]
-            self.left -= len(data)
-        view = memoryview(data)
-        while view:
-            view = view[os.write(self.writer, view) :]
+            raise TypeError(f"write() needs bytes, not {type(data).__name__}")
+        if data:
+            if not self.sent:
+                self._begin()
+            self._push(data)
 
-    def end_stream(self, complete: bool) -> None:
-        """Says `end` and closes the pipe, in this order: an end of the pipe without the word would look like a crash."""
-        frame = self._frame
-        if self.left > 0:
-            complete = False
-        self._outbox.add(
-            wire.answer(wire.END, frame.slot, frame.request_id, 0 if complete else 1, run_us=self._run_us())
+    # What became of it
+
+    def finish(self, result: Iterable[bytes]) -> None:
+        """Answers with what the application returned."""
+        kind = type(result)
+        if kind is list or kind is tuple:
+            parts: Any = result
+            if not self.sent:
+                self._complete(parts[0] if len(parts) == 1 else _join(parts))
+                return
+        if kind is FileWrapper and not self.sent and self._try_file(result):  # type: ignore[arg-type]
+            return
+        self._iterate(iter(result))
+
+    def _complete(self, body: bytes) -> None:
+        head = self._head()
+        if type(body) is not bytes:
+            raise TypeError(f"the body must be bytes, not {type(body).__name__}")
+        status, fields, length, bodyless = head
+        if bodyless:
+            self.exchange.respond(status, fields, b"")
+        elif self.head_only:
+            self._respond_head(len(body) if length is None else length)
+        else:
+            if length is not None and length != len(body):
+                self._complain(length, len(body))
+                body = body[:length]
+            self.exchange.respond(status, fields, body)
+        self.sent = True
+
+    def _head(self) -> Head:
+        if self.head is None:
+            raise HeadError("the application did not call start_response")
+        return self.head
+
+    def _respond_head(self, length: Optional[int]) -> None:
+        """To HEAD: the length that a GET would have, when it is known."""
+        head = self._head()
+        fields = head.fields if length is None else b"%sContent-Length: %d\r\n" % (head.fields, length)
+        self.exchange.respond(head.status, fields, b"")
+
+    def _complain(self, length: int, size: int) -> None:
+        self.server.report(
+            self.exchange, "error", "body does not have its Content-Length", content_length=length, body_length=size
         )
-        self._outbox.flush()
-        os.close(self.writer)
-        self.writer = -1
 
-    def fail(self, fields: bytes, body: bytes) -> None:
-        """A 500 instead of what the application began, or the end of a stream that cannot be taken back."""
-        if self.writer >= 0:
-            self.end_stream(False)
-        elif not self.committed:
-            self.status, self.fields, self.length = 500, fields, -1
-            self.send_whole(body)
+    def _try_file(self, wrapper: FileWrapper) -> bool:
+        """Hands over the file of a wrapper when it is a regular one."""
+        file = plain_file(wrapper.filelike)
+        if file is None:
+            return False
+        head = self._head()
+        length = file.length
+        if head.length is not None and head.length != length and not head.bodyless:
+            if head.length > length:
+                self._complain(head.length, length)
+            length = min(length, head.length)  # shorter is legal: a range of the file
+        if head.bodyless:
+            self.exchange.respond(head.status, head.fields, b"")
+        elif self.head_only:
+            self._respond_head(length)
+        else:
+            self.exchange.send_file(head.status, head.fields, file.fd, file.offset, length)
+        self.sent = True
+        return True
+
+    def _iterate(self, chunks: Iterator[bytes]) -> None:
+        """One chunk after the other. The head waits for the first that is not empty (PEP 3333, "Handling the
+        start_response() Callable")."""
+        if not self.sent and not self._first(chunks):
+            return
+        for chunk in chunks:
+            if type(chunk) is not bytes:
+                raise TypeError(f"the body must be bytes, not {type(chunk).__name__}")
+            if chunk:
+                if self.exchange.cancelled:
+                    raise ClientGoneError
+                if not self._push(chunk):
+                    break
+        self._end()
+
+    def _first(self, chunks: Iterator[bytes]) -> bool:
+        """Begins the answer with the first chunk; False when that was all of it."""
+        for chunk in chunks:
+            if type(chunk) is not bytes:
+                raise TypeError(f"the body must be bytes, not {type(chunk).__name__}")
+            if not chunk:
+                continue
+            head = self._head()
+            if head.length == len(chunk) or head.bodyless or self.head_only:
+                self._only(chunk)
+                if not self.head_only:
+                    self._exhaust(chunks)
+                return False
+            self._begin()
+            self._push(chunk)
+            return True
+        if self.head_only:
+            self._respond_head(self._head().length)
+            self.sent = True
+        else:
+            self._complete(b"")
+        return False
+
+    def _only(self, chunk: bytes) -> None:
+        """The chunk is the whole body. It is sent before the application goes on, which may take its time."""
+        head = self._head()
+        if head.bodyless:
+            self.exchange.respond(head.status, head.fields, b"")
+        elif self.head_only:
+            self._respond_head(head.length)
+        else:
+            self.exchange.respond(head.status, head.fields, chunk)
+        self.sent = True
+        self.exchange.runner.flush()
+
+    def _exhaust(self, chunks: Iterator[bytes]) -> None:
+        """Lets the application finish after its last byte has been sent."""
+        head = self._head()
+        for chunk in chunks:
+            if chunk:
+                if not head.bodyless:
+                    self._complain(head.length or 0, (head.length or 0) + len(chunk))
+                return
+
+    # Streams
+
+    def _begin(self) -> None:
+        head = self._head()
+        if head.bodyless:
+            self.exchange.respond(head.status, head.fields, b"")
+        elif self.head_only:
+            self._respond_head(head.length)
+        else:
+            self._left = head.length
+            self._writer = self.exchange.open_stream(head.status, head.fields, head.length)
+        self.sent = True
+
+    def _push(self, data: bytes) -> bool:
+        """Writes to the client; False when no more is wanted. Raises ClientGoneError."""
+        if self._writer < 0:
+            return False
+        if self._left is not None:
+            if len(data) > self._left:
+                length = self._head().length or 0
+                self._complain(length, length - self._left + len(data))
+                data = data[: self._left]
+            self._left -= len(data)
+        try:
+            write_all(self._writer, data)
+        except BrokenPipeError:
+            raise ClientGoneError from None
+        return True
+
+    def _end(self) -> None:
+        if self._writer < 0:
+            return
+        if self._left:
+            length = self._head().length or 0
+            self._complain(length, length - self._left)
+        self.close_stream(not self._left)
+
+    def close_stream(self, complete: bool) -> None:
+        """Ends a stream that is open."""
+        writer, self._writer = self._writer, -1
+        if writer >= 0:
+            self.exchange.end_stream(writer, complete)
 
 
-class Runner:
-    """Runs request frames; used by all request threads."""
+class Server:
+    """Runs applications for the executor: `serve` is called by all request threads."""
 
-    def __init__(self, control: "Control", configuration: Dict[str, Any], threads: int, applications: "Applications") -> None:
-        self.applications = applications
-        self._control = control
-        self._dev = bool(configuration.get("dev"))
-        self._lines = Lines()
-        self._base: Dict[str, Any] = {
+    def __init__(self, find: Find, log: Log, *, name: str = "", threads: int = 1, dev: bool = False) -> None:
+        """`find` gives the application for an environment; `name` is that of the pool's own one, for the log."""
+        self._find = find
+        self._log = log
+        self._name = name
+        self._dev = dev
+        self._base: Environ = {
             "wsgi.version": (1, 0),
             "wsgi.errors": sys.stderr,
             "wsgi.multithread": threads > 1,
             "wsgi.multiprocess": True,
             "wsgi.run_once": False,
-            "wsgi.input_terminated": True,
             "wsgi.file_wrapper": FileWrapper,
+            "wsgi.input_terminated": True,  # reading to the end is safe: the body's end is the file's
         }
 
-    def run(self, frame: wire.Frame, fd: int, outbox: "Outbox") -> None:
-        """Runs one request to its answer. ``fd`` (-1: none) is the body's file and is closed here. Raises only what the sockets raise."""
-        exchange = Exchange(self._lines, outbox, frame, time.perf_counter_ns())
-        environ: Dict[str, Any] = {}
+    def serve(self, exchange: Exchange) -> None:
+        """Answers one request, whatever the application does. Raises nothing of the application's."""
+        call = Call(exchange, self)
+        environ: Environ = exchange.environ
         try:
-            environ = wire.environ_of(frame.environment)
             environ.update(self._base)
             environ["wsgi.url_scheme"] = environ.get("REQUEST_SCHEME", "http")
-            environ["wsgi.input"] = open(fd, "rb") if fd >= 0 else io.BytesIO(frame.body)
-            fd = -1
-            application = self.applications.find(environ)
-            self._answer(exchange, application(environ, exchange.start_response))
-        except ConnectionError as problem:
-            if exchange.writer >= 0:
-                exchange.end_stream(False)  # the client has gone
+            environ["wsgi.input"] = exchange.body_file or io.BytesIO(exchange.body)
+            result = self._find(environ)(environ, call.start_response)
+            if type(result) is list:
+                call.finish(result)
             else:
-                self._failed(exchange, environ, problem)
-        except BaseException as problem:  # SystemExit or KeyboardInterrupt of an application must not end the worker
-            self._failed(exchange, environ, problem)
+                _finish_and_close(call, result)
+        except ClientGoneError:
+            call.close_stream(False)
+        except BaseException as error:  # also SystemExit: a handler does not end the worker
+            self._fail(call, error)
         finally:
-            if fd >= 0:
-                os.close(fd)
-            body = environ.get("wsgi.input")
-            if body is not None:
-                body.close()
-        if exchange.excess:
-            self._log(environ, "warning", "the body was longer than its Content-Length and was cut off")
+            if exchange.body_file is not None:
+                exchange.release()
 
-    @staticmethod
-    def _answer(exchange: Exchange, result: Any) -> None:
-        kind = type(result)
-        if (kind is list or kind is tuple) and exchange.writer < 0:
-            for piece in result:
-                if type(piece) is not bytes:
-                    raise BadResponse(f"a body consists of bytes, not {type(piece).__name__}")
-            exchange.send_whole(result[0] if len(result) == 1 else b"".join(result))
-            return
-        try:
-            if kind is FileWrapper and exchange.writer < 0 and (place := result.regular()) is not None:
-                fd, offset, length = place
-                if exchange.length >= 0:
-                    length = min(length, exchange.length)
-                exchange.send_file(fd, offset, length)
-            else:
-                _iterate(exchange, result)
-        finally:
-            close = getattr(result, "close", None)
-            if close is not None:
-                close()
-
-    def _failed(self, exchange: Exchange, environ: Dict[str, Any], problem: BaseException) -> None:
-        text = "".join(traceback.format_exception(type(problem), problem, problem.__traceback__))
-        what = "handler broke the rules" if isinstance(problem, BadResponse) else "handler failed"
-        self._log(environ, "error", what, problem=f"{type(problem).__name__}: {problem}", traceback=text)
-        fields = b"Content-Type: text/html; charset=utf-8\r\nX-Content-Type-Options: nosniff\r\n"
-        exchange.fail(fields, error_page(environ, text if self._dev else "").encode())
-
-    def _log(self, environ: Dict[str, Any], level: str, event: str, **fields: Any) -> None:
-        self._control.log(
+    def report(self, exchange: Exchange, level: str, event: str, **fields: Any) -> None:
+        """A log record about a request."""
+        environ = exchange.environ
+        script = environ.get("appserver.script")
+        where = {"script": script} if script else {"application": self._name}
+        self._log(
             level,
             event,
-            request=environ.get("appserver.request_id", ""),
-            handler=environ.get("appserver.script") or environ.get("appserver.application", ""),
-            target=f"{environ.get('REQUEST_METHOD', '')} {environ.get('REQUEST_URI', '')}",
+            request=environ.get("appserver.request_id") or f"{exchange.request_id:016x}",
+            method=environ.get("REQUEST_METHOD", ""),
+            target=environ.get("REQUEST_URI", ""),
+            **where,
             **fields,
         )
 
-
-def _iterate(exchange: Exchange, result: Iterable[bytes]) -> None:
-    """Streams an iterable. Its first piece is looked at before the head goes out, so that a body of one piece with its length given needs no pipe."""
-    pieces = iter(result)
-    first = b""
-    for piece in pieces:
-        if type(piece) is not bytes:
-            raise BadResponse(f"a body consists of bytes, not {type(piece).__name__}")
-        if piece:
-            first = piece
-            break
-    if exchange.writer < 0:
-        if len(first) == exchange.length or not first:
-            exchange.send_whole(first)
-            for _piece in pieces:  # an application may do its work after its last byte
-                pass
-            return
-        exchange.begin_stream()
-    if first:
-        exchange.write(first)
-    for piece in pieces:
-        exchange.write(piece)
-    missing = exchange.left
-    exchange.end_stream(True)
-    if missing > 0:
-        raise BadResponse(f"the body ended {missing} bytes before its Content-Length")
+    def _fail(self, call: Call, error: BaseException) -> None:
+        summary, trace = describe(error)
+        self.report(call.exchange, "error", "handler failed", error=summary, traceback=trace)
+        if not call.sent:
+            # Without fields and body the core answers with the site's page for the status, which names the request.
+            fields, body = _dev_page(call.exchange, summary, trace) if self._dev else (b"", b"")
+            call.exchange.respond(500, fields, b"" if call.head_only else body)
+        call.close_stream(False)
 
 
-def error_page(environ: Dict[str, Any], text: str) -> str:
-    """The page of a 500: short for visitors, with the traceback in development."""
-    incident = escape(str(environ.get("appserver.request_id", "")))
-    details = f"<pre>{escape(text)}</pre>" if text else "<p>The reason is in the server's log.</p>"
-    return (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>500 Internal Server Error</title>\n'
-        "<style>body{font:1rem/1.5 system-ui,sans-serif;margin:10vh auto;max-width:60rem;padding:0 1rem;color:#222}"
-        "h1{font-weight:600}code{color:#666}pre{background:#f5f5f5;padding:1rem;overflow:auto}</style></head>\n"
-        f"<body><h1>500 Internal Server Error</h1>\n{details}\n<p>Request <code>{incident}</code></p></body></html>\n"
+def _finish_and_close(call: Call, result: Iterable[bytes]) -> None:
+    try:
+        call.finish(result)
+    finally:
+        close = getattr(result, "close", None)
+        if close is not None:
+            close()
+
+
+def _join(parts: Iterable[bytes]) -> bytes:
+    for part in parts:
+        if type(part) is not bytes:
+            raise TypeError(f"the body must be bytes, not {type(part).__name__}")
+    return b"".join(parts)
+
+
+def _dev_page(exchange: Exchange, summary: str, trace: str) -> Tuple[bytes, bytes]:
+    """Header block and page that show a traceback to the developer."""
+    request = html.escape(str(exchange.environ.get("appserver.request_id", "")))
+    page = (
+        "<!doctype html>\n<meta charset=utf-8>\n<title>500 Internal Server Error</title>\n"
+        f"<h1>500 Internal Server Error</h1>\n<p><b>{html.escape(summary)}</b></p>\n"
+        f"<pre>{html.escape(trace)}</pre>\n<p>Request <code>{request}</code></p>\n"
     )
+    fields = b"Content-Type: text/html; charset=utf-8\r\nCache-Control: no-store\r\n"
+    return fields, page.encode("utf-8", "backslashreplace")[: wire.INLINE_BODY_MAX]

@@ -1,0 +1,86 @@
+# Everything that is done to this project, one target each. `make help` lists them.
+#
+# Each target prepares what it needs: system packages (by apt, where there is apt), .venv, the compiled core.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-print-directory
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMPS := build/stamps
+IMAGE ?= cherokee-app
+PORT ?= 8080
+SANITIZERS := address,undefined
+SANITIZED := build/sanitize
+
+CORE_C := $(shell find appserver/core -name '*.c' -o -name '*.h') appserver/core/build.py
+FORMATTED := $(shell find appserver/core tests/core tests/fuzz bench -name '*.[ch]' 2>/dev/null)
+
+.PHONY: help
+help: ## list the targets
+	@echo "cherokee-app: make TARGET"
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1\t\2/' | expand -t 20
+
+.PHONY: run
+run: build ## build, then serve the demo on http://localhost:8080 (PORT=...)
+	@exec $(BIN)/cherokee-app serve --config deploy/demo.yaml --listen 0.0.0.0:$(PORT)
+
+.PHONY: build
+build: $(STAMPS)/core ## .venv with the compiled core and the command cherokee-app
+
+$(STAMPS)/system: deploy/system-packages.sh
+	@deploy/system-packages.sh build
+	@mkdir -p $(@D) && touch $@
+
+$(STAMPS)/venv: $(STAMPS)/system pyproject.toml setup.py
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "installing the Python packages into $(VENV)"
+	@$(BIN)/pip install -q --disable-pip-version-check 'setuptools>=77' wheel 'cffi>=2.0'
+	@$(BIN)/pip install -q --disable-pip-version-check --no-build-isolation -e '.[test,check]'
+	@mkdir -p $(@D) && touch $@
+
+$(STAMPS)/core: $(STAMPS)/venv $(CORE_C)
+	@echo "compiling the core"
+	@$(BIN)/python setup.py -q build_ext --inplace --build-temp build/core
+	@touch $@
+
+.PHONY: test
+test: build ## run all tests
+	@deploy/system-packages.sh test
+	@$(BIN)/python -m pytest
+
+.PHONY: test-sanitize
+test-sanitize: build ## the functional tests with the core under address and undefined-behaviour sanitizers
+	@mkdir -p $(SANITIZED)
+	@rm -rf $(SANITIZED)/tree && mkdir -p $(SANITIZED)/tree
+	@tar -c --exclude=./.git --exclude=./.venv --exclude=./build --exclude="*.so" --exclude="*.egg-info" . | tar -x -C $(SANITIZED)/tree
+	@cd $(SANITIZED)/tree && CHEROKEE_SANITIZE=$(SANITIZERS) $(CURDIR)/$(BIN)/python setup.py -q build_ext --inplace --build-temp ../core
+	@cd $(SANITIZED)/tree && CHEROKEE_SANITIZE=$(SANITIZERS) PYTHONPATH=$$PWD \
+	    $(CURDIR)/$(BIN)/python -m pytest tests/functional
+
+.PHONY: check
+check: build ## lint, types, compiler warnings as errors, C formatting
+	@deploy/system-packages.sh check
+	@echo "ruff" && $(BIN)/ruff check -q . && $(BIN)/ruff format -q --check .
+	@echo "mypy" && $(BIN)/mypy --no-error-summary
+	@echo "gcc -Werror" && $(BIN)/python appserver/core/build.py sources | tr ' ' '\n' | \
+	    xargs -P 2 -I{} gcc $$($(BIN)/python appserver/core/build.py cflags) -Werror -fsyntax-only {}
+	@echo "clang-format" && clang-format --dry-run -Werror $(FORMATTED)
+
+.PHONY: image
+image: ## build the container image cherokee-app (IMAGE=...)
+	@DOCKER_BUILDKIT=0 docker build -q -t $(IMAGE) . >/dev/null && docker image inspect -f '{{index .RepoTags 0}} {{.Size}} bytes' $(IMAGE)
+
+.PHONY: bench
+bench: build ## measure against nginx, lighttpd and granian (ARGS=...)
+	@deploy/system-packages.sh bench
+	@$(BIN)/pip install -q --disable-pip-version-check 'granian>=2'
+	@$(BIN)/python bench/run.py $(ARGS)
+
+.PHONY: clean
+clean: ## remove everything that was built
+	rm -rf build $(VENV) *.egg-info appserver/native/_core.c appserver/native/*.so

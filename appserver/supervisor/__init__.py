@@ -1,0 +1,21 @@
+"""The supervisor: binds, starts, watches, replaces, drains, reloads. In reading order:
+
+supervisor  start order, signals, readiness, the end
+core        the core process
+executors   the executors of one pool: effects
+pool        which executors run: the policy, pure
+backoff     how long to wait before another try, pure
+reload      a reload, step by step
+process     one child: control channel, output, death
+output      bytes into lines for the log
+loop        descriptors, timers, signals
+sockets     what is listened on
+segments    what joins core and executors: queue, answers, slots
+watch       what has changed on disk (--dev)
+identity    user and group of the children
+access_log  its descriptor
+"""
+
+from appserver.supervisor.supervisor import run
+
+__all__ = ["run"]

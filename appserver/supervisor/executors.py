@@ -1,0 +1,266 @@
+"""The executors of one pool: the policy's actions done, and the world's events told to the policy."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import appserver
+from appserver.config.plan import PoolSpec
+from appserver.logging import get_logger
+from appserver.native.control import Message
+from appserver.supervisor.identity import Identity
+from appserver.supervisor.loop import Loop, Timer
+from appserver.supervisor.pool import Abort, Action, Kill, Notice, PoolPolicy, Retry, Start, Stop
+from appserver.supervisor.process import Child, Command, Death
+from appserver.supervisor.segments import Held, Links
+
+PACKAGE_PARENT = Path(appserver.__file__).resolve().parent.parent
+WORKER_MAIN = Path(appserver.__file__).resolve().parent / "workers" / "main.py"
+EXIT_NO_BOOT = 3
+#: How often a pool that the configuration has no more looks whether its last requests are done.
+RETIRE_POLL_S = 0.5
+
+
+class Executors:
+    """One pool. `on_change`: capacity or state is other than before; `on_death`: this executor's number is dead."""
+
+    def __init__(
+        self,
+        loop: Loop,
+        links: Links,
+        spec: PoolSpec,
+        loops: int,
+        identity: Identity | None,
+        on_change: Callable[[], None],
+        on_death: Callable[[str, int], None],
+    ) -> None:
+        self._loop = loop
+        self._links = links
+        self._loops = loops
+        self._identity = identity
+        self._on_change = on_change
+        self._on_death = on_death
+        self._children: dict[int, Child] = {}
+        self._failed: set[int] = set()  #: said why they cannot boot
+        self._timer: Timer | None = None
+        self._retirement: Timer | None = None
+        self._log = get_logger(pool=spec.name)
+        self.policy = PoolPolicy(spec, loop.now())
+
+    @property
+    def pids(self) -> set[int]:
+        return {child.pid for child in self._children.values()}
+
+    # Orders
+
+    def start(self) -> None:
+        """The first executors."""
+        self._step(self.policy.tick(self._loop.now()))
+
+    def reload(self, spec: PoolSpec) -> None:
+        """New executors by `spec`, which take over when they are ready."""
+        if self._retirement is not None:
+            self._retirement.cancel()
+            self._retirement = None
+        self._step(self.policy.reload(spec, self._loop.now()))
+
+    def stop(self) -> None:
+        """Everybody finishes what it holds and goes."""
+        self._step(self.policy.stop(self._loop.now()))
+
+    def kill(self) -> None:
+        """Everybody dies."""
+        self._step(self.policy.kill())
+
+    def retire(self) -> None:
+        """Stops once the last request is done, or its time is over."""
+        if self.policy.is_empty or self._retirement is not None:
+            return
+        spec = self.policy.spec
+        limit_s = (spec.queue_time_ms + spec.request_time_ms) / 1000
+        self._retire_when_idle(self._loop.now() + limit_s)
+
+    def _retire_when_idle(self, until: float) -> None:
+        self._retirement = None
+        if self._links.segment.busy() == 0 or self._loop.now() >= until:
+            self.stop()
+            return
+        self._retirement = self._loop.call_later(RETIRE_POLL_S, partial(self._retire_when_idle, until))
+
+    def stuck(self, number: int, request: str, about: str) -> None:
+        """The core says that a request of this executor is past its time."""
+        actions = self.policy.stuck(number, self._loop.now())
+        if actions:
+            self._log.warning(
+                "a request is past its time; its executor writes its stacks and is replaced",
+                executor=number,
+                request=request,
+                about=about,
+            )
+        self._step(actions)
+
+    # Actions
+
+    def _step(self, actions: list[Action]) -> None:
+        for action in actions:
+            self._do(action)
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        due = self.policy.next_time()
+        if due is not None:
+            self._timer = self._loop.call_at(due, self._tick)
+        self._on_change()
+
+    def _tick(self) -> None:
+        self._timer = None
+        self._step(self.policy.tick(self._loop.now()))
+
+    def _do(self, action: Action) -> None:
+        match action:
+            case Start(number, spec):
+                self._start(number, spec)
+            case Stop(number):
+                self._with_child(number, lambda child: child.send("stop"))
+            case Abort(number):
+                self._with_child(number, lambda child: child.signal(signal.SIGABRT))
+            case Kill(number):
+                self._with_child(number, lambda child: child.signal(signal.SIGKILL))
+            case Notice(level, text):
+                getattr(self._log, level)(text)
+            case Retry():
+                pass  # is in the line about the death
+
+    def _with_child(self, number: int, act: Callable[[Child], None]) -> None:
+        child = self._children.get(number)
+        if child is not None:
+            act(child)
+
+    def _start(self, number: int, spec: PoolSpec) -> None:
+        command = executor_command(spec, self._identity)
+        log = self._log.bind(executor=number)
+        try:
+            child = Child(self._loop, command, log, partial(self._take, number), partial(self._died, number))
+        except OSError as error:
+            log.error("the executor cannot be started", command=command.arguments[0], reason=str(error))
+            # Not at once: the policy is in the middle of a step.
+            self._loop.call_later(0, partial(self._never_lived, number))
+            return
+        self._children[number] = child
+        child.send(
+            "start",
+            self._links.executor_fds(),
+            pool=spec.name,
+            executor=number,
+            threads=spec.threads,
+            loops=self._loops,
+            configuration=executor_configuration(spec),
+        )
+        log.debug("executor started", pid=child.pid)
+
+    # Events
+
+    def _never_lived(self, number: int) -> None:
+        self._step(self.policy.died(number, self._loop.now(), could_not_boot=True))
+
+    def _take(self, number: int, message: Message) -> None:
+        match message.type:
+            case "ready":
+                self._log.info("executor is ready", executor=number, pid=self._children[number].pid)
+                self._step(self.policy.ready(number, self._loop.now()))
+            case "failed":
+                self._failed.add(number)
+                traceback = message.text("traceback")
+                fields = {"traceback": traceback} if traceback else {}
+                self._log.error("the executor cannot boot", executor=number, reason=message.text("reason"), **fields)
+            case other:
+                message.close_fds()
+                self._log.warning("the executor sent a message that is not known", executor=number, message=other)
+
+    def _died(self, number: int, death: Death) -> None:
+        del self._children[number]
+        held = self._links.segment.held_by(number)
+        kill_groups(held)
+        # The core looks into the slots as soon as it knows.
+        self._on_death(self._links.name, number)
+        no_boot = number in self._failed or death.status == EXIT_NO_BOOT
+        self._failed.discard(number)
+        is_wanted = self.policy.is_leaving(number)
+        actions = self.policy.died(number, self._loop.now(), could_not_boot=no_boot)
+        self._tell_death(number, death, held, actions, is_wanted)
+        self._step(actions)
+
+    def _tell_death(self, number: int, death: Death, held: list[Held], actions: list[Action], is_wanted: bool) -> None:
+        fields: dict[str, Any] = {"executor": number, "pid": death.pid, "uptime_s": round(death.life_s, 3)}
+        if held:
+            fields["requests"] = [f"{each.request_id:016x}" for each in held]
+        retry = next((action.delay_s for action in actions if isinstance(action, Retry)), None)
+        if retry is not None:
+            fields["replaced_in_s"] = retry
+        if is_wanted and death.is_clean and not held:
+            self._log.debug("executor stopped", **fields)
+        elif is_wanted:
+            self._log.warning(f"executor {death.sentence()} while it was stopping", **fields)
+        else:
+            self._log.error(f"executor {death.sentence()}", **fields)
+
+
+def executor_command(spec: PoolSpec, identity: Identity | None) -> Command:
+    """What runs an executor of this pool."""
+    if spec.kind == "cgi":
+        return module_command("appserver.native.spawner_main", identity)
+    environment = {**os.environ, **spec.environment}
+    return Command([spec.interpreter, str(WORKER_MAIN)], environment, identity)
+
+
+def module_command(module: str, identity: Identity | None) -> Command:
+    """One of our own modules under our own interpreter, wherever we were started from."""
+    path = os.pathsep.join(filter(None, (str(PACKAGE_PARENT), os.environ.get("PYTHONPATH"))))
+    # -P: what lies in the working directory must not be imported instead of the standard library.
+    return Command([sys.executable, "-P", "-m", module], {**os.environ, "PYTHONPATH": path}, identity)
+
+
+def executor_configuration(spec: PoolSpec) -> Mapping[str, Any]:
+    """The `configuration` of the message `start`."""
+    if spec.kind == "cgi":
+        return {
+            "environment": dict(spec.environment),
+            "interpreters": dict(spec.interpreters),
+            "programs": spec.programs,
+            "kill_grace_ms": spec.kill_grace_ms,
+        }
+    return {
+        "application": spec.application,
+        "directory": spec.directory,
+        "scripts": list(spec.scripts),
+        "dev": spec.dev,
+    }
+
+
+def kill_groups(held: list[Held]) -> None:
+    """Kills the CGI programs that a dead spawner has left behind."""
+    for each in held:
+        if each.process > 1 and _is_orphan(each.process):
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(each.process, signal.SIGKILL)
+
+
+def _is_orphan(pid: int) -> bool:
+    """False when the number belongs to a process that is not ours by now: orphans of our children are our children.
+
+    A leader that is gone is no counter-proof: as long as its group has a member, the kernel gives the number to
+    nobody else.
+    """
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return True
+    parent = int(stat.rpartition(")")[2].split()[1])
+    return parent == os.getpid()

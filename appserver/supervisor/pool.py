@@ -1,0 +1,325 @@
+"""Which executors of a pool run: the policy, without effects.
+
+Every method takes what has happened and when, and returns what to do. Nothing in here starts a process, sends a
+signal or looks at a clock, so all of it can be tested as arithmetic.
+
+An executor lives in a *seat*; the seats of one version of the pool's specification are a *crew*. A reload makes a
+second crew beside the first: when all its seats are ready the first one leaves; when one of them cannot boot the
+second one leaves, and the first goes on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from appserver.config.plan import PoolSpec
+from appserver.supervisor.backoff import Backoff
+
+#: From the start to `ready`; importing a large application takes seconds, not a minute.
+BOOT_TIME_S = 60.0
+#: From SIGABRT, for which an executor writes its stacks to the log, to SIGKILL.
+ABORT_GRACE_S = 1.0
+#: A pool without a ready executor for this long makes the server not ready; replacing a dead one is quicker.
+DOWN_TIME_S = 5.0
+NEVER = float("inf")
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """Start an executor with this number."""
+
+    number: int
+    spec: PoolSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """Tell it to finish and to exit."""
+
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class Abort:
+    """SIGABRT: it writes the stacks of all its threads and dies."""
+
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class Kill:
+    """SIGKILL, now."""
+
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """Somebody will be started in this seat again, after so many seconds. For the log."""
+
+    delay_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """A sentence for the log."""
+
+    level: str
+    text: str
+
+
+Action = Start | Stop | Abort | Kill | Retry | Notice
+
+
+@dataclass(slots=True)
+class Seat:
+    """A place for one executor after the other."""
+
+    number: int = 0  #: of who sits there; 0: nobody
+    since: float = 0.0  #: start of who sits there
+    is_ready: bool = False
+    is_condemned: bool = False  #: told to die; its death is no surprise, but the seat stays
+    kill_at: float | None = None
+    start_at: float = 0.0  #: when nobody sits there
+    was_settled: bool = False  #: the first one became ready, or did not
+    backoff: Backoff = field(default_factory=Backoff)
+
+
+class Crew:
+    """The seats of one version of the specification."""
+
+    def __init__(self, spec: PoolSpec, now: float) -> None:
+        self.spec = spec
+        count = 1 if spec.kind == "cgi" else spec.processes
+        self.seats = [Seat(start_at=now) for _ in range(count)]
+
+    def occupied(self) -> Iterator[Seat]:
+        return (seat for seat in self.seats if seat.number)
+
+    @property
+    def ready(self) -> int:
+        return sum(seat.is_ready and not seat.is_condemned for seat in self.seats)
+
+    @property
+    def is_complete(self) -> bool:
+        return self.ready == len(self.seats)
+
+    @property
+    def capacity(self) -> int:
+        """Requests that those who are ready run at once."""
+        each = self.spec.programs if self.spec.kind == "cgi" else self.spec.threads
+        return self.ready * each
+
+
+class PoolPolicy:
+    """The executors of one pool. Times are seconds of one monotonic clock; no number is used twice."""
+
+    def __init__(self, spec: PoolSpec, now: float) -> None:
+        self._crew = Crew(spec, now)
+        self._next: Crew | None = None
+        self._leaving: dict[int, float] = {}  #: number -> when it is killed
+        self._last_number = 0
+        self._stopped = False
+        self._was_ready = False
+        self._up_at = now  #: last time that somebody was known to be ready
+
+    # What is
+
+    @property
+    def name(self) -> str:
+        return self._crew.spec.name
+
+    @property
+    def spec(self) -> PoolSpec:
+        """The specification that holds (during a reload: still the old one)."""
+        return self._crew.spec
+
+    @property
+    def capacity(self) -> int:
+        """Requests that all ready executors run at once."""
+        return sum(crew.capacity for crew in self._crews())
+
+    @property
+    def is_settled(self) -> bool:
+        """Every first executor has become ready or has failed, and no reload is under way."""
+        return self._next is None and all(seat.was_settled for seat in self._crew.seats)
+
+    @property
+    def is_empty(self) -> bool:
+        """Nobody is there any more."""
+        return not self._leaving and not any(seat.number for crew in self._crews() for seat in crew.seats)
+
+    def is_leaving(self, number: int) -> bool:
+        """It was told to go; its death is what is wanted."""
+        return number in self._leaving
+
+    def is_up(self, now: float) -> bool:
+        """Somebody is ready, or was a moment ago."""
+        if any(crew.ready for crew in self._crews()):
+            self._up_at = now
+            return True
+        return self._was_ready and now - self._up_at < DOWN_TIME_S
+
+    def next_time(self) -> float | None:
+        """When :meth:`tick` has something to do; None when only events can change anything."""
+        times = list(self._leaving.values())
+        for crew in self._crews():
+            for seat in crew.seats:
+                if seat.kill_at is not None:
+                    times.append(seat.kill_at)
+                elif not seat.number and not self._stopped:
+                    times.append(seat.start_at)
+        earliest = min(times, default=NEVER)
+        return None if earliest == NEVER else earliest
+
+    # What happens
+
+    def tick(self, now: float) -> list[Action]:
+        """What is due by now: starts, and kills of those who did not go."""
+        actions: list[Action] = []
+        for number in [number for number, due in self._leaving.items() if due <= now]:
+            # It stays in the list until its death is known, but is not killed again.
+            self._leaving[number] = NEVER
+            actions += [Notice("warning", f"executor {number} did not stop in time and is killed"), Kill(number)]
+        for crew in self._crews():
+            for seat in crew.seats:
+                actions += self._tick_seat(crew, seat, now)
+        return actions
+
+    def ready(self, number: int, now: float) -> list[Action]:
+        """An executor takes requests."""
+        found = self._find(number)
+        if found is None:
+            return []
+        _, seat = found
+        if seat.is_condemned:
+            return []
+        seat.is_ready = seat.was_settled = True
+        seat.kill_at = None
+        seat.backoff.booted()
+        self._up_at = now
+        self._was_ready = True
+        return self._promote(now)
+
+    def died(self, number: int, now: float, could_not_boot: bool = False) -> list[Action]:
+        """An executor is gone. `could_not_boot`: it said itself that trying again makes no sense for now."""
+        if number in self._leaving:
+            del self._leaving[number]
+            return []
+        found = self._find(number)
+        if found is None:
+            return []
+        crew, seat = found
+        return self._seat_is_empty(crew, seat, now, could_not_boot)
+
+    def stuck(self, number: int, now: float) -> list[Action]:
+        """A request of this executor is past its time: it writes its stacks and makes room for another one."""
+        found = self._find(number)
+        if found is None or found[1].is_condemned:
+            return []
+        seat = found[1]
+        seat.is_condemned = True
+        seat.kill_at = now + ABORT_GRACE_S
+        return [Abort(number)]
+
+    def reload(self, spec: PoolSpec, now: float) -> list[Action]:
+        """Starts a crew by `spec`; see the head of this file. A reload that is under way is given up for this one.
+
+        Also after :meth:`stop`.
+        """
+        self._stopped = False
+        actions = self._dismiss(self._next, now)
+        if not any(True for _ in self._crew.occupied()):
+            # Nobody to take over from.
+            self._crew = Crew(spec, now)
+            self._next = None
+        else:
+            self._next = Crew(spec, now)
+        return actions + self.tick(now)
+
+    def stop(self, now: float) -> list[Action]:
+        """Everybody finishes and goes, nobody is started any more."""
+        self._stopped = True
+        actions = self._dismiss(self._next, now) + self._dismiss(self._crew, now)
+        self._next = None
+        return actions
+
+    def kill(self) -> list[Action]:
+        """Everybody is killed, nobody is started any more."""
+        self._stopped = True
+        numbers = [seat.number for crew in self._crews() for seat in crew.occupied()]
+        numbers += list(self._leaving)
+        for crew in self._crews():
+            crew.seats.clear()
+        self._leaving = dict.fromkeys(numbers, NEVER)
+        return [Kill(number) for number in numbers]
+
+    # Inside
+
+    def _crews(self) -> list[Crew]:
+        return [self._crew] if self._next is None else [self._crew, self._next]
+
+    def _find(self, number: int) -> tuple[Crew, Seat] | None:
+        for crew in self._crews():
+            for seat in crew.seats:
+                if seat.number == number:
+                    return crew, seat
+        return None
+
+    def _tick_seat(self, crew: Crew, seat: Seat, now: float) -> list[Action]:
+        if seat.number == 0:
+            if self._stopped or seat.start_at > now:
+                return []
+            self._last_number += 1
+            seat.number, seat.since = self._last_number, now
+            seat.is_ready = seat.is_condemned = False
+            seat.kill_at = now + BOOT_TIME_S
+            return [Start(seat.number, crew.spec)]
+        if seat.kill_at is None or seat.kill_at > now:
+            return []
+        seat.kill_at = None
+        if seat.is_condemned:
+            return [Kill(seat.number)]
+        seat.is_condemned = True
+        text = f"executor {seat.number} was not ready after {BOOT_TIME_S:.0f} s and is killed"
+        return [Notice("error", text), Kill(seat.number)]
+
+    def _seat_is_empty(self, crew: Crew, seat: Seat, now: float, could_not_boot: bool) -> list[Action]:
+        never_ready = not seat.is_ready
+        if seat.is_ready:
+            self._up_at = now
+        life_s = now - seat.since
+        seat.number, seat.is_ready, seat.is_condemned, seat.kill_at = 0, False, False, None
+        seat.was_settled = True
+        if crew is self._next and never_ready:
+            return self._give_up_reload(now)
+        delay_s = seat.backoff.after_boot_failure() if could_not_boot else seat.backoff.after_crash(life_s)
+        seat.start_at = now + delay_s
+        return [Retry(delay_s)]
+
+    def _give_up_reload(self, now: float) -> list[Action]:
+        actions = self._dismiss(self._next, now)
+        self._next = None
+        text = "the new executors cannot boot; the old ones go on until a reload succeeds"
+        return [Notice("error", text), *actions]
+
+    def _promote(self, now: float) -> list[Action]:
+        if self._next is None or not self._next.is_complete:
+            return []
+        old, self._crew, self._next = self._crew, self._next, None
+        return self._dismiss(old, now)
+
+    def _dismiss(self, crew: Crew | None, now: float) -> list[Action]:
+        if crew is None:
+            return []
+        actions: list[Action] = []
+        for seat in crew.occupied():
+            if seat.is_condemned:
+                # It is dying already, by a signal.
+                self._leaving[seat.number] = now if seat.kill_at is None else seat.kill_at
+                continue
+            self._leaving[seat.number] = now + crew.spec.stop_time_ms / 1000
+            actions.append(Stop(seat.number))
+        crew.seats.clear()
+        return actions

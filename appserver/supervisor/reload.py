@@ -1,0 +1,136 @@
+"""A reload, step by step: read, bind, start the new executors, tell the core, stop what is no longer wanted.
+
+Whatever can fail comes before what cannot be taken back, and a reload that fails leaves the server as it was.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from appserver.config.plan import LoadedConfig
+from appserver.errors import ConfigError, StartError
+from appserver.logging import get_logger
+from appserver.supervisor.access_log import open_access_log
+from appserver.supervisor.core import Setup
+from appserver.supervisor.loop import Timer
+
+if TYPE_CHECKING:
+    from appserver.supervisor.supervisor import Supervisor
+
+#: New executors get this long before the core is told about them anyway.
+SETTLE_TIME_S = 10.0
+
+
+class Reload:
+    """One reload. `done` is called once, at its end."""
+
+    def __init__(self, server: Supervisor, done: Callable[[], None]) -> None:
+        self._server = server
+        self._done = done
+        self._log = get_logger()
+        self._opened: list[str] = []  #: listeners that the old configuration does not have
+        self._access_log: int | None = None
+        self._timer: Timer | None = None
+        self._config: LoadedConfig | None = None
+        self._is_waiting = False  #: for a core that is starting
+        self._is_applying = False
+
+    def begin(self) -> None:
+        """Reads the configuration and starts what it asks for; :meth:`go_on` does the rest."""
+        server = self._server
+        try:
+            config = server.source.load()
+            self._opened = server.listeners.open(config.listeners)
+            if (config.log.access, config.log.access_file) != (server.config.log.access, server.config.log.access_file):
+                self._access_log = open_access_log(config.log)
+            server.add_links(config.pools)
+        except ConfigError as error:
+            for line in error.lines:
+                self._log.error("configuration error", problem=line)
+            self._fail("the configuration is not valid")
+            return
+        except (StartError, OSError) as error:
+            self._fail(str(error))
+            return
+        self._config = config
+        server.look_again()
+        for text in (*config.warnings, *fixed_warnings(server.config, config)):
+            self._log.warning(text)
+        for spec in config.pools:
+            server.executors_of(spec).reload(spec)
+        self._timer = server.loop.call_later(SETTLE_TIME_S, self._apply)
+        self.go_on()
+
+    def go_on(self) -> None:
+        """Something about the pools or the core has changed."""
+        if self._config is None or self._is_applying:
+            return
+        pools = [self._server.pools[spec.name] for spec in self._config.pools]
+        if self._is_waiting or all(pool.policy.is_settled for pool in pools):
+            self._apply()
+
+    def applied(self, refusal: str | None) -> None:
+        """The core's answer."""
+        if refusal is not None:
+            self._fail(f"the core refused: {refusal}")
+            return
+        assert self._config is not None
+        self._server.adopt(self._config, self._access_log)
+        self._access_log = None
+        self._log.info("configuration reloaded", configuration=self._config.name)
+        self._end()
+
+    def cancel(self) -> None:
+        """The server stops."""
+        self._end()
+
+    def _apply(self) -> None:
+        server, config = self._server, self._config
+        assert config is not None
+        self._clear_timer()
+        self._is_waiting = server.core.is_running and not server.core.is_ready
+        if self._is_waiting:
+            return  # go_on() comes when it is ready, or dead
+        self._is_applying = True
+        if not server.core.is_running:
+            self.applied(None)  # the next one starts with the new configuration
+            return
+        server.core.apply(
+            Setup(
+                plan=config.plan,
+                listeners=server.listeners.fds(listener.id for listener in config.listeners),
+                links=[server.links[spec.name] for spec in config.pools],
+                access_log=self._access_log,
+            )
+        )
+
+    def _fail(self, why: str) -> None:
+        self._log.error("nothing was reloaded, the old configuration goes on", reason=why)
+        self._server.listeners.close(self._opened)
+        self._server.retire_unwanted()
+        self._end()
+
+    def _end(self) -> None:
+        self._clear_timer()
+        self._config = None
+        if self._access_log is not None:
+            os.close(self._access_log)
+            self._access_log = None
+        self._done()
+
+    def _clear_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+
+def fixed_warnings(old: LoadedConfig, new: LoadedConfig) -> list[str]:
+    """What cannot be changed while the server runs."""
+    pairs = {"threads": (old.threads, new.threads), "user": (old.user, new.user), "group": (old.group, new.group)}
+    return [
+        f"{name}: {after} takes effect at the next start; {before} holds until then"
+        for name, (before, after) in pairs.items()
+        if before != after
+    ]

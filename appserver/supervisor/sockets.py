@@ -1,0 +1,124 @@
+"""Listening sockets: bound by the supervisor, before anything is started, and kept until the end."""
+
+from __future__ import annotations
+
+import errno
+import socket
+from collections.abc import Iterable
+from typing import Any
+
+from appserver.config.plan import Listener, listener_url
+from appserver.errors import StartError
+
+#: The kernel takes the smaller one of this and net.core.somaxconn.
+BACKLOG = 4096
+PRIVILEGED_PORTS = 1024
+
+
+class Listeners:
+    """The sockets by the listeners' ids; they are the same ones over a reload."""
+
+    def __init__(self) -> None:
+        self._sockets: dict[str, socket.socket] = {}
+        self._urls: dict[str, str] = {}
+
+    def open(self, wanted: Iterable[Listener]) -> list[str]:
+        """Binds those that are not there yet and returns their ids. Raises StartError, with nothing changed."""
+        wanted = list(wanted)
+        opened: dict[str, socket.socket] = {}
+        try:
+            for listener in wanted:
+                if listener.id not in self._sockets:
+                    opened[listener.id] = open_listener(listener, wanted)
+        except StartError:
+            for sock in opened.values():
+                sock.close()
+            raise
+        self._sockets |= opened
+        for listener in wanted:
+            self._urls[listener.id] = _real_url(listener, self._sockets[listener.id])
+        return list(opened)
+
+    def close(self, ids: Iterable[str] | None = None) -> None:
+        """Closes these, or all."""
+        for key in list(self._sockets if ids is None else ids):
+            self._sockets.pop(key).close()
+            self._urls.pop(key, None)
+
+    def fds(self, ids: Iterable[str] | None = None) -> dict[str, int]:
+        """Descriptors by id; all when `ids` is None."""
+        return {key: self._sockets[key].fileno() for key in (self._sockets if ids is None else ids)}
+
+    def ids(self) -> list[str]:
+        return list(self._sockets)
+
+    def urls(self) -> list[str]:
+        """Each once, with real port numbers, in the order of the configuration."""
+        return list(dict.fromkeys(self._urls.values()))
+
+
+def open_listener(listener: Listener, others: Iterable[Listener] = ()) -> socket.socket:
+    """A listening, non-blocking socket. Raises StartError with one line that says what is wrong and what to do."""
+    family, address = _resolve(listener)
+    try:
+        sock = socket.socket(family, socket.SOCK_STREAM)
+    except OSError as error:
+        raise StartError(_sentence(listener, error)) from error
+    try:
+        sock.setblocking(False)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            only = any(":" not in other.host and other.port == listener.port for other in others)
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, only or listener.host != "::")
+        sock.bind(address)
+        sock.listen(BACKLOG)
+    except OSError as error:
+        sock.close()
+        raise StartError(_sentence(listener, error)) from error
+    return sock
+
+
+def _resolve(listener: Listener) -> tuple[socket.AddressFamily, Any]:
+    try:
+        found = socket.getaddrinfo(
+            listener.host or "0.0.0.0", listener.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise StartError(
+            f"cannot listen on {listener.id}: the name '{listener.host}' is not known ({reason});"
+            " use an address of this machine, or 0.0.0.0 for all"
+        ) from error
+    family, _, _, _, address = found[0]
+    return family, address
+
+
+def _sentence(listener: Listener, error: OSError) -> str:
+    port = listener.port
+    match error.errno:
+        case errno.EADDRINUSE:
+            why = (
+                f"port {port} is in use by another program; stop that one (`ss -ltnp` shows it)"
+                " or choose another port with --listen"
+            )
+        case errno.EACCES if port < PRIVILEGED_PORTS:
+            why = (
+                f"no right to bind port {port}; choose a port from {PRIVILEGED_PORTS} up,"
+                " start as root (and set `user`), or grant CAP_NET_BIND_SERVICE"
+            )
+        case errno.EACCES | errno.EPERM:
+            why = f"no right to bind port {port}: a security policy of this system forbids it"
+        case errno.EADDRNOTAVAIL:
+            why = (
+                f"this machine has no address {listener.host} (`ip address` shows those that it has);"
+                " use one of them, or 0.0.0.0 for all"
+            )
+        case errno.EAFNOSUPPORT:
+            why = "this system has no IPv6; remove the address, or use 0.0.0.0"
+        case _:
+            why = error.strerror or str(error)
+    return f"cannot listen on {listener.id}: {why}"
+
+
+def _real_url(listener: Listener, sock: socket.socket) -> str:
+    return listener.url if listener.port else listener_url(listener.host, sock.getsockname()[1])

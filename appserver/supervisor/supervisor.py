@@ -1,0 +1,402 @@
+"""The supervisor: start order, signals, readiness, the end. One loop, one thread; it never touches a client."""
+
+from __future__ import annotations
+
+import contextlib
+import enum
+import os
+import signal
+from collections.abc import Iterable
+
+from appserver import __version__
+from appserver.config.plan import LoadedConfig, PoolSpec
+from appserver.config.source import ConfigSource
+from appserver.errors import StartError
+from appserver.logging import configure, get_logger
+from appserver.native.process import become_subreaper
+from appserver.supervisor.access_log import STDOUT, open_access_log
+from appserver.supervisor.core import Core, Setup
+from appserver.supervisor.executors import Executors
+from appserver.supervisor.identity import find_identity
+from appserver.supervisor.loop import Loop, Timer, signals_into
+from appserver.supervisor.pool import DOWN_TIME_S
+from appserver.supervisor.reload import Reload
+from appserver.supervisor.segments import Links
+from appserver.supervisor.sockets import Listeners
+from appserver.supervisor.watch import POLL_COST, POLL_S, Seen, changed, look
+
+#: The server says that it listens after this long, even when some executors are not ready.
+ANNOUNCE_TIME_S = 10.0
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGCHLD)
+#: When the first dead child is one of ours, its own watcher waits for it; then the others are looked at.
+REAP_AGAIN_S = 0.05
+
+
+class Phase(enum.IntEnum):
+    """Only ever forward."""
+
+    STARTING = 0
+    SERVING = 1
+    DRAINING = 2  #: the core finishes what it has
+    STOPPING = 3  #: the executors go
+
+
+class Supervisor:
+    """One server. `run` may be called once."""
+
+    def __init__(self, source: ConfigSource) -> None:
+        self.source = source
+        self.config: LoadedConfig = source.load()
+        configure(self.config.log.level, self.config.log.format)
+        self._log = get_logger()
+        self._phase = Phase.STARTING
+        self._failure: StartError | None = None
+        self._announces_anyway = False  #: ANNOUNCE_TIME_S is over
+        self._ready_said: bool | None = None
+        self._ready_timer: Timer | None = None
+        self._capacities: dict[str, int] = {}  #: what the core knows
+        self._reload: Reload | None = None
+        self._reload_again = False
+        self._seen: Seen = {}
+        self.links: dict[str, Links] = {}  #: never taken away: see segments.py
+        self.pools: dict[str, Executors] = {}  #: those that were ever there; `config.pools` are the wanted ones
+        self.loop = Loop()
+        self.listeners = Listeners()
+        self.identity = find_identity(self.config.user, self.config.group)
+        self.loops = self.config.threads
+        self.core = Core(self.loop, self.loops, self.identity, self)
+        self._access_log = -1
+
+    def run(self) -> int:
+        """Serves until it is told to stop; the exit status. Raises StartError when it cannot start."""
+        try:
+            self._prepare()
+            with signals_into(self.loop, SIGNALS, self._take_signal):
+                self._start()
+                self.loop.run()
+        finally:
+            self._close()
+        if self._failure is not None:
+            raise self._failure
+        self._log.info("stopped")
+        return 0
+
+    # Start
+
+    def _prepare(self) -> None:
+        """Everything that can fail for reasons of the system, before anybody is started. Raises StartError."""
+        for text in self.config.warnings:
+            self._log.warning(text)
+        self.listeners.open(self.config.listeners)
+        self._access_log = open_access_log(self.config.log)
+        try:
+            self.add_links(self.config.pools)
+        except OSError as error:
+            raise StartError(f"the queues of the pools cannot be made: {error.strerror}") from error
+        if not become_subreaper():
+            self._log.warning("this process cannot adopt orphans of its children")
+
+    def _start(self) -> None:
+        self._log.info(
+            "starting", version=__version__, configuration=self.config.name, loops=self.loops, pid=os.getpid()
+        )
+        self.core.start()
+        for spec in self.config.pools:
+            self.executors_of(spec).start()
+        self.loop.call_later(ANNOUNCE_TIME_S, self._announce_anyway)
+        self.look_again()
+        if self.config.dev:
+            self.loop.call_later(POLL_S, self._watch)
+
+    def add_links(self, specs: Iterable[PoolSpec]) -> list[str]:
+        """Makes the links of pools that have none; their names. Raises OSError."""
+        added = []
+        for spec in specs:
+            if spec.name not in self.links:
+                # By our own number of loops: the configuration's may be another one after a reload.
+                slots = -(-spec.slots // self.loops) * self.loops
+                self.links[spec.name] = Links(spec.name, slots, self.loops)
+                added.append(spec.name)
+            elif spec.slots > self.links[spec.name].segment.slots:
+                text = f"pool {spec.name}: the longer queue takes effect at the next start"
+                self._log.warning(text)
+        return added
+
+    def executors_of(self, spec: PoolSpec) -> Executors:
+        """The executors of this pool, which may not be started yet."""
+        if spec.name not in self.pools:
+            links = self.links[spec.name]
+            self.pools[spec.name] = Executors(
+                self.loop, links, spec, self.loops, self.identity, self._pools_changed, self._executor_died
+            )
+        return self.pools[spec.name]
+
+    def _wanted(self) -> list[Executors]:
+        return [self.pools[spec.name] for spec in self.config.pools if spec.name in self.pools]
+
+    def _announce_anyway(self) -> None:
+        self._announces_anyway = True
+        self._announce_if_due()
+
+    def _announce_if_due(self) -> None:
+        if self._phase != Phase.STARTING or not self.core.is_ready:
+            return
+        if not self._announces_anyway:
+            pools = self._wanted()
+            if len(pools) < len(self.config.pools) or not all(pool.policy.is_settled for pool in pools):
+                return
+        self._phase = Phase.SERVING
+        say(f"cherokee-app {__version__} listening on {' and '.join(self.listeners.urls())}")
+        self._tell_readiness()
+        if self._reload_again:
+            self._begin_reload()
+
+    # What the pools say
+
+    def _pools_changed(self) -> None:
+        self._tell_capacities()
+        self._announce_if_due()
+        self._tell_readiness()
+        if self._reload is not None:
+            self._reload.go_on()
+        self._end_if_empty()
+
+    def _tell_capacities(self) -> None:
+        for name, pool in self.pools.items():
+            capacity = pool.policy.capacity
+            if self.core.is_running and self._capacities.get(name) != capacity:
+                self._capacities[name] = capacity
+                self.core.send("capacity", pool=name, capacity=capacity)
+
+    def _executor_died(self, pool: str, number: int) -> None:
+        self.core.send("executor-died", pool=pool, executor=number)
+
+    def _tell_readiness(self) -> None:
+        """Ready: it serves, and every pool has somebody who takes requests."""
+        if self._phase == Phase.STARTING:
+            return
+        now = self.loop.now()
+        down = [pool.policy.name for pool in self._wanted() if not pool.policy.is_up(now)]
+        ready = self._phase == Phase.SERVING and not down
+        self._look_at_readiness_again(any(pool.policy.capacity == 0 for pool in self._wanted()) and not down)
+        if ready == self._ready_said:
+            return
+        self._ready_said = ready
+        self.core.send("readiness", ready=ready)
+        if self._phase == Phase.SERVING and not ready:
+            self._log.warning("not ready: pools without an executor", pools=down)
+        elif ready:
+            self._log.info("ready")
+
+    def _look_at_readiness_again(self, wanted: bool) -> None:
+        if self._ready_timer is not None:
+            self._ready_timer.cancel()
+        self._ready_timer = self.loop.call_later(DOWN_TIME_S, self._tell_readiness) if wanted else None
+
+    # What the core says (CoreOwner)
+
+    def core_setup(self) -> Setup:
+        return Setup(
+            plan=self.config.plan,
+            listeners=self.listeners.fds(),
+            links=[self.links[spec.name] for spec in self.config.pools],
+            access_log=self._access_log,
+        )
+
+    def core_started(self) -> None:
+        self._capacities.clear()
+        self._ready_said = None
+        self._tell_capacities()
+        self._tell_readiness()
+
+    def core_ready(self) -> None:
+        self._announce_if_due()
+        if self._reload is not None:
+            self._reload.go_on()
+
+    def core_applied(self, refusal: str | None) -> None:
+        if self._reload is not None:
+            self._reload.applied(refusal)
+
+    def core_stuck(self, pool: str, executor: int, request: str, about: str) -> None:
+        if pool in self.pools:
+            self.pools[pool].stuck(executor, request, about)
+
+    def core_refused(self, reason: str) -> None:
+        if self._phase == Phase.STARTING:
+            self._fail(StartError(f"the core cannot start: {reason}"))
+        else:
+            self._log.error("the core refused its configuration", reason=reason)
+
+    def core_died(self, will_return: bool) -> None:
+        if will_return:
+            if self._phase == Phase.STARTING:
+                self._fail(StartError("the core died at its start; the log says more"))
+            elif self._reload is not None:
+                self._reload.go_on()
+            return
+        self._stop_executors()
+
+    # Signals
+
+    def _take_signal(self, number: signal.Signals) -> None:
+        match number:
+            case signal.SIGCHLD:
+                self._reap()
+            case signal.SIGTERM | signal.SIGINT:
+                self._stop(number.name)
+            case signal.SIGHUP:
+                self._log.info("SIGHUP: reading the configuration again")
+                self._begin_reload()
+            case signal.SIGUSR1:
+                self._reopen_logs()
+
+    def _reap(self) -> None:
+        """Waits for children that nobody started here: orphans that became ours. Never for one of our own."""
+        known = set().union(self.core.pids, *(pool.pids for pool in self.pools.values()))
+        flags = os.WEXITED | os.WNOHANG
+        while True:
+            try:
+                found = os.waitid(os.P_ALL, 0, flags | os.WNOWAIT)
+                if found is None:
+                    return
+                if found.si_pid in known:
+                    self.loop.call_later(REAP_AGAIN_S, self._reap)
+                    return
+                os.waitid(os.P_PID, found.si_pid, flags)
+            except ChildProcessError:
+                return
+
+    def _reopen_logs(self) -> None:
+        try:
+            fd = open_access_log(self.config.log)
+        except StartError as error:
+            self._log.error("the access log was not reopened", reason=str(error))
+            return
+        os.close(self._access_log)
+        self._access_log = fd
+        self.core.send("reopen", {"access-log": fd})
+        self._log.info("log files reopened")
+
+    # Reload
+
+    def _begin_reload(self) -> None:
+        """Now, or after the one that is under way."""
+        if self._phase > Phase.SERVING:
+            return
+        if self._reload is not None or self._phase == Phase.STARTING:
+            self._reload_again = True
+            return
+        self._reload_again = False
+        self._reload = Reload(self, self._reload_done)
+        self._reload.begin()
+
+    def _reload_done(self) -> None:
+        self._reload = None
+        if self._reload_again:
+            self.loop.call_later(0, self._begin_reload)
+
+    def adopt(self, config: LoadedConfig, access_log: int | None) -> None:
+        """The configuration that holds from now on. `access_log` is taken."""
+        self.config = config
+        ids = {listener.id for listener in config.listeners}
+        self.listeners.close([key for key in self.listeners.ids() if key not in ids])
+        if access_log is not None:
+            os.close(self._access_log)
+            self._access_log = access_log
+        self.retire_unwanted()
+        configure(config.log.level, config.log.format)
+        self._log = get_logger()
+        self._tell_readiness()
+
+    def retire_unwanted(self) -> None:
+        """Lets pools go that the configuration does not have."""
+        wanted = {spec.name for spec in self.config.pools}
+        for name, pool in self.pools.items():
+            if name not in wanted:
+                pool.retire()
+
+    def look_again(self) -> None:
+        """With --dev: what is there now is what has just been loaded."""
+        if self.config.dev:
+            self._seen = look(self.source.watch_paths())
+
+    def _watch(self) -> None:
+        """With --dev: reloads when a file of the site has changed."""
+        began = self.loop.now()
+        seen = look(self.source.watch_paths())
+        path = changed(self._seen, seen)
+        self._seen = seen
+        if path is not None:
+            self._log.info("changed, reloading", path=path)
+            self._begin_reload()
+        if self._phase <= Phase.SERVING:
+            self.loop.call_later(max(POLL_S, (self.loop.now() - began) * POLL_COST), self._watch)
+
+    # The end
+
+    def _fail(self, failure: StartError) -> None:
+        self._failure = self._failure or failure
+        self._hurry()
+
+    def _stop(self, why: str) -> None:
+        if self._phase >= Phase.DRAINING:
+            self._log.warning(f"{why} again: not waiting any longer")
+            self._hurry()
+            return
+        self._log.info(f"{why}: stopping", drain_timeout_s=self.config.drain_timeout_s)
+        if self._phase == Phase.STARTING:
+            self._phase = Phase.DRAINING
+            self.core.kill()
+            return
+        self._phase = Phase.DRAINING
+        if self._reload is not None:
+            self._reload.cancel()
+        self._tell_readiness()
+        # New connections are refused from now on; the core takes those that the kernel has accepted already.
+        self.listeners.close()
+        self.core.drain(self.config.drain_timeout_s)
+
+    def _stop_executors(self) -> None:
+        if self._phase != Phase.STOPPING:
+            self._phase = Phase.STOPPING
+            for pool in self.pools.values():
+                pool.stop()
+        self._end_if_empty()
+
+    def _hurry(self) -> None:
+        self._phase = max(self._phase, Phase.DRAINING)
+        self.core.kill()
+        for pool in self.pools.values():
+            pool.kill()
+
+    def _end_if_empty(self) -> None:
+        if self._phase == Phase.STOPPING and all(pool.policy.is_empty for pool in self.pools.values()):
+            self.loop.stop()
+
+    def _close(self) -> None:
+        """Also after an exception: nobody is left behind."""
+        self._kill_all()
+        self.listeners.close()
+        for links in self.links.values():
+            links.close()
+        if self._access_log >= 0:
+            os.close(self._access_log)
+        self.loop.close()
+
+    def _kill_all(self) -> None:
+        if not self.core.is_running and all(pool.policy.is_empty for pool in self.pools.values()):
+            return
+        self._hurry()
+        self.loop.run()
+
+
+def say(line: str) -> None:
+    """One line on stdout, for people and for programs that wait for it. Never raises."""
+    with contextlib.suppress(OSError):
+        os.write(STDOUT, line.encode() + b"\n")
+
+
+def run(source: ConfigSource) -> int:
+    """Serves what `source` says until told to stop; the exit status. Raises ConfigError, StartError."""
+    return Supervisor(source).run()

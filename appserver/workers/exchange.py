@@ -1,0 +1,124 @@
+"""One request inside the worker: what came, and the ways in which it can be answered.
+
+Exactly one of `respond`, `send_file`, and `open_stream` followed by `end_stream`, once. Used by one thread.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from time import monotonic_ns
+from typing import TYPE_CHECKING, BinaryIO, Dict, Optional
+
+from . import wire
+
+if TYPE_CHECKING:
+    from .executor import Runner
+
+_head = wire.ANSWER.pack
+
+
+class Exchange:
+    __slots__ = ("_started_ns", "body", "body_file", "environ", "loop", "request_id", "runner", "slot")
+
+    def __init__(
+        self, runner: Runner, slot: int, loop: int, request_id: int, environ: Dict[str, str], body: bytes, body_fd: int
+    ) -> None:
+        self.runner = runner
+        self.slot = slot
+        self.loop = loop
+        self.request_id = request_id
+        self.environ = environ
+        self.body = body  #: when it came inline
+        self.body_file: Optional[BinaryIO] = os.fdopen(body_fd, "rb") if body_fd >= 0 else None
+        self._started_ns = runner.now
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether nobody waits for the answer any more."""
+        return self.runner.executor.slots.is_cancelled(self.slot)
+
+    def run_us(self) -> int:
+        """Microseconds since the application was called; also tells the runner what time it is."""
+        now = self.runner.now = monotonic_ns()
+        return min((now - self._started_ns) // 1000, 0xFFFFFFFF)
+
+    def respond(self, status: int, fields: bytes, body: bytes) -> None:
+        """The whole answer. A large body goes through a file in memory."""
+        size = len(body)
+        if size > wire.INLINE_BODY_MAX:
+            self._respond_large(status, fields, body)
+            return
+        # This is `wire.answer()` without the call: most requests come through here.
+        now = self.runner.now = monotonic_ns()
+        run_us = min((now - self._started_ns) // 1000, 0xFFFFFFFF)
+        length = len(fields)
+        head = _head(48 + length + size, 1, 1, self.slot, status, 0, self.request_id, length, run_us, size, 0)
+        self.runner.out.append((self.loop, head + fields + body))
+
+    def _respond_large(self, status: int, fields: bytes, body: bytes) -> None:
+        fd = _memory_file()
+        try:
+            write_all(fd, body)
+            self.send_file(status, fields, fd, 0, len(body))
+        finally:
+            os.close(fd)
+
+    def send_file(self, status: int, fields: bytes, fd: int, offset: int, length: int) -> None:
+        """`length` bytes of a file from `offset`. The caller closes `fd`."""
+        frame = wire.answer(
+            wire.FILE, self.slot, self.request_id, status, fields, b"", self.run_us(), length, file_offset=offset
+        )
+        self.runner.send_with_fd(self.loop, frame, fd)
+
+    def open_stream(self, status: int, fields: bytes, length: Optional[int]) -> int:
+        """Begins an answer whose body is written to the returned pipe; `length` None when unknown."""
+        reader, writer = os.pipe()
+        try:
+            frame = wire.answer(
+                wire.STREAM,
+                self.slot,
+                self.request_id,
+                status,
+                fields,
+                b"",
+                self.run_us(),
+                wire.STREAM_UNKNOWN if length is None else length,
+            )
+            self.runner.send_with_fd(self.loop, frame, reader)
+        except BaseException:
+            os.close(writer)
+            raise
+        finally:
+            os.close(reader)
+        return writer
+
+    def end_stream(self, writer: int, complete: bool) -> None:
+        """Says whether the body is complete, and closes the pipe afterwards: the end of a pipe alone says nothing."""
+        frame = wire.answer(wire.END, self.slot, self.request_id, 0 if complete else 1, run_us=self.run_us())
+        self.runner.out.append((self.loop, frame))
+        self.runner.flush()
+        os.close(writer)
+
+    def release(self) -> None:
+        """Closes the body's file."""
+        if self.body_file is not None:
+            self.body_file.close()
+            self.body_file = None
+
+
+def write_all(fd: int, data: bytes) -> None:
+    """Writes all of `data`, however many calls it takes. Raises OSError."""
+    written = os.write(fd, data)
+    if written == len(data):
+        return
+    rest = memoryview(data)[written:]
+    while rest:
+        rest = rest[os.write(fd, rest) :]
+
+
+def _memory_file() -> int:
+    if hasattr(os, "memfd_create"):
+        return os.memfd_create("answer", os.MFD_CLOEXEC)
+    with tempfile.TemporaryFile() as file:  # an interpreter that was built for an old C library
+        return os.dup(file.fileno())

@@ -1,0 +1,236 @@
+"""One worker process from start to exit status.
+
+The main thread loads the application, then waits: for the control channel, for signals and, while requests run, for the
+executor's ticks. Exit statuses: 0 told to stop or core side gone, 3 could not boot, 70 malformed frame, 1 own failure.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import faulthandler
+import gc
+import os
+import select
+import signal
+import socket
+import sys
+from typing import Any, Callable, Dict, List, Optional
+
+from . import request
+from .control import Control, ControlClosedError, LoadError, describe
+from .executor import TICK_S, Executor, Slots
+from .script import Scripts, add_import_folder, load_application
+from .wsgi import Application, Environ, Server
+
+STATUS_NO_BOOT = 3
+IDLE_TICKS = 20  #: ticks without a running request until the monitor rests
+JOIN_POLL_S = 0.05
+
+
+def run(control_fd: int) -> int:
+    """The worker's life. Returns its exit status."""
+    _prepare_process()
+    control = Control(control_fd)
+    try:
+        message, fds = control.receive()
+        while message.get("type") != "start":
+            if message.get("type") == "stop":
+                return 0
+            message, fds = control.receive()
+    except ControlClosedError:
+        return 0
+    except ValueError as error:
+        return _fail(control, f"bad start message: {error}", "")
+    try:
+        worker = _Worker(control, message, fds)
+    except LoadError as error:
+        return _fail(control, str(error), error.trace)
+    except Exception as error:
+        return _fail(control, *describe(error))
+    return worker.run()
+
+
+def _prepare_process() -> None:
+    faulthandler.enable()
+    # The terminal sends these to the whole group; what they mean is the supervisor's to decide.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    for stream in (sys.stdout, sys.stderr):
+        reconfigure = getattr(stream, "reconfigure", None)
+        if reconfigure is not None:
+            reconfigure(line_buffering=True, errors="backslashreplace")
+    sys.modules["appserver_handler"] = request  # what handler scripts import, under any interpreter
+
+
+def _fail(control: Control, reason: str, trace: str) -> int:
+    control.send("failed", reason=reason, traceback=trace)
+    return STATUS_NO_BOOT
+
+
+class _Worker:
+    """Main thread only."""
+
+    def __init__(self, control: Control, start: Dict[str, Any], fds: Dict[str, int]) -> None:
+        """Loads what the pool runs. Raises LoadError; KeyError and the like for a bad start message."""
+        self._control = control
+        self._signals = _Wakeup()
+        self._told_to_stop = False
+        signal.signal(signal.SIGTERM, self._on_sigterm)
+        configuration = start["configuration"]
+        _enter(configuration)
+        self._scripts = Scripts()
+        self._application = _application_of(configuration)
+        self._preload(configuration.get("preload") or ())
+        threads = int(start["threads"])
+        server = Server(
+            self._finder(),
+            control.log,
+            name=configuration.get("application") or "",
+            threads=threads,
+            dev=bool(configuration.get("dev")),
+        )
+        self._executor = Executor(
+            queue=_socket(fds["queue"]),
+            slots=Slots(fds["slots"], int(start["executor"])),
+            answers=[_socket(fds[f"answer:{loop}"]) for loop in range(int(start["loops"]))],
+            threads=threads,
+            serve=server.serve,
+            log=control.log,
+            wake=self._signals.wake,
+        )
+        os.close(fds["slots"])  # the mapping stays
+
+    def run(self) -> int:
+        # What is loaded by now lives as long as the process: the collector need not look at it again.
+        gc.collect()
+        gc.freeze()
+        self._executor.start()
+        self._control.send("ready")
+        self._watch()
+        self._executor.join()
+        return self._executor.exit_status
+
+    def _on_sigterm(self, number: int, frame: object) -> None:
+        self._told_to_stop = True
+        self._signals.wake()
+
+    # Loading
+
+    def _preload(self, paths: Any) -> None:
+        for path in paths:
+            try:
+                self._scripts.get(path)
+            except LoadError as error:
+                self._control.log(
+                    "error", "handler script cannot be loaded", script=path, error=str(error), traceback=error.trace
+                )
+
+    def _finder(self) -> Callable[[Environ], Application]:
+        """From an environment to what answers it."""
+        application, get_script = self._application, self._scripts.get
+
+        def find(environ: Environ) -> Application:
+            path = environ.get("appserver.script")
+            if path is not None:
+                return get_script(path)
+            if application is None:
+                raise LoadError("the request names no script, and the pool has no application")
+            return application
+
+        return find
+
+    # Waiting
+
+    def _watch(self) -> None:
+        """Until every request thread has ended."""
+        poll = select.poll()
+        poll.register(self._control, select.POLLIN)
+        poll.register(self._signals, select.POLLIN)
+        executor = self._executor
+        idle = 0
+        while executor.is_running():
+            ready = {fd for fd, _ in poll.poll(_timeout_ms(executor))}
+            if self._signals.fileno() in ready:
+                self._signals.clear()
+            if self._control.fileno() in ready and not self._take_message():
+                poll.unregister(self._control)
+                self._told_to_stop = True
+            if self._told_to_stop and not executor.stopping:
+                executor.stop()
+            idle = 0 if executor.tick() else idle + 1
+            if idle > IDLE_TICKS and executor.monitored:
+                executor.monitored = False
+                # A request that began before the flag was cleared relied on it.
+                executor.monitored = executor.tick()
+
+    def _take_message(self) -> bool:
+        """False when nothing more will come."""
+        try:
+            message, fds = self._control.receive()
+        except (ControlClosedError, ValueError, OSError):
+            return False
+        for fd in fds.values():
+            os.close(fd)
+        if message.get("type") == "stop":
+            self._told_to_stop = True
+        return True
+
+
+def _timeout_ms(executor: Executor) -> Optional[float]:
+    if executor.stopping:
+        return JOIN_POLL_S * 1000
+    return TICK_S * 1000 if executor.monitored else None
+
+
+def _enter(configuration: Dict[str, Any]) -> None:
+    """Environment and working directory of the pool."""
+    os.environ.update(configuration.get("environment") or {})
+    if configuration.get("dev"):
+        # Bytecode is found by whole seconds and size: too coarse for somebody who saves often.
+        sys.dont_write_bytecode = True
+    directory = configuration.get("directory")
+    if not directory:
+        return
+    try:
+        os.chdir(directory)
+    except OSError as error:
+        raise LoadError(f"directory {directory}: {error.strerror}") from None
+    add_import_folder(directory, first=bool(configuration.get("application")))
+
+
+def _application_of(configuration: Dict[str, Any]) -> Optional[Application]:
+    name = configuration.get("application")
+    return load_application(name) if name else None
+
+
+def _socket(fd: int) -> socket.socket:
+    """Blocking, whatever a module of the user's made the default."""
+    made = socket.socket(fileno=fd)
+    made.settimeout(None)
+    return made
+
+
+class _Wakeup:
+    """Ends the main thread's wait. `wake` may be called by any thread and by signal handlers."""
+
+    def __init__(self) -> None:
+        self._reader, self._writer = os.pipe()
+        os.set_blocking(self._reader, False)
+        os.set_blocking(self._writer, False)
+
+    def fileno(self) -> int:
+        return self._reader
+
+    def wake(self) -> None:
+        with contextlib.suppress(BlockingIOError):  # full: it will wake anyway
+            os.write(self._writer, b"\0")
+
+    def clear(self) -> None:
+        try:
+            while len(os.read(self._reader, 4096)) == 4096:
+                pass
+        except BlockingIOError:
+            pass
+
+
+__all__: List[str] = ["run"]

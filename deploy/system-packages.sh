@@ -1,0 +1,56 @@
+#!/bin/bash
+# Installs the system packages that a make target needs, when they are missing: by apt (with sudo when not root), else says what to install.
+#
+#   system-packages.sh build|test|check|bench
+set -euo pipefail
+
+packages=()
+
+# need PROGRAM PACKAGE: a program that must be on the PATH
+need() {
+  command -v "$1" >/dev/null || packages+=("$2")
+}
+
+case ${1:-} in
+  build)
+    need gcc gcc
+    need make make
+    echo '#include <stdlib.h>' | gcc -E - >/dev/null 2>&1 || packages+=(libc6-dev)
+    python3 -c 'import ensurepip, venv' 2>/dev/null || packages+=(python3-venv)
+    include=$(python3 -c 'import sysconfig; print(sysconfig.get_path("include"))')
+    [[ -e $include/Python.h ]] || packages+=(python3-dev)
+    ;;
+  test)
+    need unshare util-linux
+    ;;
+  check) need clang-format clang-format ;;
+  bench)
+    need wrk wrk
+    need nginx nginx-light
+    need lighttpd lighttpd
+    need taskset util-linux
+    ;;
+  *)
+    echo "usage: system-packages.sh build|test|check|bench" >&2
+    exit 2
+    ;;
+esac
+
+((${#packages[@]} == 0)) && exit 0
+
+if ! command -v apt-get >/dev/null; then
+  echo "These are missing and there is no apt here; install them and try again: ${packages[*]}" >&2
+  exit 1
+fi
+sudo=
+if ((EUID != 0)); then
+  if ! command -v sudo >/dev/null; then
+    echo "These packages are missing; install them as root and try again: apt-get install ${packages[*]}" >&2
+    exit 1
+  fi
+  sudo=sudo
+fi
+echo "installing ${packages[*]}"
+$sudo apt-get update -qq
+# Servers that are installed for measuring must not start by themselves.
+$sudo env DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 apt-get install -y -qq --no-install-recommends "${packages[@]}" >/dev/null
