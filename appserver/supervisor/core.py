@@ -97,11 +97,12 @@ class Core:
         self._generation = self._generation % GENERATIONS + 1
         for links in setup.links:
             links.segment.set_generation(self._generation)
+        command = module_command("appserver.native.core_main", self._identity)
         try:
-            command = module_command("appserver.native.core_main", self._identity)
             self._child = Child(self._loop, command, self._log, self._take, self._died)
         except OSError as error:
-            reason = error.strerror or str(error)
+            who = "" if self._identity is None else f" as user {self._identity.name}"
+            reason = f"{command.arguments[0]} cannot be run{who}: {error.strerror or error}"
             self._log.error("the core cannot be started", reason=reason)
             self._owner.core_refused(reason)
             self._again(self._backoff.after_boot_failure())

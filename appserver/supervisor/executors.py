@@ -49,6 +49,7 @@ class Executors:
         self._on_death = on_death
         self._children: dict[int, Child] = {}
         self._failed: set[int] = set()  #: said why they cannot boot
+        self._killed: set[int] = set()  #: by us
         self._timer: Timer | None = None
         self._retirement: Timer | None = None
         self._log = get_logger(pool=spec.name)
@@ -132,6 +133,7 @@ class Executors:
             case Abort(number):
                 self._with_child(number, lambda child: child.signal(signal.SIGABRT))
             case Kill(number):
+                self._killed.add(number)
                 self._with_child(number, lambda child: child.signal(signal.SIGKILL))
             case Notice(level, text):
                 getattr(self._log, level)(text)
@@ -191,23 +193,26 @@ class Executors:
         # The core looks into the slots as soon as it knows.
         self._on_death(self._links.name, number)
         no_boot = number in self._failed or death.status == EXIT_NO_BOOT
-        self._failed.discard(number)
-        is_wanted = self.policy.is_leaving(number)
+        is_wanted = self.policy.is_leaving(number) and (death.is_clean or number in self._killed)
         actions = self.policy.died(number, self._loop.now(), could_not_boot=no_boot)
         self._tell_death(number, death, held, actions, is_wanted)
+        self._failed.discard(number)
+        self._killed.discard(number)
         self._step(actions)
 
     def _tell_death(self, number: int, death: Death, held: list[Held], actions: list[Action], is_wanted: bool) -> None:
         fields: dict[str, Any] = {"executor": number, "pid": death.pid, "uptime_s": round(death.life_s, 3)}
         if held:
-            fields["requests"] = [f"{each.request_id:016x}" for each in held]
+            fields["requests"] = [f"{each.log_id:016x}" for each in held]
         retry = next((action.delay_s for action in actions if isinstance(action, Retry)), None)
         if retry is not None:
             fields["replaced_in_s"] = retry
-        if is_wanted and death.is_clean and not held:
+        if is_wanted:
             self._log.debug("executor stopped", **fields)
-        elif is_wanted:
-            self._log.warning(f"executor {death.sentence()} while it was stopping", **fields)
+        elif number in self._failed:
+            self._log.warning("executor could not boot", **fields)
+        elif number in self._killed:
+            self._log.warning("executor was killed by us", **fields)
         else:
             self._log.error(f"executor {death.sentence()}", **fields)
 

@@ -146,6 +146,11 @@ class PoolPolicy:
         return self._next is None and all(seat.was_settled for seat in self._crew.seats)
 
     @property
+    def has_leaving(self) -> bool:
+        """Somebody has been told to go and is not gone yet."""
+        return bool(self._leaving)
+
+    @property
     def is_empty(self) -> bool:
         """Nobody is there any more."""
         return not self._leaving and not any(seat.number for crew in self._crews() for seat in crew.seats)

@@ -36,6 +36,7 @@ class Reload:
         self._config: LoadedConfig | None = None
         self._is_waiting = False  #: for a core that is starting
         self._is_applying = False
+        self._is_applied = False
 
     def begin(self) -> None:
         """Reads the configuration and starts what it asks for; :meth:`go_on` does the rest."""
@@ -68,6 +69,10 @@ class Reload:
         if self._config is None or self._is_applying:
             return
         pools = [self._server.pools[spec.name] for spec in self._config.pools]
+        if self._is_applied:
+            if not any(pool.policy.has_leaving for pool in pools):
+                self._finish()
+            return
         if self._is_waiting or all(pool.policy.is_settled for pool in pools):
             self._apply()
 
@@ -79,6 +84,13 @@ class Reload:
         assert self._config is not None
         self._server.adopt(self._config, self._access_log)
         self._access_log = None
+        self._is_applying, self._is_applied = False, True
+        # Old executors may still take a request until they have noticed; a reload is over when they are gone.
+        self._timer = self._server.loop.call_later(SETTLE_TIME_S, self._finish)
+        self.go_on()
+
+    def _finish(self) -> None:
+        assert self._config is not None
         self._log.info("configuration reloaded", configuration=self._config.name)
         self._end()
 

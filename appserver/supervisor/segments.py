@@ -21,7 +21,8 @@ SLOT_VERSION = 1
 HEADER = struct.Struct("=IIIII")  #: magic, version, slots, loops, generation
 HEADER_SIZE = 64
 GENERATION_OFFSET = 16
-SLOT = struct.Struct("=IIIiQQQI")  #: state, executor, thread, process, request_id, start_ns, deadline_ns, cancelled
+#: state, executor, thread, process, request_id, start_ns, deadline_ns, cancelled, log_id
+SLOT = struct.Struct("=IIIiQQQI4xQ")
 SLOT_SIZE = 64
 STATE_FREE = 0
 STATE_RUNNING = 2
@@ -36,7 +37,7 @@ RECEIVE_TIMEOUT_S = 1
 class Held:
     """A request that an executor holds, as its slot says."""
 
-    request_id: int
+    log_id: int  #: the request, as the logs name it
     thread: int
     process: int  #: process group of a CGI program, or 0
 
@@ -62,9 +63,9 @@ class Segment:
         """What this executor is running."""
         found = []
         for at in range(HEADER_SIZE, HEADER_SIZE + self.slots * SLOT_SIZE, SLOT_SIZE):
-            state, owner, thread, process, request_id, *_ = SLOT.unpack_from(self._memory, at)
+            state, owner, thread, process, *_, log_id = SLOT.unpack_from(self._memory, at)
             if owner == executor and state == STATE_RUNNING:
-                found.append(Held(request_id, thread, process))
+                found.append(Held(log_id, thread, process))
         return found
 
     def busy(self) -> int:
@@ -108,6 +109,11 @@ class Links:
         """By the names of an executor's message `start`."""
         answers = {f"answer:{loop}": pair[1].fileno() for loop, pair in enumerate(self._answers)}
         return {"queue": self._queue[1].fileno(), "slots": self.segment.fd, **answers}
+
+    def hang_up(self) -> None:
+        """Tells the executors at once that no request will come any more. For good."""
+        with contextlib.suppress(OSError):
+            self._queue[0].shutdown(socket.SHUT_WR)
 
     def close(self) -> None:
         self._stack.close()

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import tempfile
 from time import monotonic_ns
-from typing import TYPE_CHECKING, BinaryIO, Dict, Optional
+from typing import TYPE_CHECKING, Any, BinaryIO, Dict, Optional
 
 from . import wire
 
@@ -19,10 +19,11 @@ _head = wire.ANSWER.pack
 
 
 class Exchange:
-    __slots__ = ("_started_ns", "body", "body_file", "environ", "loop", "request_id", "runner", "slot")
+    # One is made for each request, so what is usually not needed is an attribute of the class until it is set.
+    body_file: Optional[BinaryIO] = None  #: the body when it did not come inline
 
     def __init__(
-        self, runner: Runner, slot: int, loop: int, request_id: int, environ: Dict[str, str], body: bytes, body_fd: int
+        self, runner: Runner, slot: int, loop: int, request_id: int, environ: Dict[str, Any], body: bytes, body_fd: int
     ) -> None:
         self.runner = runner
         self.slot = slot
@@ -30,8 +31,10 @@ class Exchange:
         self.request_id = request_id
         self.environ = environ
         self.body = body  #: when it came inline
-        self.body_file: Optional[BinaryIO] = os.fdopen(body_fd, "rb") if body_fd >= 0 else None
         self._started_ns = runner.now
+        if body_fd >= 0:
+            os.lseek(body_fd, 0, os.SEEK_SET)  # an executor that died may have read from it
+            self.body_file = os.fdopen(body_fd, "rb")
 
     @property
     def cancelled(self) -> bool:
@@ -41,7 +44,7 @@ class Exchange:
     def run_us(self) -> int:
         """Microseconds since the application was called; also tells the runner what time it is."""
         now = self.runner.now = monotonic_ns()
-        return min((now - self._started_ns) // 1000, 0xFFFFFFFF)
+        return (now - self._started_ns) // 1000 & 0xFFFFFFFF
 
     def respond(self, status: int, fields: bytes, body: bytes) -> None:
         """The whole answer. A large body goes through a file in memory."""
@@ -50,11 +53,12 @@ class Exchange:
             self._respond_large(status, fields, body)
             return
         # This is `wire.answer()` without the call: most requests come through here.
-        now = self.runner.now = monotonic_ns()
-        run_us = min((now - self._started_ns) // 1000, 0xFFFFFFFF)
+        runner = self.runner
+        now = runner.now = monotonic_ns()
+        run_us = (now - self._started_ns) // 1000 & 0xFFFFFFFF  # an hour and more is not told exactly
         length = len(fields)
         head = _head(48 + length + size, 1, 1, self.slot, status, 0, self.request_id, length, run_us, size, 0)
-        self.runner.out.append((self.loop, head + fields + body))
+        runner.out.append((self.loop, head + fields + body))
 
     def _respond_large(self, status: int, fields: bytes, body: bytes) -> None:
         fd = _memory_file()
@@ -99,12 +103,6 @@ class Exchange:
         self.runner.out.append((self.loop, frame))
         self.runner.flush()
         os.close(writer)
-
-    def release(self) -> None:
-        """Closes the body's file."""
-        if self.body_file is not None:
-            self.body_file.close()
-            self.body_file = None
 
 
 def write_all(fd: int, data: bytes) -> None:

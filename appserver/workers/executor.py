@@ -26,10 +26,12 @@ import time
 from collections import deque
 from queue import SimpleQueue
 from time import monotonic_ns
-from typing import Callable, Deque, Dict, List, NamedTuple, Optional, Sequence, Tuple, Union
+from typing import TYPE_CHECKING, Any, Callable, Deque, Dict, List, Optional, Protocol, Sequence, Tuple, Union
 
 from . import wire
-from .exchange import Exchange
+
+if TYPE_CHECKING:
+    from .exchange import Exchange
 
 SHORT_RUN_NS = 300_000  #: up to this average, requests of a process run one after the other
 ANSWER_DELAY_NS = 500_000  #: an answer waits no longer than this for others of its datagram
@@ -44,24 +46,24 @@ STATUS_BROKEN_WORKER = 1
 _ANCILLARY_LEN = socket.CMSG_SPACE(4 * struct.calcsize("i"))
 
 
-class Item(NamedTuple):
-    """A request that has been received and marked, and not yet run."""
-
-    slot: int
-    loop: int
-    request_id: int
-    environ: Dict[str, str]
-    body: bytes
-    body_fd: int
-
-
 class Baton:
     """Its holder may receive."""
 
 
-Serve = Callable[[Exchange], None]
+#: A request that has been received and marked, and not yet run: slot, loop, request id, environment, body, body's fd.
+Item = Tuple[int, int, int, Dict[str, Any], bytes, int]
 Log = Callable[..., None]
 Handoff = Union[Baton, Item, None]
+
+
+class Server(Protocol):
+    """What runs a request."""
+
+    def serve(self, runner: Runner, item: Item) -> None:
+        """Answers one request. Raises nothing that is the application's fault."""
+
+    def report(self, exchange: Exchange, level: str, event: str, **fields: Any) -> None:
+        """Logs something about a request."""
 
 
 class Slots:
@@ -76,7 +78,7 @@ class Slots:
             raise wire.FrameError("the slot segment is too short")
         self.count: int = slots
         self._longs = memoryview(self._map).cast("Q")
-        self._ints = memoryview(self._map).cast("I")
+        self.ints = memoryview(self._map).cast("I")
         # State and executor number are neighbours, so one store sets both.
         self._running: int = struct.unpack("=Q", struct.pack("=II", 2, executor))[0]
         self._threads = [struct.unpack("=Q", struct.pack("=II", number, 0))[0] for number in range(1024)]
@@ -84,7 +86,7 @@ class Slots:
     @property
     def generation(self) -> int:
         """Of the running core."""
-        return self._ints[4]
+        return self.ints[4]
 
     def mark(self, slot: int, thread: int, now_ns: int) -> None:
         """Says that `thread` of this executor has the request of `slot`."""
@@ -95,7 +97,7 @@ class Slots:
         longs[at] = self._running
 
     def is_cancelled(self, slot: int) -> bool:
-        return self._ints[16 + 16 * slot + 10] != 0
+        return self.ints[16 + 16 * slot + 10] != 0
 
 
 class Executor:
@@ -107,7 +109,7 @@ class Executor:
         slots: Slots,
         answers: Sequence[socket.socket],
         threads: int,
-        serve: Serve,
+        server: Server,
         log: Log,
         wake: Callable[[], None],
     ) -> None:
@@ -115,7 +117,7 @@ class Executor:
         self.queue = queue
         self.slots = slots
         self.answers = answers
-        self.serve = serve
+        self.server = server
         self.log = log
         self.wake = wake
         self.stopping = False
@@ -203,9 +205,9 @@ class Runner:
             got = executor.handoff.get()
             if got is None:
                 return False
-            if isinstance(got, Item):
+            if isinstance(got, tuple):
                 self.now = monotonic_ns()
-                executor.slots.mark(got.slot, self.number, self.now)
+                executor.slots.mark(got[0], self.number, self.now)
                 self.items.append(got)
                 self._run_all(self.now)
                 return True
@@ -240,26 +242,28 @@ class Runner:
     def _run_all(self, received_ns: int) -> None:
         executor = self.executor
         items, out = self.items, self.out
-        slots, serve = executor.slots, executor.serve
-        generation = slots.generation
+        ints, serve = executor.slots.ints, executor.server.serve
+        generation = ints[4]
         while items:
             try:
                 item = items.popleft()
             except IndexError:  # the monitor was faster
                 break
             self.since = self.now
-            if slots.is_cancelled(item.slot) or item.request_id >> 48 != generation:
+            if ints[26 + 16 * item[0]] or item[2] >> 48 != generation:
                 self._skip(item)
             else:
-                serve(Exchange(self, *item))
+                serve(self, item)
             if out and (not items or self.now - received_ns > ANSWER_DELAY_NS):
                 self.flush()
         self.since = 0
 
     def _skip(self, item: Item) -> None:
-        if item.body_fd >= 0:
-            os.close(item.body_fd)
-        self.out.append((item.loop, wire.answer(wire.SKIPPED, item.slot, item.request_id)))
+        """It was cancelled before it began, or is of a core that has gone."""
+        slot, loop, request_id, _, _, body_fd = item
+        if body_fd >= 0:
+            os.close(body_fd)
+        self.out.append((loop, wire.answer(wire.SKIPPED, slot, request_id)))
 
     # Receiving
 
@@ -295,7 +299,7 @@ class Runner:
                 self._refuse(flags, slot, loop, request_id)
                 continue
             body = bytes(view[middle:end]) if end > middle else b""
-            self.items.append(Item(slot, loop, request_id, wire.environment(view[start:middle]), body, fd))
+            self.items.append((slot, loop, request_id, wire.environment(view[start:middle]), body, fd))
 
     def _refuse(self, flags: int, slot: int, loop: int, request_id: int) -> None:
         if not flags & socket.MSG_CTRUNC:

@@ -94,7 +94,7 @@ class _Worker:
             slots=Slots(fds["slots"], int(start["executor"])),
             answers=[_socket(fds[f"answer:{loop}"]) for loop in range(int(start["loops"]))],
             threads=threads,
-            serve=server.serve,
+            server=server,
             log=control.log,
             wake=self._signals.wake,
         )

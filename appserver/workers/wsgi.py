@@ -12,13 +12,17 @@ import io
 import os
 import stat
 import sys
+from io import BytesIO
 from types import TracebackType
-from typing import Any, Callable, Dict, Iterable, Iterator, List, NamedTuple, Optional, Tuple, Type
+from typing import TYPE_CHECKING, Any, Callable, Dict, Iterable, Iterator, List, NamedTuple, Optional, Tuple, Type
 
 from . import heads, wire
 from .control import describe
 from .exchange import Exchange, write_all
 from .heads import Head, HeadError
+
+if TYPE_CHECKING:
+    from .executor import Item, Runner
 
 Environ = Dict[str, Any]
 ExcInfo = Tuple[Type[BaseException], BaseException, TracebackType]
@@ -87,19 +91,14 @@ class ClientGoneError(BrokenPipeError):
     """Nobody reads the stream any more."""
 
 
-class Call:
+class Call(Exchange):
     """One call of an application: the head that it set, and what has been sent of it."""
 
-    __slots__ = ("_left", "_writer", "exchange", "head", "head_only", "sent", "server")
-
-    def __init__(self, exchange: Exchange, server: Server) -> None:
-        self.exchange = exchange
-        self.server = server
-        self.head: Optional[Head] = None
-        self.head_only = exchange.environ.get("REQUEST_METHOD") == "HEAD"
-        self.sent = False  #: whether the answer has begun
-        self._writer = -1
-        self._left: Optional[int] = None
+    head: Optional[Head] = None
+    head_only = False  #: a HEAD request
+    sent = False  #: whether the answer has begun
+    _writer = -1  #: of the stream, when there is one
+    _left: Optional[int] = None  #: bytes that the stream may still get; None when it has no Content-Length
 
     # What the application calls
 
@@ -149,14 +148,14 @@ class Call:
             raise TypeError(f"the body must be bytes, not {type(body).__name__}")
         status, fields, length, bodyless = head
         if bodyless:
-            self.exchange.respond(status, fields, b"")
+            self.respond(status, fields, b"")
         elif self.head_only:
             self._respond_head(len(body) if length is None else length)
         else:
             if length is not None and length != len(body):
                 self._complain(length, len(body))
                 body = body[:length]
-            self.exchange.respond(status, fields, body)
+            self.respond(status, fields, body)
         self.sent = True
 
     def _head(self) -> Head:
@@ -168,11 +167,11 @@ class Call:
         """To HEAD: the length that a GET would have, when it is known."""
         head = self._head()
         fields = head.fields if length is None else b"%sContent-Length: %d\r\n" % (head.fields, length)
-        self.exchange.respond(head.status, fields, b"")
+        self.respond(head.status, fields, b"")
 
     def _complain(self, length: int, size: int) -> None:
-        self.server.report(
-            self.exchange, "error", "body does not have its Content-Length", content_length=length, body_length=size
+        self.runner.executor.server.report(
+            self, "error", "body does not have its Content-Length", content_length=length, body_length=size
         )
 
     def _try_file(self, wrapper: FileWrapper) -> bool:
@@ -187,11 +186,11 @@ class Call:
                 self._complain(head.length, length)
             length = min(length, head.length)  # shorter is legal: a range of the file
         if head.bodyless:
-            self.exchange.respond(head.status, head.fields, b"")
+            self.respond(head.status, head.fields, b"")
         elif self.head_only:
             self._respond_head(length)
         else:
-            self.exchange.send_file(head.status, head.fields, file.fd, file.offset, length)
+            self.send_file(head.status, head.fields, file.fd, file.offset, length)
         self.sent = True
         return True
 
@@ -204,7 +203,7 @@ class Call:
             if type(chunk) is not bytes:
                 raise TypeError(f"the body must be bytes, not {type(chunk).__name__}")
             if chunk:
-                if self.exchange.cancelled:
+                if self.cancelled:
                     raise ClientGoneError
                 if not self._push(chunk):
                     break
@@ -237,13 +236,13 @@ class Call:
         """The chunk is the whole body. It is sent before the application goes on, which may take its time."""
         head = self._head()
         if head.bodyless:
-            self.exchange.respond(head.status, head.fields, b"")
+            self.respond(head.status, head.fields, b"")
         elif self.head_only:
             self._respond_head(head.length)
         else:
-            self.exchange.respond(head.status, head.fields, chunk)
+            self.respond(head.status, head.fields, chunk)
         self.sent = True
-        self.exchange.runner.flush()
+        self.runner.flush()
 
     def _exhaust(self, chunks: Iterator[bytes]) -> None:
         """Lets the application finish after its last byte has been sent."""
@@ -259,12 +258,12 @@ class Call:
     def _begin(self) -> None:
         head = self._head()
         if head.bodyless:
-            self.exchange.respond(head.status, head.fields, b"")
+            self.respond(head.status, head.fields, b"")
         elif self.head_only:
             self._respond_head(head.length)
         else:
             self._left = head.length
-            self._writer = self.exchange.open_stream(head.status, head.fields, head.length)
+            self._writer = self.open_stream(head.status, head.fields, head.length)
         self.sent = True
 
     def _push(self, data: bytes) -> bool:
@@ -295,7 +294,7 @@ class Call:
         """Ends a stream that is open."""
         writer, self._writer = self._writer, -1
         if writer >= 0:
-            self.exchange.end_stream(writer, complete)
+            self.end_stream(writer, complete)
 
 
 class Server:
@@ -317,16 +316,25 @@ class Server:
             "wsgi.input_terminated": True,  # reading to the end is safe: the body's end is the file's
         }
 
-    def serve(self, exchange: Exchange) -> None:
+    def serve(self, runner: Runner, item: Item) -> None:
         """Answers one request, whatever the application does. Raises nothing of the application's."""
-        call = Call(exchange, self)
-        environ: Environ = exchange.environ
+        call = Call(runner, *item)
+        environ = call.environ
         try:
             environ.update(self._base)
             environ["wsgi.url_scheme"] = environ.get("REQUEST_SCHEME", "http")
-            environ["wsgi.input"] = exchange.body_file or io.BytesIO(exchange.body)
+            environ["wsgi.input"] = call.body_file or BytesIO(call.body)
+            if environ.get("REQUEST_METHOD") == "HEAD":
+                call.head_only = True
             result = self._find(environ)(environ, call.start_response)
             if type(result) is list:
+                # The common case, without the calls that would find that it is.
+                if len(result) == 1 and not call.sent and not call.head_only and call.head is not None:
+                    body = result[0]
+                    status, fields, length, bodyless = call.head
+                    if type(body) is bytes and not bodyless and (length is None or length == len(body)):
+                        call.respond(status, fields, body)
+                        return
                 call.finish(result)
             else:
                 _finish_and_close(call, result)
@@ -335,8 +343,8 @@ class Server:
         except BaseException as error:  # also SystemExit: a handler does not end the worker
             self._fail(call, error)
         finally:
-            if exchange.body_file is not None:
-                exchange.release()
+            if call.body_file is not None:
+                call.body_file.close()
 
     def report(self, exchange: Exchange, level: str, event: str, **fields: Any) -> None:
         """A log record about a request."""
@@ -355,11 +363,11 @@ class Server:
 
     def _fail(self, call: Call, error: BaseException) -> None:
         summary, trace = describe(error)
-        self.report(call.exchange, "error", "handler failed", error=summary, traceback=trace)
+        self.report(call, "error", "handler failed", error=summary, traceback=trace)
         if not call.sent:
             # Without fields and body the core answers with the site's page for the status, which names the request.
-            fields, body = _dev_page(call.exchange, summary, trace) if self._dev else (b"", b"")
-            call.exchange.respond(500, fields, b"" if call.head_only else body)
+            fields, body = _dev_page(call, summary, trace) if self._dev else (b"", b"")
+            call.respond(500, fields, b"" if call.head_only else body)
         call.close_stream(False)
 
 

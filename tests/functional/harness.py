@@ -1,0 +1,371 @@
+"""The real server as a process: started on port 0, spoken to over real sockets, looked over after each test."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import queue
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+TOP = Path(__file__).resolve().parent.parent.parent
+SANITIZE = os.environ.get("CHEROKEE_SANITIZE", "")
+PATIENCE_S = 60.0 if SANITIZE else 30.0  #: how long something that must happen may take before a test fails
+ALARMING = re.compile(
+    r"Sanitizer|runtime error:|Assertion|core: out of memory|Traceback \(most recent call last\).*(native|supervisor)"
+    r"|the core (ended|was killed)|malformed|Fatal Python error"
+)
+
+
+def wait_for(condition: Callable[[], Any], what: str, patience_s: float = PATIENCE_S) -> Any:
+    """The first true value of `condition`. Fails with `what` when there is none in time."""
+    end = time.monotonic() + patience_s
+    while True:
+        value = condition()
+        if value:
+            return value
+        assert time.monotonic() < end, f"waited {patience_s:g} s in vain for: {what}"
+        time.sleep(0.01)
+
+
+def sanitizer_environment() -> dict[str, str]:
+    """What a process with a sanitized extension needs: the runtime loaded first. The interpreter itself leaks by design, so leaks are looked for in the
+    C tests, which have no interpreter.
+    """
+    if not SANITIZE:
+        return {}
+    libraries = [
+        subprocess.run(["gcc", f"-print-file-name=lib{name}.so"], capture_output=True, text=True, check=True).stdout.strip()
+        for name in ("asan", "ubsan")
+    ]
+    return {
+        "LD_PRELOAD": " ".join(libraries),
+        "ASAN_OPTIONS": "detect_leaks=0:abort_on_error=1:handle_segv=0",
+        "UBSAN_OPTIONS": "halt_on_error=1:print_stacktrace=1",
+    }
+
+
+@dataclass
+class Response:
+    """One response as read from a socket."""
+
+    status: int
+    reason: str
+    headers: list[tuple[str, str]]
+    body: bytes
+
+    def header(self, name: str) -> str | None:
+        """The first field of that name."""
+        return next((value for key, value in self.headers if key.lower() == name.lower()), None)
+
+    def all(self, name: str) -> list[str]:
+        """Every field of that name."""
+        return [value for key, value in self.headers if key.lower() == name.lower()]
+
+    @property
+    def text(self) -> str:
+        """The body as UTF-8."""
+        return self.body.decode()
+
+
+class Connection:
+    """A client's connection with a reader for one or several responses."""
+
+    def __init__(self, port: int, host: str = "127.0.0.1") -> None:
+        self.socket = socket.create_connection((host, port), timeout=PATIENCE_S)
+        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.file = self.socket.makefile("rb")
+
+    def send(self, data: bytes | str) -> Connection:
+        """Sends all of it."""
+        self.socket.sendall(data.encode("latin-1") if isinstance(data, str) else data)
+        return self
+
+    def response(self, method: str = "GET") -> Response:
+        """Reads one final response (interim ones are skipped); raises ConnectionError when the server closes before its head."""
+        while True:
+            found = self._one(method)
+            if found.status >= 200:
+                return found
+
+    def interim(self) -> Response:
+        """Reads one response of whatever status."""
+        return self._one("HEAD")
+
+    def _one(self, method: str) -> Response:
+        line = self.file.readline()
+        if not line:
+            raise ConnectionError("the server closed the connection")
+        version, status, reason = line.decode("latin-1").rstrip("\r\n").split(" ", 2)
+        assert version == "HTTP/1.1"
+        headers = []
+        while (line := self.file.readline()) not in (b"\r\n", b""):
+            name, _, value = line.decode("latin-1").partition(":")
+            headers.append((name, value.strip()))
+        response = Response(int(status), reason, headers, b"")
+        response.body = self._body(response, method)
+        return response
+
+    def _body(self, response: Response, method: str) -> bytes:
+        if method == "HEAD" or response.status < 200 or response.status in (204, 304):
+            return b""
+        if (response.header("transfer-encoding") or "").lower() == "chunked":
+            return b"".join(self._chunks())
+        length = response.header("content-length")
+        return self.file.read() if length is None else self._exactly(int(length))
+
+    def _exactly(self, count: int) -> bytes:
+        data = self.file.read(count)
+        if len(data) < count:
+            raise http.client.IncompleteRead(data, count - len(data))
+        return data
+
+    def _chunks(self) -> Iterator[bytes]:
+        while True:
+            line = self.file.readline()
+            if not line:
+                raise http.client.IncompleteRead(b"")
+            size = int(line.split(b";")[0], 16)
+            data = self._exactly(size)
+            assert self._exactly(2) == b"\r\n"
+            if size == 0:
+                return
+            yield data
+
+    def closed(self) -> bool:
+        """Whether the server closes now: true at the end of the stream or a reset, false when it sends something."""
+        try:
+            return self.file.read(1) == b""
+        except ConnectionResetError:
+            return True
+
+    def close(self) -> None:
+        """Closes the client's end."""
+        self.file.close()
+        self.socket.close()
+
+    def __enter__(self) -> Connection:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self.close()
+
+
+def children_of(pid: int) -> list[int]:
+    """Living and dead children of a process, all generations."""
+    found: list[int] = []
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit():
+            continue
+        try:
+            fields = (entry / "stat").read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        if int(fields[1]) == pid:
+            found += [int(entry.name), *children_of(int(entry.name))]
+    return found
+
+
+def command_of(pid: int) -> str:
+    """The command line of a process, or nothing when it has gone."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ")
+    except OSError:
+        return ""
+
+
+def state_of(pid: int) -> str:
+    """R, S, Z and so on; empty when it has gone."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return ""
+
+
+def count_fds(pid: int) -> int:
+    """Open descriptors of a process; -1 when it has gone."""
+    try:
+        return len(os.listdir(f"/proc/{pid}/fd"))
+    except OSError:
+        return -1
+
+
+@dataclass
+class Server:
+    """A running server under test."""
+
+    process: subprocess.Popen[bytes]
+    folder: Path
+    port: int = 0
+    url: str = ""
+    lines: list[str] = field(default_factory=list)  #: stdout and stderr, as they came
+    allowed: list[str] = field(default_factory=list)  #: patterns of alarming lines that the test has provoked
+    fds_before: dict[int, int] = field(default_factory=dict)
+
+    def connect(self) -> Connection:
+        """A new connection."""
+        return Connection(self.port)
+
+    def exchange(self, data: bytes | str, method: str = "GET") -> Response:
+        """One request on a connection of its own, as raw bytes."""
+        with self.connect() as connection:
+            return connection.send(data).response(method)
+
+    def get(self, target: str, headers: dict[str, str] | None = None, method: str = "GET", body: bytes | None = None) -> Response:
+        """One request on a connection of its own."""
+        fields = {"Host": "localhost", "Connection": "close", **(headers or {})}
+        if body is not None:
+            fields.setdefault("Content-Length", str(len(body)))
+        head = f"{method} {target} HTTP/1.1\r\n" + "".join(f"{name}: {value}\r\n" for name, value in fields.items()) + "\r\n"
+        return self.exchange(head.encode("latin-1") + (body or b""), method)
+
+    def post(self, target: str, body: bytes, headers: dict[str, str] | None = None) -> Response:
+        """One POST on a connection of its own."""
+        return self.get(target, headers, "POST", body)
+
+    def log(self) -> str:
+        """All that the server has written so far."""
+        return "\n".join(self.lines)
+
+    def wait_for_log(self, pattern: str, count: int = 1) -> str:
+        """The first line that matches, once there are `count` of them."""
+        found: list[str] = wait_for(
+            lambda: (hits := [line for line in list(self.lines) if re.search(pattern, line)]) and len(hits) >= count and hits,
+            f"{count} log line(s) matching {pattern!r} in\n{self.log()[-4000:]}",
+        )
+        return found[0]
+
+    def records(self, event: str) -> list[dict[str, Any]]:
+        """The JSON log records whose event matches."""
+        found = []
+        for line in list(self.lines):
+            if line.startswith("{") and re.search(event, json.loads(line).get("event", "")):
+                found.append(json.loads(line))
+        return found
+
+    def pids(self, pattern: str) -> list[int]:
+        """Living descendants whose command line matches: `core_main`, `workers/main.py`, `spawner_main`."""
+        return [
+            pid
+            for pid in children_of(self.process.pid)
+            if re.search(pattern, command_of(pid)) and state_of(pid) not in ("Z", "")
+        ]
+
+    def one_pid(self, pattern: str) -> int:
+        """The only descendant that matches."""
+        found = self.pids(pattern)
+        assert len(found) == 1, found
+        return found[0]
+
+    def kill(self, number: int) -> None:
+        """Sends a signal to the supervisor."""
+        os.kill(self.process.pid, number)
+
+    def remember_fds(self) -> None:
+        """Notes how many descriptors each process has now."""
+        self.fds_before = {pid: count_fds(pid) for pid in (self.process.pid, *children_of(self.process.pid))}
+
+    def check_fds(self) -> None:
+        """Fails when a process that was there before keeps more descriptors than then."""
+        for pid, before in self.fds_before.items():
+            wait_for(lambda pid=pid, before=before: count_fds(pid) <= before, f"process {pid} ({command_of(pid)}) has leaked descriptors")
+
+    def check_zombies(self) -> None:
+        """Fails when a dead descendant stays unreaped."""
+        wait_for(lambda: not [pid for pid in children_of(self.process.pid) if state_of(pid) == "Z"], "no zombie is left")
+
+    def check_log(self) -> None:
+        """Fails when the log says something that must not happen."""
+        for line in list(self.lines):
+            if ALARMING.search(line) and not any(re.search(pattern, line) for pattern in self.allowed):
+                raise AssertionError(f"alarming line in the log: {line}")
+
+    def stop(self, number: int = signal.SIGTERM) -> int:
+        """Stops the server and checks that it leaves nothing behind; its exit status."""
+        tree = children_of(self.process.pid)
+        if self.process.poll() is None:
+            os.kill(self.process.pid, number)
+        status = self.process.wait(PATIENCE_S)
+        self._reader.join(PATIENCE_S)
+        wait_for(lambda: not [pid for pid in tree if state_of(pid)], "every process of the server has ended")
+        return status
+
+    _reader: threading.Thread = field(default_factory=threading.Thread)
+
+
+def _read_lines(server: Server, found: queue.Queue[str | None]) -> None:
+    assert server.process.stdout is not None
+    for raw in server.process.stdout:
+        line = raw.decode("utf-8", "replace").rstrip("\n")
+        server.lines.append(line)
+        found.put(line)
+    server.process.stdout.close()
+    found.put(None)
+
+
+def launch(folder: Path, *arguments: str, environment: dict[str, str] | None = None, prefix: tuple[str, ...] = ()) -> Server:
+    """Starts `cherokee-app serve ARGUMENTS` and waits for the line that says where it listens; raises RuntimeError with its output when it ends."""
+    command = [*prefix, sys.executable, "-m", "appserver", "serve", *arguments]
+    process = subprocess.Popen(
+        command,
+        cwd=folder,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        env={**os.environ, "PYTHONPATH": str(TOP), **sanitizer_environment(), **(environment or {})},
+    )
+    server = Server(process, folder)
+    found: queue.Queue[str | None] = queue.Queue()
+    server._reader = threading.Thread(target=_read_lines, args=(server, found), daemon=True)
+    server._reader.start()
+    end = time.monotonic() + PATIENCE_S
+    while True:
+        line = found.get(timeout=max(0.1, end - time.monotonic()))
+        if line is None:
+            process.wait(PATIENCE_S)
+            raise RuntimeError(f"the server ended with status {process.returncode}:\n{server.log()}")
+        match = re.search(r"listening on (http://\S+:(\d+))", line)
+        if match:
+            server.url, server.port = match[1], int(match[2])
+            return server
+
+
+@contextmanager
+def serving(folder: Path, *arguments: str, **options: Any) -> Iterator[Server]:
+    """A server for one test, with all the checks at its end."""
+    server = launch(folder, *arguments, **options)
+    try:
+        server.remember_fds()
+        yield server
+        server.check_zombies()
+        server.check_fds()
+        assert server.stop() == 0, server.log()
+        server.check_log()
+    finally:
+        if server.process.poll() is None:
+            tree = children_of(server.process.pid)
+            server.process.kill()
+            server.process.wait()
+            wait_for(lambda: not [pid for pid in tree if state_of(pid) not in ("", "Z")], "the rest of the tree has ended")
+
+
+def write_tree(folder: Path, files: dict[str, str | bytes]) -> Path:
+    """Writes files by relative path; those in cgi-bin/ become executable."""
+    for name, content in files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content.encode() if isinstance(content, str) else content)
+        if "cgi-bin" in path.parts:
+            path.chmod(0o755)
+    return folder
