@@ -109,7 +109,7 @@ def describe(error: BaseException) -> Tuple[str, str]:
         # A syntax error names its place itself; the frames are only those of the import.
         trace = None if isinstance(error, SyntaxError) else _strip(error.__traceback__)
         lines: List[str] = traceback.format_exception(type(error), error, trace)
-        summary = "".join(traceback.format_exception_only(type(error), error)).strip().rpartition("\n")[2]
+        summary = f"{type(error).__name__}: {error}".partition("\n")[0].rstrip(": ")
         return shorten(summary, 500), shorten("".join(lines))
     except BaseException:  # a __str__ of the user's
         return type(error).__name__, f"{type(error).__name__} (it cannot be formatted)\n"

@@ -58,6 +58,13 @@ class Upload:
         with Path(path).open("wb") as target:
             shutil.copyfileobj(self.file, target, READ_SIZE)
 
+    def close(self) -> None:
+        """Deletes it; happens by itself when nobody has the object any more."""
+        self.file.close()
+
+    def __del__(self) -> None:
+        self.close()
+
     def __repr__(self) -> str:
         return f"Upload({self.filename!r}, {self.content_type!r}, {self.size} bytes)"
 

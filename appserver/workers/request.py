@@ -135,7 +135,8 @@ class Request:
             for item in _text(self.environ.get("HTTP_COOKIE", "")).split(";"):
                 name, equals, value = item.strip().partition("=")
                 if equals:
-                    self._cookies.setdefault(name, value[1:-1] if value[:1] == value[-1:] == '"' else value)
+                    quoted = len(value) > 1 and value[0] == value[-1] == '"'
+                    self._cookies.setdefault(name, value[1:-1] if quoted else value)
         return self._cookies
 
     # With what

@@ -338,6 +338,8 @@ def launch(folder: Path, *arguments: str, environment: dict[str, str] | None = N
         match = re.search(r"listening on (http://\S+:(\d+))", line)
         if match:
             server.url, server.port = match[1], int(match[2])
+            if SANITIZE:
+                assert str(TOP / "appserver/native/_core") in Path(f"/proc/{server.one_pid('core_main')}/maps").read_text()
             return server
 
 
