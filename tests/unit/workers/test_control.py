@@ -19,7 +19,7 @@ def pair() -> tuple[Control, socket.socket]:
 
 def close(channel: Control, other: socket.socket) -> None:
     other.close()
-    socket.socket(fileno=channel.fileno()).close()
+    channel._socket.close()
 
 
 def test_large_records_are_cut(pair: tuple[Control, socket.socket]) -> None:
