@@ -225,8 +225,9 @@ class Call(Exchange):
             self._begin()
             self._push(chunk)
             return True
-        if self.head_only:
-            self._respond_head(self._head().length)
+        head = self._head()
+        if self.head_only and not head.bodyless:
+            self._respond_head(head.length)  # without one, an empty body says nothing about that of a GET
             self.sent = True
         else:
             self._complete(b"")

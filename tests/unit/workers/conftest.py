@@ -19,8 +19,10 @@ Run = Callable[..., FakeCore]
 
 @pytest.fixture
 def run(tmp_path: Path) -> Iterator[Run]:
-    """`run(application_source, **configuration)` starts a worker that serves it; `run(**configuration)` one for scripts.
-    `threads`, `loops` and `interpreter` go to FakeCore."""
+    """`run(source, **configuration)` starts a worker for that application, `run(**configuration)` one for scripts.
+
+    `threads`, `loops`, `slots` and `interpreter` go to FakeCore.
+    """
     with contextlib.ExitStack() as stack:
 
         def start(source: str | None = None, *, ready: bool = True, **how: Any) -> FakeCore:

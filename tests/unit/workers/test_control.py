@@ -56,7 +56,7 @@ def test_a_closed_channel_raises_nothing(
 
 
 def test_describe() -> None:
-    class Unprintable(Exception):
+    class UnprintableError(Exception):
         def __str__(self) -> str:
             raise SystemExit
 
@@ -67,5 +67,5 @@ def test_describe() -> None:
     assert summary == "ValueError: two"
     assert trace.startswith("Traceback (most recent call last):\n")
     assert trace.endswith("ValueError: two\nlines\n")
-    assert describe(Unprintable())[0] == "Unprintable"
+    assert describe(UnprintableError())[0] == "UnprintableError"
     assert describe(LoadError("sentence", "trace")) == ("sentence", "trace")

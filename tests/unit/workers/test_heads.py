@@ -19,7 +19,9 @@ def test_good_status(status: str) -> None:
     assert heads.encode(status, []).status == int(status[:3])
 
 
-@pytest.mark.parametrize("status", ["", "OK", "20 OK", "200OK", "100 Continue", "600 x", "200 a\r\nb", "２00 x", "200 a\n"])
+@pytest.mark.parametrize(
+    "status", ["", "OK", "20 OK", "200OK", "100 Continue", "600 x", "200 a\r\nb", "\uff1200 x", "200 a\n"]
+)
 def test_bad_status(status: str) -> None:
     with pytest.raises(heads.HeadError):
         heads.encode(status, [])

@@ -15,7 +15,8 @@ BODY = (
     b"preamble\r\n--XyZ\r\n"
     b'Content-Disposition: form-data; name="title"\r\n\r\n'
     b"gr\xc3\xbc\xc3\x9fe\r\n--XyZ  \r\n"
-    b'Content-Disposition: form-data; name="photo"; filename="C:\\fakepath\\a%22b.png"\r\nContent-Type: image/png\r\n\r\n'
+    b'Content-Disposition: form-data; name="photo"; filename="C:\\fakepath\\a%22b.png"\r\n'
+    b"Content-Type: image/png\r\n\r\n"
     b"\x89PNG\r\n--Xy\r\n\r\n--XyZ\r\n"
     b'Content-Disposition: form-data; name="title"\r\n\r\n'
     b"\r\n--XyZ--\r\nepilogue"
@@ -63,7 +64,9 @@ def test_every_cut_is_bad_input() -> None:
             multipart.parse(TYPE, io.BytesIO(BODY[:end]))
 
 
-@pytest.mark.parametrize("kind", ["multipart/form-data", "multipart/form-data; boundary=", 'multipart/form-data; boundary="a\u20acb"'])
+@pytest.mark.parametrize(
+    "kind", ["multipart/form-data", "multipart/form-data; boundary=", 'multipart/form-data; boundary="a\u20acb"']
+)
 def test_bad_boundary(kind: str) -> None:
     with pytest.raises(BadInput):
         multipart.parse(kind, io.BytesIO(BODY))
@@ -108,7 +111,9 @@ def test_another_type_has_no_fields() -> None:
     assert len(multipart.parse("", io.BytesIO(b""))) == 0
 
 
-@pytest.mark.parametrize(("sent", "kept"), [("../../etc/passwd", "passwd"), ("..", ""), ("a/b\\c", "c"), ("x\0y", "xy")])
+@pytest.mark.parametrize(
+    ("sent", "kept"), [("../../etc/passwd", "passwd"), ("..", ""), ("a/b\\c", "c"), ("x\0y", "xy")]
+)
 def test_no_folders_in_file_names(sent: str, kept: str) -> None:
     body = f'--XyZ\r\nContent-Disposition: form-data; name="f"; filename="{sent}"\r\n\r\nx\r\n--XyZ--'.encode()
     upload = multipart.parse(TYPE, io.BytesIO(body)).files["f"]

@@ -45,7 +45,13 @@ def test_where_and_who() -> None:
 
 def test_query() -> None:
     query = request().query
-    assert (query["a"], query.getlist("a"), query["b"], query.get("c"), query.get("d")) == ("1", ["1", "2"], "ü", "", None)
+    assert (query["a"], query.getlist("a"), query["b"], query.get("c"), query.get("d")) == (
+        "1",
+        ["1", "2"],
+        "ü",
+        "",
+        None,
+    )
     assert list(query) == ["a", "b", "c"]
     assert dict(query) == {"a": "1", "b": "ü", "c": ""}
     assert list(query.pairs())[-1] == ("c", "")
@@ -124,7 +130,8 @@ def test_return_values(returned: Any, status: str, kind: str | None, body: bytes
 
 
 @pytest.mark.parametrize(
-    "returned", [1, True, 1.5, {1}, object(), ("x",), ("x", 200, {}, 1), ("x", "200"), ("x", True), (("x", 1), 2), range(3)]
+    "returned",
+    [1, True, 1.5, {1}, object(), ("x",), ("x", 200, {}, 1), ("x", "200"), ("x", True), (("x", 1), 2), range(3)],
 )
 def test_other_values_are_refused(returned: Any) -> None:
     with pytest.raises(TypeError):

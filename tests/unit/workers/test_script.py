@@ -18,7 +18,7 @@ def test_handle_and_application(run: Run, tmp_path: Path) -> None:
     handle, wsgi, app = write_scripts(
         tmp_path,
         {
-            "hello.py": "def handle(request):\n    return f'hello {request.query.get(\"name\", \"world\")}'\n",
+            "hello.py": 'def handle(request):\n    return f\'hello {request.query.get("name", "world")}\'\n',
             "wsgi.py": WSGI,
             "other.py": WSGI.replace("application", "app"),
         },
@@ -35,9 +35,9 @@ def test_names_of_our_modules_and_of_the_standard_library_are_free(run: Run, tmp
         f"{name}.py": f"import email.message, request_helper\ndef handle(request):\n    return {name!r}\n"
         for name in ("wsgi", "wire", "request", "email", "json", "calendar")
     }
-    *scripts, _ = write_scripts(tmp_path, {**sources, "request_helper.py": "import multipart_helper", "multipart_helper.py": ""}.items() and {**sources, "multipart_helper.py": "", "request_helper.py": "import multipart_helper"})
+    *scripts, _ = write_scripts(tmp_path, {**sources, "request_helper.py": "x = 1\n"})
     core = run(scripts=True)
-    for script in scripts[: len(sources)]:
+    for script in scripts:
         assert core.fetch(script=script).body == script.stem.encode()
     assert not (tmp_path / "__pycache__").exists()
 
@@ -112,7 +112,9 @@ def test_multipart_upload(run: Run, tmp_path: Path) -> None:
     )
     body = (
         b'--B\r\nContent-Disposition: form-data; name="title"\r\n\r\nT\r\n'
-        b'--B\r\nContent-Disposition: form-data; name="file"; filename="a.bin"\r\n\r\n' + b"x" * 2_000_000 + b"\r\n--B--"
+        b'--B\r\nContent-Disposition: form-data; name="file"; filename="a.bin"\r\n\r\n'
+        + b"x" * 2_000_000
+        + b"\r\n--B--"
     )
     how = {"script": script, "headers": {"Content-Type": "multipart/form-data; boundary=B"}}
     core = run(scripts=True)

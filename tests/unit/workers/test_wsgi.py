@@ -49,7 +49,8 @@ def test_flask_unchanged(run: Run) -> None:
         "application = Flask(__name__)\n"
         "@application.get('/hello')\ndef hello():\n    return 'Hello, ' + request.args.get('name', 'world')\n"
         "@application.post('/form')\ndef form():\n    return request.form['a'] + request.files['f'].read().decode()\n"
-        "@application.get('/stream')\ndef stream():\n    return Response((c * 3 for c in 'abc'), mimetype='text/plain')\n"
+        "@application.get('/stream')\ndef stream():\n"
+        "    return Response((c * 3 for c in 'abc'), mimetype='text/plain')\n"
         "@application.get('/fail')\ndef fail():\n    raise ValueError('of the view')\n"
     )
     answer = core.fetch("GET", "/hello?name=Ada")
@@ -95,7 +96,9 @@ def test_environ(run: Run) -> None:
 
 
 def test_body_file_is_a_real_file_at_its_beginning(run: Run) -> None:
-    core = run(application("f = environ['wsgi.input']\nok()\nreturn [b'%d ' % os.fstat(f.fileno()).st_size, f.read(3)]"))
+    core = run(
+        application("f = environ['wsgi.input']\nok()\nreturn [b'%d ' % os.fstat(f.fileno()).st_size, f.read(3)]")
+    )
     fd = os.memfd_create("body")
     os.write(fd, b"x" * 70000)  # leaves the offset at the end
     core.send(core.frame("POST", body=b"x" * 70000, body_fd=True), fd=fd)
@@ -119,20 +122,33 @@ def test_list_with_several_parts(run: Run) -> None:
 
 
 def test_stream(run: Run) -> None:
-    source = "ok()\ndef pieces():\n    yield b''\n    for n in range(300):\n        yield b'%03d' % n * 1000\nreturn pieces()"
+    source = "ok()\ndef pieces():\n    yield b''\n"
+    source += "    for n in range(300):\n        yield b'%03d' % n * 1000\nreturn pieces()"
     core = run(application(source))
     answer = core.fetch()
     assert (answer.kind, answer.body_len, answer.end_status) == (wire.STREAM, wire.STREAM_UNKNOWN, 0)
     assert answer.body == b"".join(b"%03d" % n * 1000 for n in range(300))
 
 
-def test_stream_pieces_are_not_held_back(run: Run) -> None:
-    core = run(application("ok()\ndef pieces():\n    yield b'first'\n    sys.stdin.read()\n    yield environ['wsgi.input'].read()\nreturn pieces()"))
-    # The second piece needs nothing but time; what is shown is that the head and the first come on their own.
+def test_stream_pieces_are_not_held_back(run: Run, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "gate")
+    core = run(
+        application(
+            "ok()\ndef pieces():\n    yield b'first'\n    open('gate').close()\n"
+            "    yield environ['wsgi.input'].read()\nreturn pieces()"
+        )
+    )
     core.send(core.frame("POST", body=b"second"))
     answer = core.next_answer()
     assert os.read(answer.fd, 5) == b"first"
+    (tmp_path / "gate").open("w").close()
     assert core.complete(answer).body == b"second"
+
+
+def test_middleware_may_change_the_method(run: Run) -> None:
+    core = run(application("environ['REQUEST_METHOD'] = 'GET'\nok()\nreturn [b'four']"))
+    answer = core.fetch("HEAD")
+    assert (answer.body, answer.headers["content-length"]) == (b"", "4")
 
 
 def test_complete_first_piece_is_one_frame_and_goes_before_the_rest_runs(run: Run, tmp_path: Path) -> None:
@@ -160,7 +176,9 @@ def test_write(run: Run) -> None:
 
 
 def test_head_waits_for_the_first_piece(run: Run) -> None:
-    core = run(application("def pieces():\n    yield b''\n    ok(status='404 Not Found')\n    yield b'late'\nreturn pieces()"))
+    core = run(
+        application("def pieces():\n    yield b''\n    ok(status='404 Not Found')\n    yield b'late'\nreturn pieces()")
+    )
     answer = core.fetch()
     assert (answer.status, answer.body) == (404, b"late")
 
@@ -209,7 +227,6 @@ def test_head(run: Run, result: str, length: str | None) -> None:
     assert (answer.kind, answer.body, answer.headers.get("content-length")) == (wire.RESPONSE, b"", length)
     core = run(application(f"ok(('Content-Length', '9'))\nreturn {result}"))
     assert core.fetch("HEAD").headers["content-length"] == "9"
-    assert core.fetch("HEAD", "/method/overridden").status == 200
 
 
 @pytest.mark.parametrize("result", ["[b'four']", "[b'fo', b'ur']", "iter([b'fo', b'ur'])", "iter([b'fo', b'urth'])"])
@@ -262,7 +279,6 @@ def test_file_wrapper_hands_over_the_file(
     assert (answer.kind, answer.file_offset, answer.body_len) == (wire.FILE, offset, length)
     assert answer.body == data[offset : offset + length]
     assert len(core.fetch("HEAD").body) == 0
-    assert os.listdir(f"/proc/{core.process.pid}/fd") == os.listdir(f"/proc/{core.process.pid}/fd")
 
 
 @pytest.mark.parametrize(
@@ -292,13 +308,13 @@ def test_no_descriptor_is_left(run: Run, tmp_path: Path) -> None:
             "return [environ['wsgi.input'].read()]"
         )
     )
-    folder = f"/proc/{core.process.pid}/fd"
+    folder = Path(f"/proc/{core.process.pid}/fd")
     core.fetch()
-    before = len(os.listdir(folder))
+    before = len(list(folder.iterdir()))
     for path in ("/file", "/stream", "/large", "/fail", "/body") * 3:
         core.fetch("POST", path, body=b"y" * 100000, body_fd=True)
     core.fetch()
-    assert len(os.listdir(folder)) == before
+    assert len(list(folder.iterdir())) == before
 
 
 BAD = [
