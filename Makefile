@@ -64,12 +64,15 @@ test-sanitize: build ## the functional tests with the core under address and und
 
 .PHONY: check
 check: build ## lint, types, compiler warnings as errors, C formatting
-	@deploy/system-packages.sh check
 	@echo "ruff" && $(BIN)/ruff check -q . && $(BIN)/ruff format -q --check .
 	@echo "mypy" && $(BIN)/mypy --no-error-summary
 	@echo "gcc -Werror" && $(BIN)/python appserver/core/build.py sources | tr ' ' '\n' | \
 	    xargs -P 2 -I{} gcc $$($(BIN)/python appserver/core/build.py cflags) -Werror -fsyntax-only {}
-	@echo "clang-format" && clang-format --dry-run -Werror $(FORMATTED)
+	@echo "clang-format" && $(BIN)/clang-format --dry-run -Werror $(FORMATTED)
+
+.PHONY: format
+format: build ## put C and Python into the project's format
+	@$(BIN)/ruff check -q --fix . && $(BIN)/ruff format -q . && $(BIN)/clang-format -i $(FORMATTED)
 
 .PHONY: image
 image: ## build the container image cherokee-app (IMAGE=...)

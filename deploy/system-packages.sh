@@ -1,7 +1,7 @@
 #!/bin/bash
 # Installs the system packages that a make target needs, when they are missing: by apt (with sudo when not root), else says what to install.
 #
-#   system-packages.sh build|test|check|bench
+#   system-packages.sh build|test|bench
 set -euo pipefail
 
 packages=()
@@ -23,7 +23,6 @@ case ${1:-} in
   test)
     need unshare util-linux
     ;;
-  check) need clang-format clang-format ;;
   bench)
     need wrk wrk
     need nginx nginx-light
@@ -31,7 +30,7 @@ case ${1:-} in
     need taskset util-linux
     ;;
   *)
-    echo "usage: system-packages.sh build|test|check|bench" >&2
+    echo "usage: system-packages.sh build|test|bench" >&2
     exit 2
     ;;
 esac

@@ -1,7 +1,7 @@
 """The one description of how the core is compiled.
 
-The wheel (`setup.py`), the C unit tests and the sanitizer builds all read it, so that there is one list of sources and one set of
-flags. Run as a program it prints what a shell needs: `python appserver/core/build.py cflags | sources | libraries`.
+The wheel (`setup.py`), the C unit tests and the sanitizer builds all read it, so that there is one list of sources and
+one set of flags. Run as a program it prints what a shell needs: `build.py cflags | ldflags | sources | headers`.
 """
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ struct as_site {
     struct as_error_page {
         int status;
         as_str path;
-    } * error_pages;
+    } *error_pages;
     int error_pages_len;
 };
 

@@ -16,11 +16,7 @@ def open_access_log(log: Log) -> int:
     if log.access == "off":
         return os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
     if log.access_file == "-":
-        try:
-            return os.dup(STDOUT)
-        except OSError:
-            # Somebody started us without a stdout.
-            return os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
+        return os.dup(STDOUT)
     try:
         return os.open(log.access_file, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOCTTY, MODE)
     except OSError as error:

@@ -12,7 +12,7 @@ from appserver import __version__
 from appserver.config.plan import LoadedConfig, PoolSpec
 from appserver.config.source import ConfigSource
 from appserver.errors import StartError
-from appserver.logging import configure, get_logger
+from appserver.logging import STDERR, configure, get_logger
 from appserver.native.process import become_subreaper
 from appserver.supervisor.access_log import STDOUT, open_access_log
 from appserver.supervisor.core import Core, Setup
@@ -400,6 +400,14 @@ def say(line: str) -> None:
         os.write(STDOUT, line.encode() + b"\n")
 
 
+def occupy_standard_descriptors() -> None:
+    """Descriptors 0 to 2 exist from now on. Who is started without them would log into its own sockets."""
+    while (fd := os.open(os.devnull, os.O_RDWR)) <= STDERR:
+        os.set_inheritable(fd, True)
+    os.close(fd)
+
+
 def run(source: ConfigSource) -> int:
     """Serves what `source` says until told to stop; the exit status. Raises ConfigError, StartError."""
+    occupy_standard_descriptors()
     return Supervisor(source).run()

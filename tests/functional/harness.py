@@ -40,13 +40,16 @@ def wait_for(condition: Callable[[], Any], what: str, patience_s: float = PATIEN
 
 
 def sanitizer_environment() -> dict[str, str]:
-    """What a process with a sanitized extension needs: the runtime loaded first. The interpreter itself leaks by design, so leaks are looked for in the
-    C tests, which have no interpreter.
+    """What a process with a sanitized extension needs: the runtime loaded first.
+
+    The interpreter itself leaks by design, so leaks are looked for in the C tests, which have no interpreter.
     """
     if not SANITIZE:
         return {}
     libraries = [
-        subprocess.run(["gcc", f"-print-file-name=lib{name}.so"], capture_output=True, text=True, check=True).stdout.strip()
+        subprocess.run(
+            ["gcc", f"-print-file-name=lib{name}.so"], capture_output=True, text=True, check=True
+        ).stdout.strip()
         for name in ("asan", "ubsan")
     ]
     return {
@@ -93,7 +96,10 @@ class Connection:
         return self
 
     def response(self, method: str = "GET") -> Response:
-        """Reads one final response (interim ones are skipped); raises ConnectionError when the server closes before its head."""
+        """Reads one final response (interim ones are skipped).
+
+        Raises ConnectionError when the server closes before its head.
+        """
         while True:
             found = self._one(method)
             if found.status >= 200:
@@ -196,7 +202,7 @@ def state_of(pid: int) -> str:
 def count_fds(pid: int) -> int:
     """Open descriptors of a process; -1 when it has gone."""
     try:
-        return len(os.listdir(f"/proc/{pid}/fd"))
+        return sum(1 for _ in Path(f"/proc/{pid}/fd").iterdir())
     except OSError:
         return -1
 
@@ -222,12 +228,18 @@ class Server:
         with self.connect() as connection:
             return connection.send(data).response(method)
 
-    def get(self, target: str, headers: dict[str, str] | None = None, method: str = "GET", body: bytes | None = None) -> Response:
+    def get(
+        self, target: str, headers: dict[str, str] | None = None, method: str = "GET", body: bytes | None = None
+    ) -> Response:
         """One request on a connection of its own."""
         fields = {"Host": "localhost", "Connection": "close", **(headers or {})}
         if body is not None:
             fields.setdefault("Content-Length", str(len(body)))
-        head = f"{method} {target} HTTP/1.1\r\n" + "".join(f"{name}: {value}\r\n" for name, value in fields.items()) + "\r\n"
+        head = (
+            f"{method} {target} HTTP/1.1\r\n"
+            + "".join(f"{name}: {value}\r\n" for name, value in fields.items())
+            + "\r\n"
+        )
         return self.exchange(head.encode("latin-1") + (body or b""), method)
 
     def post(self, target: str, body: bytes, headers: dict[str, str] | None = None) -> Response:
@@ -241,7 +253,11 @@ class Server:
     def wait_for_log(self, pattern: str, count: int = 1) -> str:
         """The first line that matches, once there are `count` of them."""
         found: list[str] = wait_for(
-            lambda: (hits := [line for line in list(self.lines) if re.search(pattern, line)]) and len(hits) >= count and hits,
+            lambda: (
+                (hits := [line for line in list(self.lines) if re.search(pattern, line)])
+                and len(hits) >= count
+                and hits
+            ),
             f"{count} log line(s) matching {pattern!r} in\n{self.log()[-4000:]}",
         )
         return found[0]
@@ -279,11 +295,16 @@ class Server:
     def check_fds(self) -> None:
         """Fails when a process that was there before keeps more descriptors than then."""
         for pid, before in self.fds_before.items():
-            wait_for(lambda pid=pid, before=before: count_fds(pid) <= before, f"process {pid} ({command_of(pid)}) has leaked descriptors")
+            wait_for(
+                lambda pid=pid, before=before: count_fds(pid) <= before,
+                f"process {pid} ({command_of(pid)}) has leaked descriptors",
+            )
 
     def check_zombies(self) -> None:
         """Fails when a dead descendant stays unreaped."""
-        wait_for(lambda: not [pid for pid in children_of(self.process.pid) if state_of(pid) == "Z"], "no zombie is left")
+        wait_for(
+            lambda: not [pid for pid in children_of(self.process.pid) if state_of(pid) == "Z"], "no zombie is left"
+        )
 
     def check_log(self) -> None:
         """Fails when the log says something that must not happen."""
@@ -314,8 +335,13 @@ def _read_lines(server: Server, found: queue.Queue[str | None]) -> None:
     found.put(None)
 
 
-def launch(folder: Path, *arguments: str, environment: dict[str, str] | None = None, prefix: tuple[str, ...] = ()) -> Server:
-    """Starts `cherokee-app serve ARGUMENTS` and waits for the line that says where it listens; raises RuntimeError with its output when it ends."""
+def launch(
+    folder: Path, *arguments: str, environment: dict[str, str] | None = None, prefix: tuple[str, ...] = ()
+) -> Server:
+    """Starts `cherokee-app serve ARGUMENTS` and waits for the line that says where it listens.
+
+    Raises RuntimeError with its output when it ends before that.
+    """
     command = [*prefix, sys.executable, "-m", "appserver", "serve", *arguments]
     process = subprocess.Popen(
         command,
@@ -339,7 +365,9 @@ def launch(folder: Path, *arguments: str, environment: dict[str, str] | None = N
         if match:
             server.url, server.port = match[1], int(match[2])
             if SANITIZE:
-                assert str(TOP / "appserver/native/_core") in Path(f"/proc/{server.one_pid('core_main')}/maps").read_text()
+                assert (
+                    str(TOP / "appserver/native/_core") in Path(f"/proc/{server.one_pid('core_main')}/maps").read_text()
+                )
             return server
 
 
@@ -359,7 +387,9 @@ def serving(folder: Path, *arguments: str, **options: Any) -> Iterator[Server]:
             tree = children_of(server.process.pid)
             server.process.kill()
             server.process.wait()
-            wait_for(lambda: not [pid for pid in tree if state_of(pid) not in ("", "Z")], "the rest of the tree has ended")
+            wait_for(
+                lambda: not [pid for pid in tree if state_of(pid) not in ("", "Z")], "the rest of the tree has ended"
+            )
 
 
 def write_tree(folder: Path, files: dict[str, str | bytes]) -> Path:

@@ -31,6 +31,6 @@
 /* For code that runs on a stack which the sanitizers do not know (the child half of a vfork). */
 #define AS_NO_SANITIZE __attribute__((no_sanitize("address"))) __attribute__((no_sanitize("undefined")))
 #define AS_COUNT_OF(array) (sizeof(array) / sizeof((array)[0]))
-#define AS_CONTAINER_OF(ptr, type, member) ((type *)((char *)(ptr)-offsetof(type, member)))
+#define AS_CONTAINER_OF(ptr, type, member) ((type *)((char *)(ptr) - offsetof(type, member)))
 
 #endif

@@ -36,7 +36,7 @@ typedef struct as_slot {
     uint64_t deadline_ns; /* core: CLOCK_MONOTONIC, 0 for none */
     uint32_t cancelled;   /* core: not 0 when nobody wants the answer any more */
     uint32_t reserved;
-    uint64_t log_id;      /* core: the request's id in the logs; `request_id` is another one for each sending */
+    uint64_t log_id; /* core: the request's id in the logs; `request_id` is another one for each sending */
     uint64_t reserved_too;
 } as_slot;
 
@@ -47,7 +47,8 @@ _Static_assert(offsetof(as_slot_header, slots) == 8 && offsetof(as_slot_header, 
 _Static_assert(sizeof(as_slot) == AS_CACHE_LINE, "a record is one cache line");
 _Static_assert(offsetof(as_slot, executor) == 4 && offsetof(as_slot, thread) == 8 && offsetof(as_slot, process) == 12 &&
                    offsetof(as_slot, request_id) == 16 && offsetof(as_slot, start_ns) == 24 &&
-                   offsetof(as_slot, deadline_ns) == 32 && offsetof(as_slot, cancelled) == 40 && offsetof(as_slot, log_id) == 48,
+                   offsetof(as_slot, deadline_ns) == 32 && offsetof(as_slot, cancelled) == 40 &&
+                   offsetof(as_slot, log_id) == 48,
                "a record's layout is the protocol's");
 
 /* Bytes of a segment with `slots` records. */
