@@ -1,27 +1,22 @@
 /* head.c: the request head.
  *
  * Two passes: the first finds the end of the head line by line (memchr), so that a head that drips in is looked at once and a bare LF is refused when it arrives;
- * the second takes the whole head apart. Byte classes come from one table. The first pass is a function of its own (find_end), which is where a vectorised scanner would go. */
+ * the second takes the whole head apart. Long runs (lines, targets, values) are scanned in vector registers: by the C library's memchr and by base/scan; short ones
+ * (methods, names) byte by byte with one table. */
 #include "http/head.h"
 
+#include "base/scan.h"
+
 enum {
-    CLASS_TOKEN = 1,  /* tchar, RFC 9110 section 5.6.2 */
-    CLASS_VALUE = 2,  /* field-vchar, obs-text, SP, HTAB: section 5.5 */
-    CLASS_TARGET = 4, /* visible ASCII; what is allowed where is the target parser's to say */
-    CLASS_HOST = 8,   /* unreserved and sub-delims of a reg-name, without '%' */
-    CLASS_DIGIT = 16,
+    CLASS_TOKEN = 1, /* tchar, RFC 9110 section 5.6.2 */
+    CLASS_HOST = 2,  /* unreserved and sub-delims of a reg-name, without '%' */
+    CLASS_DIGIT = 4,
 };
 
 static uint8_t classes[256];
 
 __attribute__((constructor)) static void fill_classes(void)
 {
-    for (int c = 0x21; c < 0x7f; c++)
-        classes[c] |= CLASS_VALUE | CLASS_TARGET;
-    for (int c = 0x80; c < 0x100; c++)
-        classes[c] |= CLASS_VALUE;
-    classes[' '] |= CLASS_VALUE;
-    classes['\t'] |= CLASS_VALUE;
     for (int c = '0'; c <= '9'; c++)
         classes[c] |= CLASS_TOKEN | CLASS_HOST | CLASS_DIGIT;
     for (int c = 'a'; c <= 'z'; c++) {
@@ -116,8 +111,11 @@ static int check_start(const char *line, size_t len)
         return AS_OK;
     if (at == 0 || line[at] != ' ')
         return AS_EBADREQUEST;
-    for (at++; at < len && line[at] != '\r'; at++) {
-        if (!(classes[(uint8_t)line[at]] & CLASS_TARGET) && line[at] != ' ')
+    for (at++; at < len; at++) {
+        at += as_scan_visible(line + at, len - at);
+        if (at == len || line[at] == '\r')
+            return AS_OK;
+        if (line[at] != ' ')
             return AS_EBADREQUEST;
     }
     return AS_OK;
@@ -204,7 +202,8 @@ static int parse_request_line(as_str line, const as_limits *limits, as_head *hea
     if (second == NULL)
         return AS_EBADREQUEST; /* HTTP/0.9 */
     head->target = as_str_of(space + 1, (size_t)(second - space) - 1);
-    if (head->target.len == 0 || !all_of(head->target, CLASS_TARGET))
+    /* What is allowed where in a target is the target parser's to say. */
+    if (head->target.len == 0 || as_scan_visible(head->target.ptr, head->target.len) < head->target.len)
         return AS_EBADREQUEST;
     int err = parse_version(as_str_of(second + 1, (size_t)(end - second) - 1), head);
     if (err != AS_OK)
@@ -243,9 +242,10 @@ static int parse_field(as_str line, as_head *head)
         return AS_EHEADTOOLARGE;
     as_field *field = &head->fields[head->fields_len];
     field->name = as_str_of(line.ptr, colon);
-    field->value = as_str_trim(as_str_of(line.ptr + colon + 1, line.len - colon - 1));
-    if (!all_of(field->value, CLASS_VALUE))
+    as_str value = as_str_of(line.ptr + colon + 1, line.len - colon - 1);
+    if (as_scan_field_value(value.ptr, value.len) < value.len)
         return AS_EBADREQUEST;
+    field->value = as_str_trim(value);
     int known = known_field(field->name);
     if (known >= 0) {
         if (head->known[known] < 0)
