@@ -51,8 +51,21 @@ void as_launcher_free(as_launcher *launcher)
         close(launcher->null_fd);
 }
 
+/* As the kernel has it (rt_sigaction(2)). The C library's sigaction() refuses the two signals that it keeps for itself, and its posix_spawn() leaves those
+ * ignored in programs: whatever is started by make, for one, would hand that on. */
+typedef struct kernel_action {
+    void (*handler)(int);
+    unsigned long rest[3]; /* flags, restorer, mask */
+} kernel_action;
+
+AS_NO_SANITIZE static long kernel_sigaction(int number, const kernel_action *set, kernel_action *get)
+{
+    return syscall(SYS_rt_sigaction, number, set, get, sizeof(unsigned long));
+}
+
 void as_launcher_note_process(as_launcher *launcher)
 {
+    kernel_action now;
     struct sigaction action;
     launcher->own_pid = getpid();
     launcher->signal_count = 0;
@@ -61,9 +74,9 @@ void as_launcher_note_process(as_launcher *launcher)
         sigaction(SIGCHLD, &action, NULL);
     }
     for (int number = 1; number < _NSIG; number++) {
-        if (number == SIGKILL || number == SIGSTOP || sigaction(number, NULL, &action) < 0)
+        if (number == SIGKILL || number == SIGSTOP || kernel_sigaction(number, NULL, &now) < 0)
             continue;
-        if (action.sa_handler != SIG_DFL)
+        if (now.handler != SIG_DFL)
             launcher->signals[launcher->signal_count++] = (unsigned char)number;
     }
 }
@@ -93,9 +106,9 @@ AS_NO_SANITIZE static int child_main(void *argument)
     syscall(SYS_close_range, STDERR_FILENO + 1, ~0u, CLOSE_RANGE_CLOEXEC);
     if (chdir(program->directory) < 0)
         return fail(plan, AS_PROGRAM_DIRECTORY);
-    struct sigaction action = {.sa_handler = SIG_DFL};
+    const kernel_action action = {.handler = SIG_DFL};
     for (int i = 0; i < launcher->signal_count; i++)
-        sigaction(launcher->signals[i], &action, NULL);
+        kernel_sigaction(launcher->signals[i], &action, NULL);
     sigset_t none;
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, NULL);
