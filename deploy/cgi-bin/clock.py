@@ -7,4 +7,10 @@ import time
 print("Content-Type: text/plain; charset=utf-8")
 print()
 print("Hello from Python", sys.version.split()[0], "as a CGI program.")
-print("It is", time.strftime("%Y-%m-%d %H:%M:%S %Z"), "and you asked for", os.environ["REQUEST_METHOD"], os.environ["SCRIPT_NAME"])
+print(
+    "It is",
+    time.strftime("%Y-%m-%d %H:%M:%S %Z"),
+    "and you asked for",
+    os.environ["REQUEST_METHOD"],
+    os.environ["SCRIPT_NAME"],
+)
