@@ -14,10 +14,11 @@ RUN python3 -m venv /opt/build && /opt/build/bin/pip install -q 'setuptools>=77'
 
 COPY pyproject.toml setup.py MANIFEST.in README.md /src/
 COPY appserver /src/appserver
+# A compiled cffi module needs _cffi_backend alone; the package cffi and pycparser are for compiling it.
 RUN cd /src && /opt/build/bin/pip wheel -q --no-build-isolation --no-deps -w /wheels . \
  && /opt/build/bin/pip install -q --target /opt/cherokee-app --no-compile /wheels/*.whl \
  && find /opt/cherokee-app -name '*.so' -exec strip --strip-unneeded {} + \
- && rm -rf /opt/cherokee-app/bin /opt/cherokee-app/pycparser /opt/cherokee-app/cffi/recompiler.py \
+ && rm -rf /opt/cherokee-app/bin /opt/cherokee-app/pycparser /opt/cherokee-app/cffi \
  && python3 -m compileall -q -j 0 --invalidation-mode unchecked-hash /opt/cherokee-app
 
 

@@ -1,4 +1,4 @@
-"""A container under test: started through the Docker SDK, asked over its published port, taken away with its volumes."""
+"""A container under test: started through the SDK, asked over its published port, taken away with its volumes."""
 
 from __future__ import annotations
 

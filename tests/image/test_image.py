@@ -10,8 +10,9 @@ from pathlib import Path
 
 import docker
 import pytest
-from appserver import __version__
 from containers import TOP, Run, Running, ask, free_port, wait_for
+
+from appserver import __version__
 
 pytestmark = pytest.mark.image
 
@@ -230,7 +231,8 @@ def test_stop_lets_a_request_finish(run: Run, tmp_path: Path) -> None:
 
 def test_process_1_reaps(run: Run, tmp_path: Path) -> None:
     """A program leaves a child behind, whose parent is then process 1."""
-    program = "#!/bin/sh\necho Content-Type: text/plain\necho\n(setsid sh -c 'sleep 0.2' >/dev/null 2>&1 </dev/null &)\necho left\n"
+    leave = "(setsid sh -c 'sleep 0.2' >/dev/null 2>&1 </dev/null &)"
+    program = f"#!/bin/sh\necho Content-Type: text/plain\necho\n{leave}\necho left\n"
     running = run(volumes=bind(mounted(tmp_path / "cgi", {"leave.sh": program}), "/srv/cgi-bin"))
     for _ in range(3):
         assert running.ask("/cgi-bin/leave.sh") == (200, "left\n")
