@@ -199,12 +199,24 @@ def state_of(pid: int) -> str:
         return ""
 
 
-def count_fds(pid: int) -> int:
-    """Open descriptors of a process; -1 when it has gone."""
+def count_fds(pid: int, site: Path) -> int:
+    """Open descriptors of a process; -1 when it has gone. A file of the site that each loop keeps open is none."""
+    kept: dict[str, int] = {}
+    count = 0
     try:
-        return sum(1 for _ in Path(f"/proc/{pid}/fd").iterdir())
+        for entry in Path(f"/proc/{pid}/fd").iterdir():
+            try:
+                target = str(entry.readlink())
+            except OSError:
+                continue
+            if target.startswith(f"{site}/"):
+                kept[target] = kept.get(target, 0) + 1
+            else:
+                count += 1
     except OSError:
         return -1
+    loops = os.cpu_count() or 1
+    return count + sum(max(0, number - loops) for number in kept.values())
 
 
 @dataclass
@@ -288,15 +300,19 @@ class Server:
         """Sends a signal to the supervisor."""
         os.kill(self.process.pid, number)
 
+    def count_fds(self, pid: int) -> int:
+        """Descriptors of one of the server's processes, but for files that are kept open to be served."""
+        return count_fds(pid, self.folder)
+
     def remember_fds(self) -> None:
         """Notes how many descriptors each process has now."""
-        self.fds_before = {pid: count_fds(pid) for pid in (self.process.pid, *children_of(self.process.pid))}
+        self.fds_before = {pid: self.count_fds(pid) for pid in (self.process.pid, *children_of(self.process.pid))}
 
     def check_fds(self) -> None:
         """Fails when a process that was there before keeps more descriptors than then."""
         for pid, before in self.fds_before.items():
             wait_for(
-                lambda pid=pid, before=before: count_fds(pid) <= before,
+                lambda pid=pid, before=before: self.count_fds(pid) <= before,
                 f"process {pid} ({command_of(pid)}) has leaked descriptors",
             )
 

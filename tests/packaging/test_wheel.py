@@ -17,7 +17,7 @@ TOP = Path(__file__).resolve().parents[2]
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Built from a copy of what git knows, so that nothing is left in the tree and nothing comes from an earlier build."""
+    """Built from a copy of what git knows: nothing is left in the tree and nothing comes from an earlier build."""
     folder = tmp_path_factory.mktemp("wheel")
     source = folder / "source"
     files = subprocess.run(
@@ -39,7 +39,7 @@ def test_tag_and_contents(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
     assert not [name for name in names if name.endswith((".c", ".h"))]
     assert {"appserver/cli.py", "appserver/workers/main.py", "appserver/native/_core.abi3.so"} <= set(names)
-    assert not [name for name in names if name.split("/")[0] not in ("appserver", f"cherokee_app-{__version__}.dist-info")]
+    assert {name.split("/")[0] for name in names} == {"appserver", f"cherokee_app-{__version__}.dist-info"}
 
 
 def test_it_runs_without_the_tree(wheel: Path, tmp_path: Path) -> None:
