@@ -12,8 +12,10 @@
 
 enum {
     BUFFER_SIZE = 64 * 1024,
-    LINE_MAX_SIZE = 8 * 1024, /* longer targets and fields are cut */
-    FIELD_MAX = 2048,         /* of each text that a client chose */
+    FIELD_MAX = 2048, /* bytes in the line of each text that a client chose, escapes included; what is longer is cut */
+    LINE_MAX_SIZE =
+        6 * FIELD_MAX,   /* host, method, target, referer, agent, and the rest: no line is ever cut as a whole */
+    STOP_PATIENCE_S = 2, /* how long the last lines may take at the end, when nobody reads them */
 };
 
 struct as_access_lane {
@@ -69,6 +71,30 @@ static void write_lanes(as_access_log *log, int fd)
     }
 }
 
+/* The last thing: what the loops, which have ended, had not handed over. */
+static void write_rest(as_access_log *log, int fd)
+{
+    for (int i = 0; i < log->loops; i++) {
+        write_out(fd, log->lanes[i].filling, log->lanes[i].len);
+        log->lanes[i].len = 0;
+    }
+}
+
+static void close_copy(void *fd)
+{
+    close(*(int *)fd);
+}
+
+static void write_all(as_access_log *log, int fd, bool stopping)
+{
+    /* Ours is a duplicate, so that a reopen does not close it under the write. */
+    pthread_cleanup_push(close_copy, &fd);
+    write_lanes(log, fd);
+    if (stopping)
+        write_rest(log, fd);
+    pthread_cleanup_pop(1);
+}
+
 static void *write_thread(void *argument)
 {
     as_access_log *log = argument;
@@ -78,12 +104,10 @@ static void *write_thread(void *argument)
             pthread_cond_wait(&log->changed, &log->lock);
         bool stopping = log->stopping;
         log->work = false;
-        int fd = dup(log->fd); /* so that a reopen does not close it under the write */
+        int fd = fcntl(log->fd, F_DUPFD_CLOEXEC, 0);
         pthread_mutex_unlock(&log->lock);
-        if (fd >= 0) {
-            write_lanes(log, fd);
-            close(fd);
-        }
+        if (fd >= 0)
+            write_all(log, fd, stopping);
         pthread_mutex_lock(&log->lock);
         if (stopping && !log->work)
             break;
@@ -149,15 +173,24 @@ static void wake_writer(as_access_log *log, bool stop)
     pthread_mutex_unlock(&log->lock);
 }
 
+/* A reader that has stopped reading must not keep a server from ending: write(2) is a cancellation point. */
+static void end_writer(as_access_log *log)
+{
+    struct timespec until;
+    wake_writer(log, true);
+    clock_gettime(CLOCK_REALTIME, &until);
+    until.tv_sec += STOP_PATIENCE_S;
+    if (pthread_timedjoin_np(log->thread, NULL, &until) == 0)
+        return;
+    pthread_cancel(log->thread);
+    pthread_join(log->thread, NULL);
+}
+
 void as_access_log_free(as_access_log *log)
 {
-    if (log->thread != 0) {
-        wake_writer(log, true);
-        pthread_join(log->thread, NULL);
-    }
+    if (log->thread != 0)
+        end_writer(log);
     for (int i = 0; i < log->loops; i++) {
-        if (log->fd >= 0 && log->lanes[i].len > 0)
-            write_out(log->fd, log->lanes[i].filling, log->lanes[i].len);
         as_free(log->lanes[i].filling);
         as_free(log->lanes[i].full);
     }
@@ -212,8 +245,9 @@ static void put_number(line *l, uint64_t value)
 static void put_escaped(line *l, as_str s, bool json)
 {
     static const char hex[] = "0123456789abcdef";
-    size_t len = s.len < FIELD_MAX ? s.len : FIELD_MAX;
-    for (size_t i = 0; i < len && l->end - l->at > 8; i++) {
+    enum { LONGEST_ESCAPE = 6 };
+    const char *end = l->end - l->at < FIELD_MAX ? l->end : l->at + FIELD_MAX;
+    for (size_t i = 0; i < s.len && end - l->at >= LONGEST_ESCAPE; i++) {
         unsigned char c = (unsigned char)s.ptr[i];
         if (c == '"' || c == '\\') {
             *l->at++ = '\\';
@@ -346,7 +380,6 @@ void as_access_log_write(as_access_lane *lane, const as_request *request, uint64
         json(&l, lane, request, body_bytes, cut);
     else
         combined(&l, lane, request, body_bytes);
-    if (l.at == l.end)
-        l.at[-1] = '\n';
+    assert(l.at < l.end);
     lane->len = (uint32_t)(l.at - lane->filling);
 }

@@ -18,7 +18,7 @@ as_access_log *as_access_log_new(int loops, int fd, as_log_format format);
 int as_access_log_reopen(as_access_log *log, int fd, as_log_format format);
 /* The loop's lane; lives as long as the log. */
 as_access_lane *as_access_log_lane(as_access_log *log, int loop);
-/* Writes what is there and ends the thread; the loops must have ended. */
+/* Writes what is there, as long as somebody takes it, and ends the thread; the loops must have ended. */
 void as_access_log_free(as_access_log *log);
 
 /* Loop thread. `cut`: the response broke off. */
