@@ -1,0 +1,308 @@
+"""CGI programs as RFC 3875 has them: variables, bodies, answers."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import socket
+
+import pytest
+from harness import Server
+
+HEAD = "#!/bin/sh\necho Content-Type: text/plain\necho\n"
+
+
+def printing(text: str) -> str:
+    """A program that prints this and nothing else."""
+    return "#!/bin/sh\ncat <<'THE_END'\n" + text + "\nTHE_END\n"
+
+
+FILES: dict[str, str | bytes] = {
+    "www/index.html": "index",
+    "www/landed.txt": "landed",
+    "cgi-bin/env.sh": HEAD + "env\n",
+    "cgi-bin/dir/deep.sh": HEAD + 'echo "$SCRIPT_NAME|$PATH_INFO|$(pwd)"\n',
+    "cgi-bin/args.sh": HEAD + 'for a in "$@"; do echo "<$a>"; done\n',
+    "cgi-bin/sum.sh": HEAD + 'echo "$CONTENT_LENGTH $(cat | md5sum)"\n',
+    "cgi-bin/slow.sh": HEAD + "echo first\nsleep 1\necho second\n",
+    "cgi-bin/large.sh": HEAD + "head -c 20000000 /dev/zero | tr '\\0' a\n",
+    "cgi-bin/status.sh": printing("Status: 418 I am a teapot\nContent-Type: text/plain\n\nshort and stout"),
+    "cgi-bin/status-bare.sh": printing("Status: 201\nContent-Type: text/plain\n\nmade"),
+    "cgi-bin/204.sh": printing("Status: 204 No Content\nContent-Type: text/plain\n"),
+    "cgi-bin/304.sh": printing('Status: 304 Not Modified\nETag: "a"\nContent-Type: text/plain\n'),
+    "cgi-bin/local.sh": printing("Location: /landed.txt\n"),
+    "cgi-bin/client.sh": printing("Location: http://example.org/there\n"),
+    "cgi-bin/client-document.sh": printing(
+        "Status: 303 See Other\nLocation: http://example.org/\nContent-Type: text/plain\n\nlook there"
+    ),
+    "cgi-bin/cookies.sh": printing(
+        "Set-Cookie: a=1\nSet-Cookie: b=2; Path=/\nX-One: 1\nContent-Type: text/plain\n\nok"
+    ),
+    "cgi-bin/crlf.sh": "#!/bin/sh\nprintf 'Content-Type: text/plain\\r\\nX-A: b\\r\\n\\r\\nbody'\n",
+    "cgi-bin/length.sh": printing("Content-Type: text/plain\nContent-Length: 5\n\n12345"),
+    "cgi-bin/length-long.sh": printing("Content-Type: text/plain\nContent-Length: 50\n\n12345"),
+    "cgi-bin/connection.sh": printing(
+        "Connection: close\nTransfer-Encoding: chunked\nKeep-Alive: x\nContent-Type: text/plain\n\nplain"
+    ),
+    "cgi-bin/python.py": (
+        "#!/usr/bin/env python3\nimport os\nprint('Content-Type: text/plain\\n')\nprint(os.environ['QUERY_STRING'])\n"
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def server(serve_module) -> Server:
+    os.environ["SECRET_OF_THE_SERVER"] = "1"
+    try:
+        started: Server = serve_module(FILES)
+    finally:
+        del os.environ["SECRET_OF_THE_SERVER"]
+    script = started.folder / "cgi-bin/plain.pl"
+    script.write_text("not executable\n")
+    script.chmod(0o644)
+    return started
+
+
+def variables(text: str) -> dict[str, str]:
+    return dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
+
+
+# What a program is told
+
+
+def test_variables(server: Server) -> None:
+    with server.connect() as connection:
+        local, remote = connection.socket.getpeername(), connection.socket.getsockname()
+        connection.send(
+            "POST /cgi-bin/env.sh/extra/p%C3%A4th?a=%20b&c HTTP/1.1\r\nHost: Example.org:1234\r\nContent-Type: text/x\r\n"
+            "Content-Length: 3\r\nX-Custom-Field: v\r\nX-Twice: 1\r\nX-Twice: 2\r\nUser-Agent: me\r\n\r\nabc"
+        )
+        found = variables(connection.response("POST").text)
+    www = str(server.folder / "www")
+    expected = {
+        "GATEWAY_INTERFACE": "CGI/1.1",
+        "REQUEST_METHOD": "POST",
+        "QUERY_STRING": "a=%20b&c",
+        "CONTENT_LENGTH": "3",
+        "CONTENT_TYPE": "text/x",
+        "SCRIPT_NAME": "/cgi-bin/env.sh",
+        "PATH_INFO": "/extra/päth",
+        "PATH_TRANSLATED": www + "/extra/päth",
+        "SERVER_NAME": "Example.org",
+        "SERVER_PORT": str(local[1]),
+        "SERVER_PROTOCOL": "HTTP/1.1",
+        "REMOTE_ADDR": remote[0],
+        "REMOTE_PORT": str(remote[1]),
+        "SERVER_ADDR": local[0],
+        "DOCUMENT_ROOT": www,
+        "SCRIPT_FILENAME": str(server.folder / "cgi-bin/env.sh"),
+        "REQUEST_URI": "/cgi-bin/env.sh/extra/p%C3%A4th?a=%20b&c",
+        "REQUEST_SCHEME": "http",
+        "HTTP_HOST": "Example.org:1234",
+        "HTTP_X_CUSTOM_FIELD": "v",
+        "HTTP_X_TWICE": "1, 2",
+        "HTTP_USER_AGENT": "me",
+    }
+    different = {name: (found.get(name), value) for name, value in expected.items() if found.get(name) != value}
+    # Host names are the same in any case (RFC 3986 section 3.2.2); programs get one of the two spellings.
+    if different.get("SERVER_NAME", ("",))[0] == "example.org":
+        del different["SERVER_NAME"]
+    assert different == {}
+    assert found["SERVER_SOFTWARE"].startswith("cherokee-app/")
+    assert "AUTH_TYPE" not in found
+    assert not [name for name in found if name.startswith("appserver.")]
+    for name in ("HTTP_CONTENT_LENGTH", "HTTP_CONTENT_TYPE", "HTTP_AUTHORIZATION"):
+        assert name not in found
+
+
+def test_nothing_of_the_servers_own_environment(server: Server) -> None:
+    found = variables(server.get("/cgi-bin/env.sh").text)
+    own = {"PATH", "PWD", "SHLVL", "_", "OLDPWD"}
+    assert "SECRET_OF_THE_SERVER" not in found
+    standard = (
+        "HTTP_",
+        "SERVER_",
+        "REMOTE_",
+        "REQUEST_",
+        "SCRIPT_",
+        "CONTENT_",
+        "GATEWAY_",
+        "DOCUMENT_",
+        "QUERY_",
+        "PATH_",
+    )
+    assert [name for name in found if name not in own and not name.startswith(tuple(standard))] == []
+
+
+def test_fields_that_cannot_be_variables(server: Server) -> None:
+    found = server.get(
+        "/cgi-bin/env.sh", {"Proxy": "http://evil/", "X_Under": "1", "X-Under": "good", "Foo_Bar": "2"}
+    ).text
+    assert "HTTP_PROXY" not in found
+    assert "HTTP_FOO_BAR" not in found
+    assert variables(found)["HTTP_X_UNDER"] == "good"
+
+
+def test_query_is_there_when_empty(server: Server) -> None:
+    found = variables(server.get("/cgi-bin/env.sh").text)
+    assert found["QUERY_STRING"] == ""
+    assert "PATH_INFO" not in found or found["PATH_INFO"] == ""
+
+
+def test_deep_script_and_its_folder(server: Server) -> None:
+    folder = server.folder / "cgi-bin/dir"
+    assert server.get("/cgi-bin/dir/deep.sh/x/y").text == f"/cgi-bin/dir/deep.sh|/x/y|{folder}\n"
+
+
+def test_script_in_python(server: Server) -> None:
+    assert server.get("/cgi-bin/python.py?q=1").text == "q=1\n"
+
+
+def test_interpreter_by_extension(serve) -> None:
+    config = """
+cgi: {interpreters: {".zz": /bin/sh}, environment: {ADDED: "yes"}, pass_environment: [LANG]}
+sites: [{rules: [{match: {path: /run/*}, handler: {cgi: cgi-bin}}]}]
+"""
+    server = serve({"cgi-bin/x.zz": "echo Content-Type: text/plain\necho\necho $ADDED $0\n"}, config=config)
+    (server.folder / "cgi-bin/x.zz").chmod(0o644)
+    assert server.get("/run/x.zz").text == f"yes {server.folder}/cgi-bin/x.zz\n"
+
+
+# Request bodies
+
+
+@pytest.mark.parametrize("size", [0, 1, 65_536, 65_537, (1 << 20) + 1, 20_000_000])
+@pytest.mark.parametrize("chunked", [False, True], ids=["length", "chunked"])
+def test_body_on_stdin(server: Server, size: int, chunked: bool) -> None:
+    body = os.urandom(size)
+    with server.connect() as connection:
+        head = "POST /cgi-bin/sum.sh HTTP/1.1\r\nHost: x\r\n"
+        if chunked:
+            connection.send(head + "Transfer-Encoding: chunked\r\n\r\n")
+            for at in range(0, size, 300_000):
+                piece = body[at : at + 300_000]
+                connection.send(f"{len(piece):x}\r\n".encode() + piece + b"\r\n")
+            connection.send("0\r\n\r\n")
+        else:
+            connection.send(f"{head}Content-Length: {size}\r\n\r\n").send(body)
+        length, digest = connection.response("POST").text.split()[:2]
+    assert length == str(size)
+    assert digest == hashlib.md5(body).hexdigest()
+
+
+def test_a_body_that_is_not_read(server: Server) -> None:
+    response = server.post("/cgi-bin/status.sh", b"x" * 5_000_000)
+    assert response.status == 418
+
+
+# Answers
+
+
+def test_streamed(server: Server) -> None:
+    with server.connect() as connection:
+        connection.send("GET /cgi-bin/slow.sh HTTP/1.1\r\nHost: x\r\n\r\n")
+        seen = b""
+        while b"first\n" not in seen:
+            seen += connection.socket.recv(1000)
+        assert b"second" not in seen
+
+
+def test_large_output(server: Server) -> None:
+    body = server.get("/cgi-bin/large.sh").body
+    assert len(body) == 20_000_000
+    assert body.count(b"a") == len(body)
+
+
+def test_status(server: Server) -> None:
+    response = server.get("/cgi-bin/status.sh")
+    assert (response.status, response.reason, response.text) == (418, "I am a teapot", "short and stout\n")
+    response = server.get("/cgi-bin/status-bare.sh")
+    assert (response.status, response.reason) == (201, "Created")
+
+
+def test_answers_without_body(server: Server) -> None:
+    with server.connect() as connection:
+        for name, status in (("204", 204), ("304", 304)):
+            response = connection.send(f"GET /cgi-bin/{name}.sh HTTP/1.1\r\nHost: x\r\n\r\n").response()
+            assert (response.status, response.body) == (status, b"")
+            assert response.header("transfer-encoding") is None
+        assert connection.send("GET /landed.txt HTTP/1.1\r\nHost: x\r\n\r\n").response().text == "landed"
+
+
+def test_local_redirect(server: Server) -> None:
+    """RFC 3875 section 6.2.2: it is the client that goes there."""
+    response = server.get("/cgi-bin/local.sh")
+    assert (response.status, response.header("location")) == (302, "/landed.txt")
+
+
+def test_client_redirect(server: Server) -> None:
+    response = server.get("/cgi-bin/client.sh")
+    assert (response.status, response.header("location")) == (302, "http://example.org/there")
+    response = server.get("/cgi-bin/client-document.sh")
+    assert (response.status, response.text) == (303, "look there\n")
+
+
+def test_fields_of_one_name(server: Server) -> None:
+    response = server.get("/cgi-bin/cookies.sh")
+    assert response.all("set-cookie") == ["a=1", "b=2; Path=/"]
+    assert response.header("x-one") == "1"
+
+
+def test_line_ends(server: Server) -> None:
+    response = server.get("/cgi-bin/crlf.sh")
+    assert (response.header("x-a"), response.text) == ("b", "body")
+
+
+def test_length(server: Server) -> None:
+    response = server.get("/cgi-bin/length.sh")
+    assert response.header("content-length") == "5"
+    assert response.text == "12345", "what is beyond the length is cut, or it would be taken for the next answer"
+
+
+def test_body_that_is_shorter_than_its_length(server: Server) -> None:
+    with server.connect() as connection:
+        connection.send("GET /cgi-bin/length-long.sh HTTP/1.1\r\nHost: x\r\n\r\n")
+        with pytest.raises(Exception, match="IncompleteRead"):
+            connection.response()
+
+
+def test_framing_is_the_servers(server: Server) -> None:
+    response = server.get("/cgi-bin/connection.sh", {"Connection": "keep-alive"})
+    assert response.text == "plain\n"
+    assert response.all("transfer-encoding") == ["chunked"]
+    assert response.header("keep-alive") is None
+
+
+def test_head(server: Server) -> None:
+    response = server.get("/cgi-bin/length.sh", method="HEAD")
+    assert (response.status, response.body) == (200, b"")
+
+
+def test_what_is_no_program(server: Server) -> None:
+    assert server.get("/cgi-bin/nothing.sh").status == 404
+    assert server.get("/cgi-bin/").status in (403, 404)
+    assert server.get("/cgi-bin/dir").status in (403, 404)
+    assert server.get("/cgi-bin").status in (403, 404)
+
+
+def test_concurrent(server: Server) -> None:
+    connections = [server.connect() for _ in range(40)]
+    try:
+        for number, connection in enumerate(connections):
+            connection.send(f"GET /cgi-bin/env.sh?n={number} HTTP/1.1\r\nHost: x\r\n\r\n")
+        for number, connection in enumerate(connections):
+            assert f"QUERY_STRING=n={number}\n" in connection.response().text
+    finally:
+        for connection in connections:
+            connection.close()
+
+
+def test_server_name_of_ipv6(serve) -> None:
+    server = serve({"cgi-bin/env.sh": HEAD + "env\n"}, "--listen", "[::1]:0")
+    with socket.create_connection(("::1", server.port)) as client:
+        client.sendall(f"GET /cgi-bin/env.sh HTTP/1.0\r\nHost: [::1]:{server.port}\r\n\r\n".encode())
+        text = b""
+        while piece := client.recv(65536):
+            text += piece
+    found = variables(text.decode())
+    assert (found["SERVER_NAME"], found["REMOTE_ADDR"], found["SERVER_ADDR"]) == ("[::1]", "::1", "::1")
