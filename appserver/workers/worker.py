@@ -80,7 +80,7 @@ class _Worker:
         _enter(configuration)
         self._scripts = Scripts()
         self._application = _application_of(configuration)
-        self._preload(configuration.get("preload") or ())
+        self._preload(configuration.get("scripts") or ())
         threads = int(start["threads"])
         server = Server(
             self._finder(),

@@ -54,7 +54,8 @@ def test_broken_script(serve: Any, kind: str) -> None:
     line = server.wait_for_log(f'"handler failed".*({why})')
     record = json.loads(line)
     assert record["target"] == f"/{kind}/x"
-    assert f"{kind}.py" in record["traceback"]
+    assert record["script"].endswith(f"/{kind}.py")
+    assert record["traceback"]
     # Said at the start as well, when nobody has asked for it yet.
     server.wait_for_log(f'"handler script cannot be loaded".*{kind}.py')
     assert server.get(f"/{kind}").status == 500
@@ -113,7 +114,6 @@ def test_removed_while_it_is_served(serve: Any) -> None:
 
 def test_first_script_of_a_folder(serve: Any) -> None:
     server = serve({"www/index.html": "page", "handlers/_helper.py": "WORD = 'helped'\n"})
-    assert not server.pids("workers/main.py")
     write(server, "first", "import _helper\ndef handle(request):\n    return _helper.WORD\n")
     reload(server)
     assert server.get("/first").text == "helped"
@@ -209,6 +209,7 @@ sites:
     reload(server)
     wait_for(lambda: server.get("/broken").text == "repaired", "the repaired application is used")
     wait_for(lambda: server.get("/readyz").status == 200, "it is ready")
+    server.remember_fds()  # there is an executor more than at the start
 
 
 def test_reload_to_a_broken_application_keeps_the_old_one(serve: Any) -> None:

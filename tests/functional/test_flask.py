@@ -174,7 +174,6 @@ def test_session(shop: Server, prefix: str) -> None:
     first = shop.get(f"{prefix}/count", fields(prefix))
     assert first.text == "1 ['seen 1']"
     cookie = first.header("set-cookie") or ""
-    assert f"Path={prefix or '/'}" in cookie
     again = shop.get(f"{prefix}/count", fields(prefix, {"Cookie": cookie.split(";")[0]}))
     assert again.text == "2 ['seen 2']"
 
