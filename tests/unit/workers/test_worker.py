@@ -259,6 +259,18 @@ def test_requests_of_another_core_are_skipped(run: Run) -> None:
     assert (answer.kind, answer.request_id) == (wire.SKIPPED, 6 << 48 | 1)
 
 
+@pytest.mark.parametrize("threads", [1, 4])
+def test_requests_that_come_after_stop_are_handed_back(run: Run, threads: int) -> None:
+    core = run(ECHO, threads=threads)
+    core.stop()
+    kinds = []
+    while wire.SKIPPED not in kinds:  # until it has noticed
+        core.send(core.frame("POST", "/late"))
+        kinds.append(core.next_answer().kind)
+    assert set(kinds) <= {wire.RESPONSE, wire.SKIPPED}
+    assert core.exit_status() == 0
+
+
 def test_cancel_frames_are_ignored(run: Run) -> None:
     core = run(ECHO)
     core.send(wire.REQUEST.pack(48, 1, wire.CANCEL, 1, 0, 1, 0, 0, 0, 0))
