@@ -84,6 +84,15 @@ def test_end_of_the_control_channel_is_a_stop(run: Run) -> None:
     assert core.exit_status() == 0
 
 
+def test_end_of_the_control_channel_is_an_end_for_the_busy(run: Run, gate: Callable[[str], Path]) -> None:
+    gate("g")
+    core = run(ECHO)
+    core.send(core.frame("GET", "/wait/g", slot=5))
+    core.wait_until_running(5)
+    core.close_control()
+    assert core.exit_status() == 1
+
+
 def test_end_of_the_queue_is_an_end(run: Run) -> None:
     core = run(ECHO)
     core.queue.close()
