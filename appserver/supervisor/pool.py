@@ -20,6 +20,8 @@ from appserver.supervisor.backoff import Backoff
 BOOT_TIME_S = 60.0
 #: From SIGABRT, for which an executor writes its stacks to the log, to SIGKILL.
 ABORT_GRACE_S = 1.0
+#: What an executor that still boots gets to notice that it is not wanted any more: it holds no request.
+BOOT_STOP_TIME_S = 2.0
 #: A pool without a ready executor for this long makes the server not ready; replacing a dead one is quicker.
 DOWN_TIME_S = 5.0
 NEVER = float("inf")
@@ -324,7 +326,8 @@ class PoolPolicy:
                 # It is dying already, by a signal.
                 self._leaving[seat.number] = now if seat.kill_at is None else seat.kill_at
                 continue
-            self._leaving[seat.number] = now + crew.spec.stop_time_ms / 1000
+            stop_time_s = crew.spec.stop_time_ms / 1000
+            self._leaving[seat.number] = now + (stop_time_s if seat.is_ready else min(stop_time_s, BOOT_STOP_TIME_S))
             actions.append(Stop(seat.number))
         crew.seats.clear()
         return actions

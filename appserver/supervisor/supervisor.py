@@ -410,4 +410,7 @@ def occupy_standard_descriptors() -> None:
 def run(source: ConfigSource) -> int:
     """Serves what `source` says until told to stop; the exit status. Raises ConfigError, StartError."""
     occupy_standard_descriptors()
+    # Whoever started us may have blocked signals; a server that does not hear SIGTERM, nor its children SIGABRT, helps
+    # nobody.
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
     return Supervisor(source).run()

@@ -221,9 +221,15 @@ class Runner:
         except ConnectionError:
             executor.stop()
             return False
-        if more:
-            self._work()
-        return more
+        if not more:
+            return False
+        if executor.stopping:
+            # It came while this thread was already meant to go, into an old version of the application: another
+            # executor takes it.
+            self._hand_back()
+            return False
+        self._work()
+        return True
 
     def _work(self) -> None:
         executor = self.executor
@@ -258,8 +264,13 @@ class Runner:
                 self.flush()
         self.since = 0
 
+    def _hand_back(self) -> None:
+        while self.items:
+            self._skip(self.items.popleft())
+        self.flush()
+
     def _skip(self, item: Item) -> None:
-        """It was cancelled before it began, or is of a core that has gone."""
+        """It was cancelled before it began, or is of a core that has gone, or came too late."""
         slot, loop, request_id, _, _, body_fd = item
         if body_fd >= 0:
             os.close(body_fd)

@@ -25,6 +25,7 @@ from .wsgi import Application, Environ, Server
 STATUS_NO_BOOT = 3
 IDLE_TICKS = 20  #: ticks without a running request until the monitor rests
 JOIN_POLL_S = 0.05
+ORPHAN_TIME_S = 5  #: what requests get to finish when the supervisor has gone
 
 
 def run(control_fd: int) -> int:
@@ -80,7 +81,7 @@ class _Worker:
         _enter(configuration)
         self._scripts = Scripts()
         self._application = _application_of(configuration)
-        self._preload(configuration.get("preload") or ())
+        self._preload(configuration.get("scripts") or ())
         threads = int(start["threads"])
         server = Server(
             self._finder(),
@@ -168,6 +169,9 @@ class _Worker:
         try:
             message, fds = self._control.receive()
         except (ControlClosedError, ValueError, OSError):
+            # The supervisor has gone, so nobody would end this process should a request never come to its end. This
+            # timer needs neither the interpreter's lock nor any cooperation.
+            faulthandler.dump_traceback_later(ORPHAN_TIME_S, exit=True)
             return False
         for fd in fds.values():
             os.close(fd)

@@ -318,6 +318,11 @@ static void test_malformed_frames(void)
     close_lane();
 }
 
+static void short_queue_time(as_pool_options *options)
+{
+    options->queue_time_ms = 1;
+}
+
 static void test_skipped(void)
 {
     open_lane(NULL, 1);
@@ -325,12 +330,39 @@ static void test_skipped(void)
     as_request_frame frame = receive_request();
     send_answer(&frame, AS_ANSWER_SKIPPED, 0, "", "");
     turn();
-    CHECK_INT(v->errors, 0); /* it was not run, so it may be run elsewhere, also a POST */
+    CHECK_INT(v->errors, 0);      /* it was not run, so it may be run elsewhere, also a POST */
+    for (int i = 0; i < 5; i++) { /* as many as are about to stop may hand it back */
+        frame = receive_request();
+        send_answer(&frame, AS_ANSWER_SKIPPED, 0, "", "");
+        turn();
+    }
     frame = receive_request();
-    send_answer(&frame, AS_ANSWER_SKIPPED, 0, "", "");
+    send_answer(&frame, AS_ANSWER_RESPONSE, 200, "", "good");
     turn();
+    CHECK_INT(v->errors, 0);
+    CHECK_INT(v->responses, 1);
+    CHECK_INT(counters.pool_retried, 0);
+    visitor_free(v);
+    close_lane();
+}
+
+static void test_skipped_for_ever(void)
+{
+    open_lane(short_queue_time, 1);
+    visitor *v = get("/");
+    while (v->errors == 0) {
+        delivery got;
+        if (receive_requests(&got))
+            send_answer(&got.frames[0], AS_ANSWER_SKIPPED, 0, "", "");
+        turn();
+    }
     CHECK_INT(v->error_status, 503);
     visitor_free(v);
+    delivery got;
+    while (receive_requests(&got))
+        send_answer(&got.frames[0], AS_ANSWER_SKIPPED, 0, "", "");
+    turn();
+    CHECK_INT(lane->sent, 0);
     close_lane();
 }
 
@@ -499,11 +531,6 @@ static void test_queue_full(void)
     for (int i = 0; i < 4; i++)
         visitor_free(v[i]);
     close_lane();
-}
-
-static void short_queue_time(as_pool_options *options)
-{
-    options->queue_time_ms = 1;
 }
 
 static void test_queue_time(void)
@@ -771,6 +798,7 @@ int main(void)
     test_stale_answers();
     test_malformed_frames();
     test_skipped();
+    test_skipped_for_ever();
     test_death_with_retry();
     test_second_death();
     test_death_without_retry();

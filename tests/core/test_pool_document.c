@@ -187,12 +187,27 @@ static void test_no_section(void)
     start_program();
     say("Content-Type: text");
     close_output();
+    CHECK_INT(client->errors, 0); /* how it ended is said next */
+    end_program(0);
     CHECK_INT(client->error_status, 502);
     CHECK(event_seen(AS_EVENT_ERROR, "no header section"));
     finish_program();
     start_program();
     close_output();
+    await(&client->errors); /* it only closed its output */
     CHECK_INT(client->error_status, 502);
+    CHECK(was_cancelled());
+    finish_program();
+}
+
+static void test_no_section_of_a_dead_spawner(void)
+{
+    start_program();
+    close_output();
+    CHECK_INT(client->errors, 0);
+    as_lane_executor_died(lane, EXECUTOR);
+    CHECK_INT(client->error_status, 502);
+    CHECK(event_seen(AS_EVENT_INCIDENT, "GET /cgi-bin/x"));
     finish_program();
 }
 
@@ -408,6 +423,7 @@ int main(void)
     test_status_and_location();
     test_broken_sections();
     test_no_section();
+    test_no_section_of_a_dead_spawner();
     test_endless_section();
     test_end_before_the_output_was_read();
     test_end_with_the_pipe_open();

@@ -352,13 +352,17 @@ def _read_lines(server: Server, found: queue.Queue[str | None]) -> None:
 
 
 def launch(
-    folder: Path, *arguments: str, environment: dict[str, str] | None = None, prefix: tuple[str, ...] = ()
+    folder: Path,
+    *arguments: str,
+    environment: dict[str, str] | None = None,
+    prefix: tuple[str, ...] = (),
+    interpreter: str = sys.executable,
 ) -> Server:
     """Starts `cherokee-app serve ARGUMENTS` and waits for the line that says where it listens.
 
     Raises RuntimeError with its output when it ends before that.
     """
-    command = [*prefix, sys.executable, "-m", "appserver", "serve", *arguments]
+    command = [*prefix, interpreter, "-m", "appserver", "serve", *arguments]
     process = subprocess.Popen(
         command,
         cwd=folder,

@@ -219,7 +219,7 @@ static void lose(as_lane *lane, uint32_t index, uint32_t executor)
         as_request_stream_end(request, false);
         return;
     }
-    if (as_pending_retry(pending, true))
+    if (as_pending_retry(pending))
         return;
     as_request *request = pending->request;
     as_event_emit(lane->home->events, AS_EVENT_INCIDENT, request->id, lane->options.index, executor,

@@ -146,8 +146,10 @@ uint64_t as_pending_deadline_ns(const as_pending *pending);
 void as_pending_fail(as_pending *pending, int status, const char *detail);
 /* Sets the timer to the next moment at which one of the request's limits may be reached. */
 void as_pending_set_timer(as_pending *pending);
-/* To another executor, when the request may be repeated and has not been; the slot is not the record's any more. False: not this one. */
-bool as_pending_retry(as_pending *pending, bool was_run);
+/* Back to the front of the waiting, as if it had never been sent; the slot is not the record's any more. */
+void as_pending_send_again(as_pending *pending);
+/* To another executor, when what one has begun may be repeated and has not been. Likewise. False: not this one. */
+bool as_pending_retry(as_pending *pending);
 /* Another attempt to send soon, should no answer come before that. */
 void as_lane_try_later(as_lane *lane);
 /* Sends waiting requests as far as batching and queueing allow. */

@@ -338,19 +338,27 @@ static bool is_idempotent(as_method method)
     }
 }
 
-bool as_pending_retry(as_pending *pending, bool was_run)
+void as_pending_send_again(as_pending *pending)
+{
+    as_lane_push_waiting(pending->lane, pending, true);
+    /* Looked at here, too: whoever is sent again and again in short turn never sees its timer, which is set anew each time. */
+    if (pending->lane->home->loop->now_ns >= wait_ends_ns(pending))
+        waited_too_long(pending);
+    else
+        as_pending_set_timer(pending);
+}
+
+bool as_pending_retry(as_pending *pending)
 {
     as_lane *lane = pending->lane;
-    bool allowed = !was_run || (lane->options.retry && is_idempotent(pending->request->head.method));
-    if (pending->retried || !allowed)
+    if (pending->retried || !lane->options.retry || !is_idempotent(pending->request->head.method))
         return false;
     if (pending->document != NULL)
         as_document_free(pending->document);
     pending->document = NULL;
     pending->retried = true;
     pending->arrived_ns = lane->home->loop->now_ns;
-    as_lane_push_waiting(lane, pending, true);
-    as_pending_set_timer(pending);
+    as_pending_send_again(pending);
     AS_COUNT(lane->home->counters, pool_retried, 1);
     return true;
 }
@@ -367,10 +375,6 @@ static as_verdict pool_handle(const as_handler *handler, as_request *request)
     /* An error page must be there at once, and the pool may be what has failed. */
     if (request->error_status != 0) {
         request->response.status = request->error_status;
-        return AS_VERDICT_ERROR;
-    }
-    if (lane == NULL) { /* it could not be opened, which is in the log */
-        request->response.status = 503;
         return AS_VERDICT_ERROR;
     }
     if (is_full(lane)) {

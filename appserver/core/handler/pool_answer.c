@@ -187,14 +187,12 @@ static void on_end(as_lane *lane, as_pending *pending, const as_answer_frame *fr
     as_request_stream_end(request, is_document ? status < AS_END_SIGNAL : status == 0);
 }
 
-/* It was not run: another executor may, whatever its method. */
+/* It was not run: another executor may, whatever its method. Several that are about to stop may hand it back one after the other, so queue_time is its
+ * only limit, which it still waits under. */
 static void on_skipped(as_lane *lane, as_pending *pending)
 {
     as_lane_give_slot(lane, pending->slot);
-    if (as_pending_retry(pending, false))
-        return;
-    as_request_add_field(pending->request, AS_STR("Retry-After: 1\r\n"));
-    as_pending_fail(pending, 503, "no executor would run it");
+    as_pending_send_again(pending);
 }
 
 /* An answer that nobody waits for any more. */

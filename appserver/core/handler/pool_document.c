@@ -13,6 +13,7 @@
 enum {
     READ_SIZE = 8192,
     TURN_READS = 16, /* of one program's output before others get their turn */
+    NEWS_MS = 500,   /* from the end of an output without a header section to the word on how that came */
 };
 
 struct as_document {
@@ -226,6 +227,21 @@ static const char *refusal(int err)
     }
 }
 
+static void no_news(as_timer *timer)
+{
+    refuse(AS_CONTAINER_OF(timer, as_pending, timer), refusal(AS_ECLOSED));
+}
+
+/* The pipe of a program that was killed together with its spawner ends before anybody says that the spawner is dead; such a request is not the program's
+ * failure and may be given to another one. Otherwise the `end` frame comes next, unless the program only closed its output. */
+static void await_news(as_document *document)
+{
+    as_loop *loop = document->lane->home->loop;
+    as_loop_unwatch(loop, &document->watch);
+    document->watch.fd = -1;
+    as_timer_set(loop, &document->pending->timer, no_news, NEWS_MS);
+}
+
 static void on_output(as_watch *watch, uint32_t epoll_events)
 {
     (void)epoll_events;
@@ -237,6 +253,8 @@ static void on_output(as_watch *watch, uint32_t epoll_events)
     int n = read_head(document, &head);
     if (n > 0)
         answer(document, &head, (size_t)n);
+    else if (n == AS_ECLOSED)
+        await_news(document);
     else if (n != AS_EAGAIN && n != AS_EFULL)
         refuse(pending, refusal(n));
 }

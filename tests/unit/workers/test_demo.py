@@ -17,25 +17,25 @@ FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 
 
 def test_every_demo_handler_loads(run: Run) -> None:
-    core = run(scripts=True, directory=str(HANDLERS), preload=[str(path) for path in sorted(HANDLERS.glob("*.py"))])
+    core = run(directory=str(HANDLERS), preload=[str(path) for path in sorted(HANDLERS.glob("*.py"))])
     assert [message["type"] for message in core.messages] == ["ready"]
 
 
 def test_hello(run: Run) -> None:
-    core = run(scripts=True)
+    core = run()
     answer = core.fetch("GET", "/?name=Ada", script=HANDLERS / "hello.py")
     assert answer.body == b"Hello, Ada!\n"
     assert answer.headers["content-type"] == "text/plain; charset=utf-8"
 
 
 def test_environment(run: Run) -> None:
-    answer = run(scripts=True).fetch("GET", "/x", script=HANDLERS / "environment.py")
+    answer = run().fetch("GET", "/x", script=HANDLERS / "environment.py")
     assert b"PATH_INFO = /x\n" in answer.body
 
 
 def test_notes(run: Run) -> None:
     how = {"script": HANDLERS / "notes.py"}
-    core = run(scripts=True)
+    core = run()
     assert len(json.loads(core.fetch("GET", "/", **how).body)["notes"]) == 2
     added = core.fetch("POST", "/", body=b"text=Milk", headers=FORM, **how)
     assert (added.status, json.loads(added.body)) == (201, {"added": "Milk"})

@@ -23,7 +23,7 @@ def test_handle_and_application(run: Run, tmp_path: Path) -> None:
             "other.py": WSGI.replace("application", "app"),
         },
     )
-    core = run(scripts=True)
+    core = run()
     answer = core.fetch("GET", "/?name=Ada", script=handle)
     assert (answer.body, answer.headers) == (b"hello Ada", {"content-type": "text/plain; charset=utf-8"})
     assert core.fetch(script=wsgi).body == b"wsgi"
@@ -36,7 +36,7 @@ def test_names_of_our_modules_and_of_the_standard_library_are_free(run: Run, tmp
         for name in ("wsgi", "wire", "request", "email", "json", "calendar")
     }
     *scripts, _ = write_scripts(tmp_path, {**sources, "request_helper.py": "x = 1\n"})
-    core = run(scripts=True)
+    core = run()
     for script in scripts:
         assert core.fetch(script=script).body == script.stem.encode()
     assert not (tmp_path / "__pycache__").exists()
@@ -46,7 +46,7 @@ def test_same_name_in_two_folders(run: Run, tmp_path: Path) -> None:
     for folder in ("a", "b"):
         (tmp_path / folder).mkdir()
         (tmp_path / folder / "same.py").write_text(f"def handle(request):\n    return {folder!r}\n")
-    core = run(scripts=True)
+    core = run()
     assert [core.fetch(script=tmp_path / folder / "same.py").body for folder in ("a", "b")] == [b"a", b"b"]
 
 
@@ -62,7 +62,7 @@ def test_broken_scripts_fail_alone(run: Run, tmp_path: Path) -> None:
             "good.py": "def handle(request):\n    return 'good'\n",
         },
     )
-    core = run(scripts=True, preload=[str(path) for path in scripts])
+    core = run(scripts=[str(path) for path in scripts])
     records = {message["script"]: message for message in core.messages if message["type"] == "log"}
     assert set(records) == {str(path) for path in (syntax, error, leaves, nothing, later)}
     assert "SyntaxError" in records[str(syntax)]["error"]
@@ -81,7 +81,7 @@ def test_broken_scripts_fail_alone(run: Run, tmp_path: Path) -> None:
 
 def test_dev_shows_why_a_script_is_broken(run: Run, tmp_path: Path) -> None:
     (script,) = write_scripts(tmp_path, {"broken.py": "def handle(request):\n  return '<b>\n"})
-    core = run(scripts=True, dev=True)
+    core = run(dev=True)
     answer = core.fetch(script=script)
     assert answer.status == 500
     assert b"SyntaxError" in answer.body
@@ -90,14 +90,14 @@ def test_dev_shows_why_a_script_is_broken(run: Run, tmp_path: Path) -> None:
 
 def test_a_repaired_script_works_in_a_new_worker(run: Run, tmp_path: Path) -> None:
     (script,) = write_scripts(tmp_path, {"s.py": "def handle(request):\n    return nome\n"})
-    core = run(scripts=True)
+    core = run()
     assert core.fetch(script=script).status == 500
     # Same size and same second as before: bytecode caches would not see the difference.
     write_scripts(tmp_path, {"s.py": "def handle(request):\n    return 'ok'\n"})
     assert core.fetch(script=script).status == 500
     core.log("handler failed")
     assert "return nome" in core.log("handler failed")["traceback"]  # what runs, not what the file says by now
-    assert run(scripts=True).fetch(script=script).body == b"ok"
+    assert run().fetch(script=script).body == b"ok"
 
 
 def test_multipart_upload(run: Run, tmp_path: Path) -> None:
@@ -117,7 +117,7 @@ def test_multipart_upload(run: Run, tmp_path: Path) -> None:
         + b"\r\n--B--"
     )
     how = {"script": script, "headers": {"Content-Type": "multipart/form-data; boundary=B"}}
-    core = run(scripts=True)
+    core = run()
     answer = core.fetch("POST", "/", body=body, body_fd=True, **how)
     assert answer.body == b'{"title": "T", "name": "a.bin", "size": 2000000}'
     answer = core.fetch("POST", "/", body=body[:1000], **how)
@@ -141,7 +141,7 @@ def test_files_streams_and_responses(run: Run, tmp_path: Path) -> None:
             "    yield 'ü'\n"
         },
     )
-    core = run(scripts=True)
+    core = run()
     file = core.fetch("GET", "/file", script=script)
     assert (file.kind, file.body) == (wire.FILE, script.read_bytes())
     assert core.fetch("GET", "/none", script=script).status == 204
@@ -155,7 +155,7 @@ def test_files_streams_and_responses(run: Run, tmp_path: Path) -> None:
 
 def test_print_is_output_at_once(run: Run, tmp_path: Path) -> None:
     (script,) = write_scripts(tmp_path, {"p.py": "def handle(request):\n    print('seen \\udc80')\n    return 'x'\n"})
-    core = run(scripts=True)
+    core = run()
     core.fetch(script=script)
     assert core.process.stdout is not None
     assert core.process.stdout.readline() == b"seen \\udc80\n"

@@ -84,6 +84,15 @@ def test_end_of_the_control_channel_is_a_stop(run: Run) -> None:
     assert core.exit_status() == 0
 
 
+def test_end_of_the_control_channel_is_an_end_for_the_busy(run: Run, gate: Callable[[str], Path]) -> None:
+    gate("g")
+    core = run(ECHO)
+    core.send(core.frame("GET", "/wait/g", slot=5))
+    core.wait_until_running(5)
+    core.close_control()
+    assert core.exit_status() == 1
+
+
 def test_end_of_the_queue_is_an_end(run: Run) -> None:
     core = run(ECHO)
     core.queue.close()
@@ -257,6 +266,18 @@ def test_requests_of_another_core_are_skipped(run: Run) -> None:
     core.send(core.frame(request_id=6 << 48 | 1))
     answer = core.next_answer()
     assert (answer.kind, answer.request_id) == (wire.SKIPPED, 6 << 48 | 1)
+
+
+@pytest.mark.parametrize("threads", [1, 4])
+def test_requests_that_come_after_stop_are_handed_back(run: Run, threads: int) -> None:
+    core = run(ECHO, threads=threads)
+    core.stop()
+    kinds = []
+    while wire.SKIPPED not in kinds:  # until it has noticed
+        core.send(core.frame("POST", "/late"))
+        kinds.append(core.next_answer().kind)
+    assert set(kinds) <= {wire.RESPONSE, wire.SKIPPED}
+    assert core.exit_status() == 0
 
 
 def test_cancel_frames_are_ignored(run: Run) -> None:
