@@ -1,4 +1,4 @@
-"""CGI programs that are broken, never end, or are left behind: the right status, the reason in the log, nobody survives."""
+"""CGI programs that are broken, never end or are left behind: right status, reason in the log, and nobody survives."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ HEAD = "#!/bin/sh\necho Content-Type: text/plain\necho\n"
 FILES: dict[str, str | bytes] = {
     "www/index.html": "index",
     "cgi-bin/good.sh": HEAD + "echo good\n",
-    "cgi-bin/nobody/x.txt": "no program",
+    "cgi-bin/nobody/good.sh": HEAD,
     "cgi-bin/no-interpreter.sh": "#!/no/such/interpreter\n",
     "cgi-bin/no-format.bin": b"\x00\x01\x02 this is no program",
     "cgi-bin/silent.sh": "#!/bin/sh\nexit 0\n",
@@ -23,7 +23,7 @@ FILES: dict[str, str | bytes] = {
     "cgi-bin/no-header.sh": "#!/bin/sh\necho just text without a header\necho\necho more\n",
     "cgi-bin/broken-header.sh": "#!/bin/sh\nprintf 'Content-Type: text/plain\\nBad Name: x\\n\\nbody'\n",
     "cgi-bin/bad-status.sh": "#!/bin/sh\nprintf 'Status: many\\nContent-Type: text/plain\\n\\nbody'\n",
-    "cgi-bin/endless-header.sh": "#!/bin/sh\nwhile :; do echo 'X-Field: aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa'; done\n",
+    "cgi-bin/endless-header.sh": "#!/bin/sh\nwhile :; do echo 'X-Field: aaaaaaaaaaaaaaaaaaaa'; done\n",
     "cgi-bin/half-header.sh": "#!/bin/sh\nprintf 'Content-Type: text/plain\\n'\n",
     "cgi-bin/endless.sh": HEAD + "yes\n",
     "cgi-bin/dies-later.sh": HEAD + "echo begun\nkill -SEGV $$\n",
@@ -33,7 +33,7 @@ FILES: dict[str, str | bytes] = {
     "cgi-bin/leaves.sh": HEAD + "sleep 7304 &\necho done\n",
     "cgi-bin/closes.sh": HEAD + "echo all\nexec 1>&-\nsleep 7305\n",
     "cgi-bin/floods.sh": HEAD
-    + "head -c 3000000 /dev/zero | tr '\\0' e >&2\necho\nfor i in $(seq 5); do echo line $i >&2; done\n",
+    + "head -c 3000000 /dev/zero | tr '\\0' e >&2\necho >&2\nyes line | head -n 9999 >&2\necho\n",
 }
 CONFIG = """
 cgi: {limits: {request_time: 3s, idle_time: 1s, programs: 4, queue_time: 1s, kill_grace: 200ms}}
@@ -68,15 +68,14 @@ def wait_until_gone(server: Server, seconds: int) -> None:
 @pytest.mark.parametrize(
     ("name", "status", "reason"),
     [
-        ("plain.sh", 403, "not executable|execute"),
+        ("plain.sh", 500, "execut"),
         ("nothing.sh", 404, ""),
         ("nobody/", 403, ""),
-        ("nobody/x.txt", 403, ""),
         ("no-interpreter.sh", 500, "interpreter"),
         ("no-format.bin", 500, "format|interpreter"),
         ("silent.sh", 502, "no output|nothing|header"),
-        ("dies.sh", 502, "3"),
-        ("killed.sh", 502, "SIGSEGV|signal 11"),
+        ("dies.sh", 502, "exit code 3|no header section"),
+        ("killed.sh", 502, "signal 11|no header section"),
         ("no-header.sh", 502, "header"),
         ("broken-header.sh", 502, "header|field"),
         ("bad-status.sh", 502, "header|Status"),
@@ -87,13 +86,12 @@ def wait_until_gone(server: Server, seconds: int) -> None:
 def test_broken(server: Server, name: str, status: int, reason: str) -> None:
     before = len(server.lines)
     response = server.get(f"/cgi-bin/{name}")
-    assert response.status in ((403, 404) if status == 403 else (status,)), response.text
+    assert response.status == status
     if status >= 500:
         line = wait_for(
-            lambda: next((each for each in server.lines[before:] if name in each and '"level"' in each), None),
-            f"a line about {name} in\n" + "\n".join(server.lines[before:]),
+            lambda: next((each for each in server.lines[before:] if name in each and re.search(reason, each)), None),
+            f"the reason for {name}",
         )
-        assert re.search(reason, line), line
         assert re.search(r'"request": "[0-9a-f]{16}"', line), line
     assert server.get("/cgi-bin/good.sh").text == "good\n"
 
@@ -131,11 +129,14 @@ def test_program_that_closes_stdout_early(server: Server) -> None:
     wait_until_gone(server, 7305)
 
 
-def test_death_in_the_middle_of_an_answer(server: Server) -> None:
-    with server.connect() as connection:
-        connection.send("GET /cgi-bin/dies-later.sh HTTP/1.1\r\nHost: x\r\n\r\n")
-        with pytest.raises(Exception, match="IncompleteRead"):
-            connection.response()
+@pytest.mark.parametrize(
+    ("name", "how"),
+    [("dies.sh", "ended with exit code 3"), ("killed.sh", "was killed by signal 11"), ("dies-later.sh", "signal 11")],
+)
+def test_how_it_ended_is_logged(server: Server, name: str, how: str) -> None:
+    before = len(server.lines)
+    server.get(f"/cgi-bin/{name}")
+    wait_for(lambda: any(how in line for line in server.lines[before:]), f"{how} in the log")
 
 
 def test_client_that_leaves(server: Server) -> None:
@@ -151,9 +152,7 @@ def test_client_that_leaves(server: Server) -> None:
 def test_stderr_is_tagged_and_bounded(server: Server) -> None:
     before = len(server.lines)
     assert server.get("/cgi-bin/floods.sh").text == "\n"
-    wait_for(
-        lambda: any("line 1" in each or "dropped" in each for each in server.lines[before:]), "what it wrote is logged"
-    )
+    wait_for(lambda: any("were dropped" in each for each in server.lines[before:]), "what is left out is said")
     lines = [each for each in server.lines[before:] if "floods.sh" in each and '"level"' in each]
     assert lines
     assert sum(map(len, lines)) < 200_000
@@ -210,6 +209,7 @@ def test_programs_end_with_the_server(serve) -> None:
         connection.send("GET /cgi-bin/sleeps.sh HTTP/1.1\r\nHost: x\r\n\r\n")
         wait_for(lambda: len(sleepers(7301)) == 2, "the program runs")
         server.kill(15)
+        server.wait_for_log("SIGTERM: stopping")
         server.kill(15)
         assert server.process.wait(30) == 0
     assert not sleepers(7301)
