@@ -75,7 +75,8 @@ def test_variables(server: Server) -> None:
         local, remote = connection.socket.getpeername(), connection.socket.getsockname()
         connection.send(
             "POST /cgi-bin/env.sh/extra/p%C3%A4th?a=%20b&c HTTP/1.1\r\nHost: Example.org:1234\r\n"
-            "Content-Type: text/x\r\nContent-Length: 3\r\nX-Custom-Field: v\r\nX-Twice: 1\r\nX-Twice: 2\r\nUser-Agent: me\r\n\r\nabc"
+            "Content-Type: text/x\r\nContent-Length: 3\r\nX-Custom-Field: v\r\nX-Twice: 1\r\nX-Twice: 2\r\n"
+            "User-Agent: me\r\n\r\nabc"
         )
         found = variables(connection.response("POST").text)
     www = str(server.folder / "www")
