@@ -1,0 +1,316 @@
+"""The policy of a pool: arithmetic on times and events, without a process."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from appserver.config.plan import PoolSpec
+from appserver.supervisor.pool import (
+    ABORT_GRACE_S,
+    BOOT_STOP_TIME_S,
+    BOOT_TIME_S,
+    DOWN_TIME_S,
+    Abort,
+    Action,
+    Kill,
+    Notice,
+    PoolPolicy,
+    Retry,
+    Start,
+    Stop,
+)
+
+SPEC = PoolSpec(
+    name="p",
+    kind="python",
+    slots=100,
+    queue_limit=10,
+    queue_time_ms=1000,
+    request_time_ms=1000,
+    idle_time_ms=0,
+    stop_time_ms=10_000,
+    processes=2,
+    threads=3,
+)
+NEW = replace(SPEC, threads=5)
+
+
+def policy_of(spec: PoolSpec = SPEC, ready: bool = True) -> PoolPolicy:
+    """A pool whose first executors, from number 1, have been started at 0 and became ready at 1."""
+    policy = PoolPolicy(spec, 0)
+    started = policy.tick(0)
+    assert [each.number for each in of(Start, started)] == list(range(1, len(started) + 1))
+    if ready:
+        for start in of(Start, started):
+            assert policy.ready(start.number, 1) == []
+    return policy
+
+
+def of(kind: type[Any], actions: list[Action]) -> list[Any]:
+    """The actions of one kind."""
+    return [action for action in actions if isinstance(action, kind)]
+
+
+def numbers(kind: type[Any], actions: list[Action]) -> list[int]:
+    return [action.number for action in of(kind, actions)]
+
+
+# Start
+
+
+def test_start() -> None:
+    policy = PoolPolicy(SPEC, 5)
+    assert policy.next_time() == 5
+    assert policy.tick(4.9) == []
+    assert policy.tick(5) == [Start(1, SPEC), Start(2, SPEC)]
+    assert policy.tick(5) == []
+    assert (policy.capacity, policy.is_settled, policy.is_empty) == (0, False, False)
+    policy.ready(1, 6)
+    assert (policy.capacity, policy.is_settled) == (3, False)
+    policy.ready(2, 6)
+    assert (policy.capacity, policy.is_settled) == (6, True)
+    assert policy.next_time() is None
+
+
+def test_cgi_pool_has_one_executor_with_the_capacity_of_its_programs() -> None:
+    policy = policy_of(replace(SPEC, kind="cgi", programs=32))
+    assert policy.capacity == 32
+
+
+def test_boot_takes_too_long() -> None:
+    policy = policy_of(ready=False)
+    policy.ready(1, 1)
+    assert policy.next_time() == BOOT_TIME_S
+    actions = policy.tick(BOOT_TIME_S)
+    assert numbers(Kill, actions) == [2]
+    assert of(Notice, actions)[0].level == "error"
+    assert policy.tick(BOOT_TIME_S + 1) == []
+    assert policy.ready(2, BOOT_TIME_S + 1) == []  # too late: it is dying
+    assert policy.capacity == 3
+    (retry,) = policy.died(2, BOOT_TIME_S + 2)
+    assert isinstance(retry, Retry)
+    assert policy.is_settled
+
+
+@pytest.mark.parametrize("event", ["ready", "died", "stuck"])
+def test_unknown_numbers_are_nobody(event: str) -> None:
+    policy = policy_of()
+    assert getattr(policy, event)(77, 2) == []
+    assert policy.capacity == 6
+
+
+# Deaths
+
+
+def test_replaced_after_a_delay_with_a_new_number() -> None:
+    policy = policy_of()
+    assert policy.died(1, 2) == [Retry(0.1)]
+    assert policy.capacity == 3
+    assert policy.next_time() == pytest.approx(2.1)
+    assert policy.tick(2.05) == []
+    assert policy.tick(2.1) == [Start(3, SPEC)]
+    policy.ready(3, 3)
+    assert policy.capacity == 6
+
+
+def test_seats_back_off_each_for_itself() -> None:
+    policy = policy_of()
+    delays, number, now = [], 1, 2.0
+    for _ in range(4):
+        (retry,) = policy.died(number, now)
+        assert isinstance(retry, Retry)
+        delays.append(retry.delay_s)
+        now += retry.delay_s
+        (number,) = numbers(Start, policy.tick(now))
+        policy.ready(number, now)
+    assert delays == [0.1, 0.2, 0.4, 0.8]
+    assert policy.died(2, now) == [Retry(0.1)]
+
+
+def test_could_not_boot_waits_longer_and_settles() -> None:
+    policy = policy_of(ready=False)
+    assert policy.died(1, 1, could_not_boot=True) == [Retry(2.0)]
+    assert not policy.is_settled
+    assert policy.died(2, 1, could_not_boot=True) == [Retry(2.0)]
+    assert policy.is_settled
+    assert policy.next_time() == 3.0
+
+
+# Stuck
+
+
+def test_stuck_is_aborted_then_killed() -> None:
+    policy = policy_of()
+    assert policy.stuck(1, 10) == [Abort(1)]
+    assert policy.capacity == 3  # nobody counts on it
+    assert policy.stuck(1, 10) == []  # once is enough, however many requests of it are late
+    assert policy.tick(10 + ABORT_GRACE_S - 0.1) == []
+    assert policy.tick(10 + ABORT_GRACE_S) == [Kill(1)]
+    assert policy.tick(10 + ABORT_GRACE_S + 100) == []
+    (retry,) = policy.died(1, 11)
+    assert isinstance(retry, Retry)
+
+
+# Readiness
+
+
+def test_up_and_down() -> None:
+    policy = policy_of(replace(SPEC, processes=1), ready=False)
+    assert not policy.is_up(0)
+    policy.ready(1, 1)
+    assert policy.is_up(100)
+    policy.died(1, 200)
+    assert policy.is_up(200 + DOWN_TIME_S - 0.1)
+    assert not policy.is_up(200 + DOWN_TIME_S)
+
+
+def test_never_up_is_down_at_once() -> None:
+    policy = policy_of(replace(SPEC, processes=1), ready=False)
+    policy.died(1, 1, could_not_boot=True)
+    assert not policy.is_up(1)
+
+
+# Stop and kill
+
+
+def test_stop() -> None:
+    policy = policy_of()
+    assert policy.stop(20) == [Stop(1), Stop(2)]
+    assert policy.is_leaving(1)
+    assert policy.has_leaving
+    assert policy.capacity == 0
+    assert policy.next_time() == 30
+    assert policy.died(1, 21) == []
+    actions = policy.tick(30)
+    assert numbers(Kill, actions) == [2]
+    assert policy.next_time() is None
+    assert policy.tick(1000) == []
+    assert not policy.is_empty
+    assert policy.died(2, 31) == []
+    assert policy.is_empty
+
+
+def test_who_boots_is_not_waited_for_as_long() -> None:
+    policy = policy_of(ready=False)
+    policy.ready(1, 1)
+    policy.stop(20)
+    assert policy.next_time() == 20 + BOOT_STOP_TIME_S
+    assert numbers(Kill, policy.tick(20 + BOOT_STOP_TIME_S)) == [2]
+    assert policy.next_time() == 30
+
+
+def test_stop_starts_nobody_who_was_due() -> None:
+    policy = policy_of()
+    policy.died(1, 2)
+    policy.stop(2)
+    assert numbers(Start, policy.tick(100)) == []
+
+
+def test_kill() -> None:
+    policy = policy_of()
+    policy.reload(NEW, 2)
+    policy.stuck(1, 2)
+    assert sorted(numbers(Kill, policy.kill())) == [1, 2, 3, 4]
+    assert policy.tick(1000) == []
+    for number in (1, 2, 3, 4):
+        assert not policy.is_empty
+        policy.died(number, 3)
+    assert policy.is_empty
+
+
+# Reload
+
+
+def test_reload_replaces_when_all_are_ready() -> None:
+    policy = policy_of()
+    assert policy.reload(NEW, 10) == [Start(3, NEW), Start(4, NEW)]
+    assert not policy.is_settled
+    assert policy.spec == SPEC
+    assert policy.ready(3, 11) == []
+    assert policy.capacity == 6 + 5
+    assert policy.ready(4, 12) == [Stop(1), Stop(2)]
+    assert policy.spec == NEW
+    assert policy.is_settled
+    assert policy.capacity == 10
+    assert policy.next_time() == 22
+    policy.died(1, 13)
+    policy.died(2, 13)
+    assert not policy.has_leaving
+
+
+def test_reload_that_cannot_boot_is_given_up() -> None:
+    policy = policy_of()
+    policy.reload(NEW, 10)
+    policy.ready(3, 11)
+    actions = policy.died(4, 11, could_not_boot=True)
+    assert of(Notice, actions)[0].level == "error"
+    assert numbers(Stop, actions) == [3]
+    assert policy.spec == SPEC
+    assert policy.capacity == 6
+    assert policy.is_settled
+    policy.died(3, 12)
+    assert policy.tick(1000) == []  # nobody is tried again until the next reload
+
+
+def test_new_one_that_was_ready_and_dies_is_replaced() -> None:
+    policy = policy_of()
+    policy.reload(NEW, 10)
+    policy.ready(3, 11)
+    assert policy.died(3, 12) == [Retry(0.1)]
+    assert policy.tick(12.2) == [Start(5, NEW)]
+    policy.ready(4, 13)
+    assert numbers(Stop, policy.ready(5, 13)) == [1, 2]
+
+
+def test_old_one_that_dies_during_a_reload_is_replaced_by_the_old() -> None:
+    policy = policy_of()
+    policy.reload(NEW, 10)
+    assert policy.died(1, 10) == [Retry(0.1)]
+    assert policy.tick(10.1) == [Start(5, SPEC)]
+
+
+def test_second_reload_gives_up_the_first() -> None:
+    policy = policy_of()
+    policy.reload(NEW, 10)
+    newest = replace(SPEC, threads=7)
+    actions = policy.reload(newest, 11)
+    assert actions == [Stop(3), Stop(4), Start(5, newest), Start(6, newest)]
+    policy.ready(5, 12)
+    assert numbers(Stop, policy.ready(6, 12)) == [1, 2]
+    assert policy.spec == newest
+
+
+def test_reload_of_a_pool_with_nobody() -> None:
+    policy = policy_of(ready=False)
+    policy.died(1, 1, could_not_boot=True)
+    policy.died(2, 1, could_not_boot=True)
+    assert policy.reload(NEW, 1.5) == [Start(3, NEW), Start(4, NEW)]  # without waiting for the back-off
+    assert policy.spec == NEW
+
+
+def test_reload_to_other_numbers_of_processes() -> None:
+    policy = policy_of()
+    assert len(of(Start, policy.reload(replace(SPEC, processes=3), 10))) == 3
+
+
+def test_reload_after_stop() -> None:
+    policy = policy_of()
+    policy.stop(10)
+    assert policy.reload(SPEC, 11) == [Start(3, SPEC), Start(4, SPEC)]
+    assert policy.is_leaving(1)
+    policy.ready(3, 12)
+    policy.ready(4, 12)
+    assert policy.capacity == 6
+
+
+def test_stuck_one_of_the_old_is_not_told_to_stop_as_well() -> None:
+    policy = policy_of()
+    policy.reload(NEW, 10)
+    policy.ready(3, 11)
+    policy.stuck(1, 11)
+    assert policy.ready(4, 11.5) == [Stop(2)]
+    assert policy.next_time() == 11 + ABORT_GRACE_S
+    assert numbers(Kill, policy.tick(11 + ABORT_GRACE_S)) == [1]
