@@ -87,6 +87,8 @@ def handle(request):
 """
 
 STREAM = r'''
+import sys
+
 def handle(request):
     """Pieces without end, and a note in the log when nobody wants them any more."""
     kind = request.path_info
@@ -104,9 +106,13 @@ def endless(request):
             yield b"x" * 16384
             count += 1
             if count % 16 == 0:
-                print("pieces", request.query["name"], count)
+                say(f"pieces {request.query['name']} {count}")
     finally:
-        print("closed", request.query["name"])
+        say(f"closed {request.query['name']}")
+
+def say(line):
+    """In one write: print() makes two, and threads that print at once then mix their lines."""
+    sys.stdout.write(line + "\n")
 
 def breaks():
     yield "begun"
