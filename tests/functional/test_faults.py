@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
@@ -418,8 +419,9 @@ def test_supervisor_dies(tmp_path: Path, busy: bool) -> None:
     server._reader.join(PATIENCE_S)
     assert not server._reader.is_alive(), "somebody still holds the server's output"
     for each in asking:
-        with pytest.raises(ConnectionError):
-            each.response()
+        # The core may hear of a program's death before it hears of the supervisor's.
+        with contextlib.suppress(ConnectionError):
+            assert each.response().status == 502
 
 
 # The spawner
