@@ -318,16 +318,15 @@ def test_others_in_a_stuck_executor_are_not_lost(serve: Any) -> None:
     """Its other thread runs a request when the executor is replaced."""
     server = start(serve, "{request_time: 1s}", CONFIG.replace("processes: 2", "processes: 1"))
     hanging = Asking(server, "/app/hang", "POST", b"")
-    time_is_near = Asking(server, "/app/gate?name=a")
+    other = Asking(server, "/app/gate?name=a")
     first = holder(server, "a")
     assert hanging.response().status == 504
-    if time_is_near.is_answered:  # both began in the same moment
-        assert time_is_near.response().status == 504
-    else:
-        holder(server, "a", but=first)
-        open_gate(server)
-        assert time_is_near.response().status == 200
+    wait_for(
+        lambda: other.is_answered or [pid for pid in holders(server, "a") if pid != first], "it is run again, or over"
+    )
     open_gate(server)
+    # It began only a moment after the other one, so its own time may be over as well; but it is never a 502.
+    assert other.response().status in (200, 504)
     wait_for(lambda: server.get("/app/pid").status == 200, "somebody serves again")
 
 
@@ -419,9 +418,9 @@ def test_supervisor_dies(tmp_path: Path, busy: bool) -> None:
     server._reader.join(PATIENCE_S)
     assert not server._reader.is_alive(), "somebody still holds the server's output"
     for each in asking:
-        # Whoever went first, the program or the core: nobody waits, and nobody is told that all is well.
+        # The core may hear of a program's death before it hears of the supervisor's.
         with contextlib.suppress(ConnectionError):
-            assert each.response().status >= 500
+            assert each.response().status == 502
 
 
 # The spawner
