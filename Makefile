@@ -49,9 +49,9 @@ $(STAMPS)/core: $(STAMPS)/venv $(CORE_C)
 	@touch $@
 
 .PHONY: test
-test: build ## run all tests
+test: build ## run all tests (ARGS=... for pytest)
 	@deploy/system-packages.sh test
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest $(ARGS)
 
 .PHONY: test-sanitize
 test-sanitize: build ## the functional tests with the core under address and undefined-behaviour sanitizers
@@ -60,7 +60,7 @@ test-sanitize: build ## the functional tests with the core under address and und
 	@tar -c --exclude=./.git --exclude=./.venv --exclude=./build --exclude="*.so" --exclude="*.egg-info" . | tar -x -C $(SANITIZED)/tree
 	@cd $(SANITIZED)/tree && CHEROKEE_SANITIZE=$(SANITIZERS) $(CURDIR)/$(BIN)/python setup.py -q build_ext --inplace --build-temp ../core
 	@cd $(SANITIZED)/tree && CHEROKEE_SANITIZE=$(SANITIZERS) PYTHONPATH=$$PWD \
-	    $(CURDIR)/$(BIN)/python -m pytest tests/functional
+	    $(CURDIR)/$(BIN)/python -m pytest tests/functional $(ARGS)
 
 .PHONY: check
 check: build ## lint, types, compiler warnings as errors, C formatting

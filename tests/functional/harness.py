@@ -39,6 +39,11 @@ def wait_for(condition: Callable[[], Any], what: str, patience_s: float = PATIEN
         time.sleep(0.01)
 
 
+def server_environment(**more: str) -> dict[str, str]:
+    """The environment of a server of this tree."""
+    return {**os.environ, "PYTHONPATH": str(TOP), **sanitizer_environment(), **more}
+
+
 def sanitizer_environment() -> dict[str, str]:
     """What a process with a sanitized extension needs: the runtime loaded first.
 
@@ -166,6 +171,16 @@ class Connection:
 
     def __exit__(self, *_error: object) -> None:
         self.close()
+
+
+def has_ipv6() -> bool:
+    """Whether this machine has the address ::1; a container often has not."""
+    try:
+        with socket.socket(socket.AF_INET6) as sock:
+            sock.bind(("::1", 0))
+    except OSError:
+        return False
+    return True
 
 
 def children_of(pid: int) -> list[int]:
@@ -369,7 +384,7 @@ def launch(
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-        env={**os.environ, "PYTHONPATH": str(TOP), **sanitizer_environment(), **(environment or {})},
+        env=server_environment(**(environment or {})),
     )
     server = Server(process, folder)
     found: queue.Queue[str | None] = queue.Queue()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import signal
 import subprocess
@@ -12,7 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
-from harness import TOP, Connection, sanitizer_environment, wait_for
+from harness import Connection, server_environment, wait_for
 
 COMBINED = re.compile(
     r"127\.0\.0\.1 - - \[\d\d/\w{3}/\d{4}:\d\d:\d\d:\d\d [+-]\d{4}\] "
@@ -110,7 +109,7 @@ def test_a_reader_that_stalls_stops_nobody(tmp_path: Path) -> None:
     (tmp_path / "www/a.txt").write_text("alpha")
     process = subprocess.Popen(
         [sys.executable, "-m", "appserver", "serve", str(tmp_path), "--listen", "127.0.0.1:0"],
-        env={**os.environ, "PYTHONPATH": str(TOP), **sanitizer_environment()},
+        env=server_environment(),
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
     )

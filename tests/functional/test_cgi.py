@@ -7,7 +7,7 @@ import os
 import socket
 
 import pytest
-from harness import Server
+from harness import Server, has_ipv6
 
 HEAD = "#!/bin/sh\necho Content-Type: text/plain\necho\n"
 
@@ -299,6 +299,8 @@ def test_concurrent(server: Server) -> None:
 
 
 def test_server_name_of_ipv6(serve) -> None:
+    if not has_ipv6():
+        pytest.skip("this machine has no IPv6")
     server = serve({"cgi-bin/env.sh": HEAD + "env\n"}, "--listen", "[::1]:0")
     with socket.create_connection(("::1", server.port)) as client:
         client.sendall(f"GET /cgi-bin/env.sh HTTP/1.0\r\nHost: [::1]:{server.port}\r\n\r\n".encode())

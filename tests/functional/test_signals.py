@@ -18,7 +18,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from harness import PATIENCE_S, TOP, Server, children_of, command_of, launch, serving, state_of, wait_for, write_tree
+from harness import (
+    PATIENCE_S,
+    TOP,
+    Server,
+    children_of,
+    command_of,
+    launch,
+    server_environment,
+    serving,
+    state_of,
+    wait_for,
+    write_tree,
+)
 from test_faults import Asking, load
 
 SCRIPT = r"""
@@ -132,7 +144,7 @@ def test_sigterm_while_it_starts(tmp_path: Path) -> None:
     write_tree(tmp_path, {"handlers/app.py": "import time\ntime.sleep(3600)\n"})
     process = subprocess.Popen(
         [sys.executable, "-m", "appserver", "serve", str(tmp_path), "--listen", "127.0.0.1:0"],
-        env={**os.environ, "PYTHONPATH": str(TOP)},
+        env=server_environment(),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
@@ -342,7 +354,7 @@ def test_without_standard_descriptors(tmp_path: Path) -> None:
         port = free.getsockname()[1]
     write_tree(tmp_path, FILES)
     command = f"exec {sys.executable} -m appserver serve {tmp_path} --listen 127.0.0.1:{port} 0<&- 1>&- 2>&-"
-    process = subprocess.Popen(["sh", "-c", command], env={**os.environ, "PYTHONPATH": str(TOP)})
+    process = subprocess.Popen(["sh", "-c", command], env=server_environment())
     server = Server(process, tmp_path, port)
     try:
         wait_for(lambda: not is_refused(server), "it listens")
@@ -432,7 +444,7 @@ def public_interpreter() -> dict[str, Any]:
         done = subprocess.run(
             [*as_nobody(), interpreter, "-c", PROBE],
             cwd="/",
-            env={**os.environ, **environment},
+            env=server_environment(**environment),
             capture_output=True,
             text=True,
             check=False,

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from harness import TOP, sanitizer_environment
+from harness import has_ipv6, server_environment
 
 from appserver import __version__
 
@@ -22,7 +22,7 @@ def command(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "appserver", *arguments],
         cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(TOP), **sanitizer_environment()},
+        env=server_environment(),
         capture_output=True,
         text=True,
         timeout=60,
@@ -62,7 +62,7 @@ def test_a_folder_without_www_is_the_root(serve) -> None:
 
 
 def test_ipv6(serve) -> None:
-    if not socket.has_ipv6 or not Path("/proc/net/if_inet6").exists():
+    if not has_ipv6():
         pytest.skip("this machine has no IPv6")
     server = serve(FILES, "--listen", "[::1]:0")
     assert server.url.startswith("http://[::1]:")
@@ -156,7 +156,7 @@ def test_no_right_to_bind(tmp_path: Path) -> None:
     drop = ["setpriv", "--bounding-set=-net_bind_service", "--inh-caps=-net_bind_service"]
     done = subprocess.run(
         [*drop, sys.executable, "-m", "appserver", "serve", str(tmp_path), "--listen", "127.0.0.1:1"],
-        env={**os.environ, "PYTHONPATH": str(TOP), **sanitizer_environment()},
+        env=server_environment(),
         capture_output=True,
         text=True,
         timeout=60,
