@@ -10,7 +10,6 @@
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <unistd.h>
 
 #include "handler/pool.h"
@@ -129,12 +128,9 @@ static void emptied(as_net *net)
 
 static engine *new_engine(as_server *server, int index)
 {
-    engine *e = NULL;
-    if (posix_memalign((void **)&e, AS_CACHE_LINE, sizeof(*e)) != 0)
-        return NULL;
-    memset(e, 0, sizeof(*e));
+    engine *e = as_alloc_lines(sizeof(*e));
     if (as_loop_init(&e->loop) != AS_OK) {
-        free(e);
+        as_free(e);
         return NULL;
     }
     e->server = server;
@@ -227,7 +223,7 @@ static void free_engine(engine *e)
 {
     as_loop_free(&e->loop);
     as_event_ring_free(e->home.events);
-    free(e);
+    as_free(e);
 }
 
 /* The server. */

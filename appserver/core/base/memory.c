@@ -23,6 +23,15 @@ void *as_alloc(size_t size)
     return ptr;
 }
 
+void *as_alloc_lines(size_t size)
+{
+    void *ptr = NULL;
+    size = (size + AS_CACHE_LINE - 1) & ~(size_t)(AS_CACHE_LINE - 1);
+    if (posix_memalign(&ptr, AS_CACHE_LINE, size) != 0)
+        die_of_memory(size);
+    return memset(ptr, 0, size);
+}
+
 void *as_realloc(void *ptr, size_t size)
 {
     void *moved = realloc(ptr, size ? size : 1);

@@ -10,6 +10,8 @@
 
 /* Zeroed memory, or the process dies with a line on stderr that says how much was asked for. Any thread. */
 void *as_alloc(size_t size);
+/* Likewise, and alone on its cache lines: for what one thread writes while others read its neighbours. */
+void *as_alloc_lines(size_t size);
 /* Likewise; contents kept, the new part is not zeroed. */
 void *as_realloc(void *ptr, size_t size);
 void as_free(void *ptr);

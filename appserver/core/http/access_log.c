@@ -4,7 +4,6 @@
 #include <fcntl.h>
 #include <pthread.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -119,14 +118,9 @@ static void *write_thread(void *argument)
 as_access_log *as_access_log_new(int loops, int fd, as_log_format format)
 {
     as_access_log *log = as_alloc(sizeof(*log));
-    void *lanes = NULL;
-    if (posix_memalign(&lanes, AS_CACHE_LINE, (size_t)loops * sizeof(as_access_lane)) != 0)
-        lanes = NULL;
-    assert(lanes != NULL);
-    memset(lanes, 0, (size_t)loops * sizeof(as_access_lane));
     log->loops = loops;
     log->format = format;
-    log->lanes = lanes;
+    log->lanes = as_alloc_lines((size_t)loops * sizeof(as_access_lane));
     log->fd = fcntl(fd, F_DUPFD_CLOEXEC, 0);
     pthread_mutex_init(&log->lock, NULL);
     pthread_cond_init(&log->changed, NULL);
@@ -198,7 +192,7 @@ void as_access_log_free(as_access_log *log)
         close(log->fd);
     pthread_mutex_destroy(&log->lock);
     pthread_cond_destroy(&log->changed);
-    free(log->lanes);
+    as_free(log->lanes);
     as_free(log);
 }
 

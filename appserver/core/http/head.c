@@ -205,10 +205,10 @@ static int parse_request_line(as_str line, const as_limits *limits, as_head *hea
     /* What is allowed where in a target is the target parser's to say. */
     if (head->target.len == 0 || as_scan_visible(head->target.ptr, head->target.len) < head->target.len)
         return AS_EBADREQUEST;
-    int err = parse_version(as_str_of(second + 1, (size_t)(end - second) - 1), head);
-    if (err != AS_OK)
-        return err;
-    return head->target.len > limits->target_size ? AS_EURITOOLONG : AS_OK;
+    /* Before the version: a target that drips in is refused before its version is there, and the answer must not depend on the packets. */
+    if (head->target.len > limits->target_size)
+        return AS_EURITOOLONG;
+    return parse_version(as_str_of(second + 1, (size_t)(end - second) - 1), head);
 }
 
 /* By length first: at most three comparisons for a name. */
@@ -257,6 +257,29 @@ static int parse_field(as_str line, as_head *head)
     return AS_OK;
 }
 
+typedef struct codings {
+    int chunked;
+    int others;
+    bool chunked_last;
+} codings;
+
+/* The transfer codings of one field line; false when one of them is no token (empty, or with parameters, which none that is known has). */
+static bool add_codings(as_str list, codings *seen)
+{
+    const char *end = list.ptr + list.len;
+    for (const char *at = list.ptr, *stop; at <= end; at = stop + 1) {
+        const char *comma = at < end ? memchr(at, ',', (size_t)(end - at)) : NULL;
+        stop = comma != NULL ? comma : end;
+        as_str coding = as_str_trim(as_str_of(at, (size_t)(stop - at)));
+        if (!as_is_token(coding))
+            return false;
+        seen->chunked_last = as_str_equal_nocase(coding, AS_STR("chunked"));
+        seen->chunked += seen->chunked_last;
+        seen->others += !seen->chunked_last;
+    }
+    return true;
+}
+
 static int digest_framing(as_head *head)
 {
     as_str length = as_head_known(head, AS_FIELD_CONTENT_LENGTH);
@@ -273,19 +296,19 @@ static int digest_framing(as_head *head)
         return AS_OK;
     if (head->minor == 0)
         return AS_EBADREQUEST;
-    int codings = 0;
-    for (uint16_t i = 0; i < head->fields_len; i++)
-        codings += as_str_equal_nocase(head->fields[i].name, AS_STR("transfer-encoding"));
-    as_str coding = as_head_known(head, AS_FIELD_TRANSFER_ENCODING);
-    if (codings == 1 && as_str_equal_nocase(coding, AS_STR("chunked"))) {
-        head->chunked = true;
-        return AS_OK;
+    codings seen = {0};
+    for (uint16_t i = (uint16_t)head->known[AS_FIELD_TRANSFER_ENCODING]; i < head->fields_len; i++) {
+        if (as_str_equal_nocase(head->fields[i].name, AS_STR("transfer-encoding")) &&
+            !add_codings(head->fields[i].value, &seen))
+            return AS_EBADREQUEST;
     }
-    /* A list that does not end in chunked has no length at all (RFC 9112 section 6.3), and chunked twice is an attack. */
-    if (codings > 1 || !as_str_ends(coding, AS_STR("chunked")) ||
-        as_list_has_token(as_str_of(coding.ptr, coding.len - 7), AS_STR("chunked")))
-        return as_is_token(coding) ? AS_ENOTIMPLEMENTED : AS_EBADREQUEST;
-    return AS_ENOTIMPLEMENTED;
+    /* A body that does not end in chunked has no length at all (RFC 9112 section 6.3), and chunked twice is an attack. */
+    if (seen.chunked > 1 || (seen.chunked == 1 && !seen.chunked_last))
+        return AS_EBADREQUEST;
+    if (seen.others > 0)
+        return AS_ENOTIMPLEMENTED;
+    head->chunked = true;
+    return AS_OK;
 }
 
 static int digest_host(as_head *head)

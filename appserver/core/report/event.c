@@ -2,7 +2,6 @@
 
 #include <stdarg.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -21,11 +20,7 @@ struct as_event_ring {
 
 as_event_ring *as_event_ring_new(int loop, int wake_fd, as_counters *counters)
 {
-    void *memory = NULL;
-    if (posix_memalign(&memory, AS_CACHE_LINE, sizeof(as_event_ring)) != 0)
-        return NULL;
-    as_event_ring *ring = memory;
-    memset(ring, 0, sizeof(*ring));
+    as_event_ring *ring = as_alloc_lines(sizeof(*ring));
     ring->loop = loop;
     ring->wake_fd = wake_fd;
     ring->counters = counters;

@@ -6,7 +6,6 @@
 #include "spawner/spawner.h"
 
 #include <errno.h>
-#include <stdlib.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -366,12 +365,7 @@ static int set_up(as_spawner *spawner, const as_spawner_options *options)
 
 as_spawner *as_spawner_new(const as_spawner_options *options)
 {
-    void *memory = NULL;
-    if (posix_memalign(&memory, AS_CACHE_LINE, sizeof(as_spawner)) != 0) {
-        errno = ENOMEM;
-        return NULL;
-    }
-    as_spawner *spawner = memset(memory, 0, sizeof(as_spawner));
+    as_spawner *spawner = as_alloc_lines(sizeof(*spawner));
     spawner->body_fd = spawner->runner.launcher.null_fd = -1;
     if (as_loop_init(&spawner->loop) != AS_OK) {
         as_free(spawner);
