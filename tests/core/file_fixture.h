@@ -198,9 +198,22 @@ static inline as_str body_text(void)
         return body->memory;
     if (body->kind == AS_BODY_NONE)
         return AS_STR_NONE;
-    CHECK(body->kind == AS_BODY_FILE && body->length <= (int64_t)sizeof(text));
-    ssize_t len = pread(body->fd, text, (size_t)body->length, body->offset);
-    return as_str_of(text, len > 0 ? (size_t)len : 0);
+    CHECK(body->length <= (int64_t)sizeof(text));
+    if (body->kind == AS_BODY_FILE) {
+        ssize_t len = pread(body->fd, text, (size_t)body->length, body->offset);
+        return as_str_of(text, len > 0 ? (size_t)len : 0);
+    }
+    CHECK(body->kind == AS_BODY_PIECES);
+    size_t len = 0;
+    for (uint32_t i = 0; i < body->pieces_len; i++) {
+        const as_piece *piece = &body->pieces[i];
+        if (piece->memory.ptr != NULL)
+            memcpy(text + len, piece->memory.ptr, (size_t)piece->length);
+        else
+            CHECK_INT(pread(body->fd, text + len, (size_t)piece->length, piece->offset), piece->length);
+        len += (size_t)piece->length;
+    }
+    return as_str_of(text, len);
 }
 
 static inline as_str field(const char *name)

@@ -18,11 +18,13 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <sys/random.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "handler/beneath.h"
 #include "handler/file_cache.h"
+#include "http/byteranges.h"
 #include "http/conditional.h"
 #include "http/date.h"
 #include "report/counters.h"
@@ -224,7 +226,9 @@ static void write_fields(as_file_entry *entry, as_str type)
     char *out = entry->space;
     out = append(out, AS_STR("Content-Type: "));
     out = append(out, type);
-    out = append(out, AS_STR("\r\nX-Content-Type-Options: nosniff\r\n"));
+    out = append(out, AS_STR("\r\n"));
+    entry->type_line_len = (size_t)(out - entry->space);
+    out = append(out, AS_STR("X-Content-Type-Options: nosniff\r\n"));
     entry->plain_len = (size_t)(out - entry->space);
     out = append(out, AS_STR("Accept-Ranges: bytes\r\n"));
     entry->validators_at = (size_t)(out - entry->space);
@@ -245,6 +249,7 @@ static void write_fields(as_file_entry *entry, as_str type)
 static void describe(as_file_entry *entry, const as_loop *loop, as_str type, const as_file_stamp *stamp)
 {
     entry->stamp = *stamp;
+    entry->type = type;
     entry->checked_ns = loop->now_ns;
     entry->is_racy = is_young(stamp->changed_ns, loop->wall_s);
     /* RFC 9110 section 8.8.2.1: a date in the future is replaced by the present one. */
@@ -394,24 +399,60 @@ static as_verdict respond_whole(as_request *request, as_file_entry *entry)
     return verdict;
 }
 
-static as_verdict respond_range(as_request *request, as_file_entry *entry)
+static as_verdict respond_range(as_request *request, as_file_entry *entry, const as_range *range)
 {
-    uint64_t first = 0;
-    uint64_t last = 0;
-    unsigned long long size = (unsigned long long)entry->stamp.size;
-    as_range_verdict range = as_range_check(&request->head, &entry->validators, size, &first, &last);
-    if (range == AS_RANGE_NONE)
+    assert(range->first <= range->last && range->last < (uint64_t)entry->stamp.size);
+    as_request_add_field(request, as_arena_printf(&request->arena, "Content-Range: bytes %llu-%llu/%llu\r\n",
+                                                  (unsigned long long)range->first, (unsigned long long)range->last,
+                                                  (unsigned long long)entry->stamp.size));
+    as_verdict verdict = respond(request, entry, 206, entry->fields);
+    give_body(&request->response.body, entry, range->first, range->last - range->first + 1);
+    return verdict;
+}
+
+/* Random, so that nobody can write a file that contains it. */
+static as_str make_boundary(as_request *request)
+{
+    uint64_t random[2];
+    if (getrandom(random, sizeof(random), GRND_NONBLOCK) != sizeof(random)) {
+        random[0] = request->id;
+        random[1] = (uint64_t)as_clock_monotonic_ns();
+    }
+    return as_arena_printf(&request->arena, "%016llx%016llx", (unsigned long long)random[0],
+                           (unsigned long long)random[1]);
+}
+
+/* Several parts, or the whole file when that is no longer than they are with their heads (RFC 9110 section 14.2 lets a
+ * server ignore what is no gain). */
+static as_verdict respond_parts(as_request *request, as_file_entry *entry, const as_range_set *set)
+{
+    as_body body = {.fd = entry->fd, .release = release_body, .owner = entry};
+    as_str content = entry->kind == AS_FILE_MEMORY ? entry->content : AS_STR_NONE;
+    as_str boundary = make_boundary(request);
+    as_byteranges_make(&request->arena, set, (uint64_t)entry->stamp.size, entry->type, boundary, content, &body);
+    if (body.length >= entry->stamp.size)
         return respond_whole(request, entry);
-    if (range == AS_RANGE_UNSATISFIABLE) {
-        as_request_add_field(request, as_arena_printf(&request->arena, "Content-Range: bytes */%llu\r\n", size));
+    const char *rest = entry->fields.ptr + entry->type_line_len;
+    as_str fields =
+        as_arena_printf(&request->arena, "Content-Type: multipart/byteranges; boundary=%.*s\r\n%.*s", (int)boundary.len,
+                        boundary.ptr, (int)(entry->fields.len - entry->type_line_len), rest);
+    as_verdict verdict = respond(request, entry, 206, fields);
+    request->response.body = body;
+    return verdict;
+}
+
+static as_verdict respond_ranges(as_request *request, as_file_entry *entry)
+{
+    as_range_set set;
+    as_range_verdict verdict = as_range_check(&request->head, &entry->validators, (uint64_t)entry->stamp.size, &set);
+    if (verdict == AS_RANGE_NONE)
+        return respond_whole(request, entry);
+    if (verdict == AS_RANGE_UNSATISFIABLE) {
+        as_request_add_field(request, as_arena_printf(&request->arena, "Content-Range: bytes */%llu\r\n",
+                                                      (unsigned long long)entry->stamp.size));
         return refuse(request, 416);
     }
-    assert(first <= last && last < size);
-    as_request_add_field(request, as_arena_printf(&request->arena, "Content-Range: bytes %llu-%llu/%llu\r\n",
-                                                  (unsigned long long)first, (unsigned long long)last, size));
-    as_verdict verdict = respond(request, entry, 206, entry->fields);
-    give_body(&request->response.body, entry, first, last - first + 1);
-    return verdict;
+    return set.len == 1 ? respond_range(request, entry, &set.ranges[0]) : respond_parts(request, entry, &set);
 }
 
 static bool has_condition(const as_head *head)
@@ -435,7 +476,7 @@ static as_verdict respond_entry(as_request *request, as_file_entry *entry)
     if (condition != 0)
         return refuse(request, condition);
     if (AS_UNLIKELY(head->known[AS_FIELD_RANGE] >= 0) && head->method == AS_METHOD_GET)
-        return respond_range(request, entry);
+        return respond_ranges(request, entry);
     return respond_whole(request, entry);
 }
 

@@ -46,7 +46,9 @@ struct as_file_entry {
     int64_t checked_ns; /* when the file system was last asked */
     as_file_stamp stamp;
     char *space;          /* room for `fields`, then for `content` */
+    as_str type;          /* media type; of the snapshot */
     as_str fields;        /* of a 200 */
+    size_t type_line_len; /* the first line of `fields` */
     size_t plain_len;     /* the first so many bytes of `fields` are those of an error page */
     size_t validators_at; /* from here on `fields` are those of a 304 */
     as_str content;
