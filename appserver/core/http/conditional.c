@@ -104,21 +104,6 @@ static bool if_range_holds(const as_head *head, const as_validators *validators)
     return date >= 0 && date == validators->last_modified && !is_weak(validators->etag);
 }
 
-/* The next member of a comma-separated list, which may have empty ones (RFC 9110 section 5.6.1.2); false at its end. */
-static bool next_member(as_str *list, as_str *member)
-{
-    while (list->len > 0) {
-        const char *comma = memchr(list->ptr, ',', list->len);
-        size_t len = comma != NULL ? (size_t)(comma - list->ptr) : list->len;
-        size_t taken = comma != NULL ? len + 1 : len;
-        *member = as_str_trim(as_str_of(list->ptr, len));
-        *list = as_str_of(list->ptr + taken, list->len - taken);
-        if (member->len > 0)
-            return true;
-    }
-    return false;
-}
-
 /* 1*DIGIT of any length: a position behind every possible end stays one. False when it is something else. */
 static bool read_position(as_str text, uint64_t *position)
 {
@@ -212,7 +197,7 @@ as_range_verdict as_range_check(const as_head *head, const as_validators *valida
     as_str list = as_str_of(value.ptr + 6, value.len - 6);
     as_str spec = AS_STR_NONE;
     int seen = 0;
-    while (next_member(&list, &spec)) {
+    while (as_str_next_member(&list, &spec)) {
         as_range range;
         as_range_verdict verdict = seen++ < AS_MAX_RANGES ? read_range(spec, size, &range) : AS_RANGE_NONE;
         if (verdict == AS_RANGE_NONE)

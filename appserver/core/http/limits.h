@@ -29,6 +29,8 @@ enum {
     /* Ranges with at most so many bytes between them become one, since a part of its own costs about as much (section
      * 15.3.7.2). Many small ranges side by side are so one. */
     AS_RANGE_GAP = 80,
+    /* Members of Accept and Accept-Encoding that are looked at; browsers send fewer than ten. */
+    AS_MAX_ACCEPTED = 32,
     /* What a lingering close reads and drops before it gives up on the client. */
     AS_MAX_LINGER = 256 * 1024,
 };
