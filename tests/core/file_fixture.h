@@ -17,6 +17,10 @@ static as_mime *mime;
 static as_handler *handler;
 static as_request request;
 static char extra_fields[512];
+/* Of the handler that begin() makes. */
+static uint8_t codings[AS_CODINGS];
+static int codings_len;
+static const char *fallback;
 
 /* What http/request.c does with it. */
 void as_request_add_field(as_request *of, as_str line)
@@ -114,7 +118,15 @@ static inline void begin_with(uint64_t bytes, uint32_t file_size, uint32_t reval
 {
     as_file_cache_options cache = {
         .bytes = bytes, .entries = 1024, .file_size = file_size, .revalidate_ms = revalidate_ms};
-    as_file_options options = {.root = root, .index = "index.html\0index.htm\0", .symlinks = symlinks, .mime = mime};
+    as_file_options options = {
+        .root = root,
+        .index = "index.html\0index.htm\0",
+        .symlinks = symlinks,
+        .codings = codings,
+        .codings_len = codings_len,
+        .fallback = fallback,
+        .mime = mime,
+    };
     CHECK_INT(mkdir(root, 0755), 0);
     memset(&counters, 0, sizeof(counters));
     start_clock();
