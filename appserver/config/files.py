@@ -15,7 +15,17 @@ if TYPE_CHECKING:
 
 #: Kinds of keys whose values are looked at here.
 KINDS = frozenset(
-    {"directory", "executable", "group", "interpreters", "output", "python_handler", "scripts_handler", "user"}
+    {
+        "directory",
+        "executable",
+        "group",
+        "interpreters",
+        "output",
+        "python_handler",
+        "scripts_handler",
+        "types_file",
+        "user",
+    }
 )
 
 
@@ -37,9 +47,11 @@ def complaint_about(kind: str, value: str) -> str:
         return "" if value == "-" else _directory(str(Path(value).parent), "a folder for the file")
     if kind in ("executable", "interpreters"):
         return _executable(value)
+    if kind == "types_file":
+        return _file(value, "a table of media types")
     if kind in ("python_handler", "scripts_handler") and not value.startswith("/"):
         return ""  # the name of a pool
-    return _script(value) if kind == "python_handler" else _directory(value, "a folder")
+    return _file(value, "a handler script") if kind == "python_handler" else _directory(value, "a folder")
 
 
 def _directory(value: str, expected: str) -> str:
@@ -50,14 +62,14 @@ def _directory(value: str, expected: str) -> str:
     return f"{complaint}; expected {expected}; {action}"
 
 
-def _script(value: str) -> str:
+def _file(value: str, expected: str) -> str:
     if not Path(value).exists():
-        return f"'{value}' does not exist; expected a handler script; create it or correct the path"
+        return f"'{value}' does not exist; expected {expected}; create it or correct the path"
     if not Path(value).is_file():
-        return f"'{value}' is not a file; expected a handler script; correct the path"
+        return f"'{value}' is not a file; expected {expected}; correct the path"
     if not os.access(value, os.R_OK):
         who = f"the user who runs this (uid {os.geteuid()})"
-        return f"'{value}' may not be read by {who}; expected a handler script; change its mode or owner"
+        return f"'{value}' may not be read by {who}; expected {expected}; change its mode or owner"
     return ""
 
 

@@ -21,7 +21,7 @@ import yaml
 from appserver.config import files, references
 from appserver.config.model import Config, Key, keys_of
 from appserver.config.units import UnfitError, nearest
-from appserver.config.values import LISTS, MAPPINGS, SCALARS, Parser, parse_pool_name
+from appserver.config.values import LISTS, MAPPINGS, OFF, SCALARS, Parser, parse_pool_name
 from appserver.errors import ConfigError
 
 Block = TypeVar("Block")
@@ -193,6 +193,8 @@ class _Reader:
     def _value(self, node: yaml.Node, key: Key, path: str) -> Any:
         """The value of one key. Raises _FaultyError, noted, when it has none."""
         self._note(path, node)
+        if key.kind in OFF and _is_off(node):
+            return OFF[key.kind]
         if key.kind in SCALARS:
             return self._scalar(node, SCALARS[key.kind], key, path)
         if key.kind in LISTS:
@@ -204,12 +206,11 @@ class _Reader:
             return self._blocks(node, key.block, path)
         if key.kind == "named_blocks":
             return self._named_blocks(node, key, key.block, path)
-        if (
-            key.kind == "block_or_off"
-            and isinstance(node, yaml.ScalarNode)
-            and node.value.lower() in ("off", "false", "no")
-        ):
+        if key.kind == "block_or_off" and _is_off(node):
             return None
+        if key.kind == "folder_or_block" and isinstance(node, yaml.ScalarNode) and not _is_null(node):
+            root = Key("directory", key.doc)
+            return key.block(root=self._scalar(node, SCALARS[root.kind], root, path))
         return self.block(node, key.block, path)
 
     def _blocks(self, node: yaml.Node, block: type[Any], path: str) -> tuple[Any, ...]:
@@ -353,6 +354,10 @@ class _FaultyError(Exception):
 
 def _is_mapping(node: yaml.Node) -> bool:
     return isinstance(node, yaml.MappingNode) or _is_null(node)
+
+
+def _is_off(node: yaml.Node) -> bool:
+    return isinstance(node, yaml.ScalarNode) and node.value.lower() in ("off", "false", "no")
 
 
 def _is_null(node: yaml.Node) -> bool:

@@ -21,6 +21,7 @@ KIB, MIB, GIB, TIB = 1024, 1024**2, 1024**3, 1024**4
 SECOND, MINUTE, HOUR, DAY = 1000, 60_000, 3_600_000, 86_400_000
 
 MAX_THREADS = 64  #: loops that the core can run
+CODINGS = ("br", "zst", "gz")  #: compressed neighbours of files, by their extensions
 SCRIPT_POOL = "handlers"  #: the pool that handler scripts share
 CGI_POOL = "cgi"  #: the pool of all CGI programs
 
@@ -261,6 +262,40 @@ class Respond:
     body: str = _key("text", "Plain text.", "", default_text="empty")
 
 
+_CODINGS_DOC = (
+    "Compressed neighbours that are sent in place of a file to clients that accept them, the preferred one first: "
+    "`a.js.br` (br), `a.js.zst` (zst), `a.js.gz` (gz) beside `a.js`; or off."
+)
+_FALLBACK_DOC = (
+    "File, as a path of the site, that answers with 200 for pages that do not exist: the start of a single-page "
+    "application."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Files:
+    """Files below a folder. What is left out is as for the site."""
+
+    root: str = _key("directory", "Root for files; the whole path is looked up below it.", "", required=True)
+    index: tuple[str, ...] | None = _key(
+        "file_names",
+        "Files that answer for a folder, the first that exists.",
+        None,
+        default_text="the site's",
+    )
+    symlinks: str | None = _key(
+        "choice",
+        "Symbolic links.",
+        None,
+        choices=("beneath", "deny", "follow"),
+        default_text="the site's",
+    )
+    precompressed: tuple[str, ...] | None = _key(
+        "codings", _CODINGS_DOC, None, choices=CODINGS, default_text="the site's"
+    )
+    fallback: str | None = _key("path", _FALLBACK_DOC, None, default_text="the site's")
+
+
 @dataclass(frozen=True, slots=True)
 class Handler:
     """What answers a request: exactly one of these keys."""
@@ -276,7 +311,12 @@ class Handler:
         None,
     )
     cgi: str | None = _key("directory", "Folder of CGI programs.", None)
-    file: str | None = _key("directory", "Root for files; the whole path is looked up below it.", None)
+    file: Files | None = _key(
+        "folder_or_block",
+        "Root for files; the whole path is looked up below it. A block can say more.",
+        None,
+        block=Files,
+    )
     redirect: Redirect | None = _key("block", "Sends the client elsewhere.", None, block=Redirect)
     respond: Respond | None = _key("block", "Answers with a fixed text.", None, block=Respond)
 
@@ -318,6 +358,8 @@ class Site:
         "beneath",
         choices=("beneath", "deny", "follow"),
     )
+    precompressed: tuple[str, ...] = _key("codings", _CODINGS_DOC, (), choices=CODINGS, default_text="off")
+    fallback: str | None = _key("path", _FALLBACK_DOC, None, default_text="none")
     rules: tuple[Rule, ...] = _key("blocks", "Rules, in order.", (), block=Rule)
     errors: Mapping[int, str] = _key(
         "error_pages", "Status (400 to 599) to the path on this site that has the page for it.", dict
@@ -366,7 +408,15 @@ class Config:
         "Folder for request bodies that are too large for memory (as files that are already unlinked).",
         "/tmp",
     )
-    types: Mapping[str, str] = _key("types", 'Media types by extension (".foo"), besides those built in.', dict)
+    types: Mapping[str, str] = _key(
+        "types", 'Media types by extension (".foo"), before those built in and those of `types_file`.', dict
+    )
+    types_file: str | None = _key(
+        "types_file",
+        "Table such as /etc/mime.types, read when the configuration is, for extensions that are not built in; or off.",
+        None,
+        default_text="off",
+    )
     health: Health | None = _key("block_or_off", "Health paths, or off.", Health, block=Health)
     pools: Mapping[str, Pool] = _key(
         "named_blocks",

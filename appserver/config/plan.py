@@ -15,7 +15,8 @@ from typing import Any
 from appserver import __version__
 from appserver.config.conventions import list_scripts
 from appserver.config.cpus import usable_cpus
-from appserver.config.model import CGI_POOL, MAX_THREADS, SCRIPT_POOL, Config, Handler, Log, Pool, Rule, Site
+from appserver.config.media_types import read_types
+from appserver.config.model import CGI_POOL, MAX_THREADS, SCRIPT_POOL, Config, Files, Handler, Log, Pool, Rule, Site
 
 Plan = dict[str, Any]
 
@@ -175,12 +176,21 @@ class _Planner:
             },
             "spool": config.spool,
             "access_log": {"format": config.log.access},
+            "types_of_file": self._types_of_file(),
             "types": {extension.lstrip("."): media for extension, media in config.types.items()},
             "listeners": [{"id": each.text, "url": listener_url(each.host, each.port)} for each in config.listen],
             "pools": [_core_pool(spec) for spec in self.pool_specs],
             "handlers": self.handlers,
             "sites": sites,
         }
+
+    def _types_of_file(self) -> dict[str, str]:
+        if self.config.types_file is None:
+            return {}
+        found = read_types(Path(self.config.types_file))
+        self.warnings += found.warnings
+        self.watch.append(Path(self.config.types_file))
+        return found.types
 
     # Sites and rules
 
@@ -191,7 +201,7 @@ class _Planner:
         return {
             "name": site.name,
             "hosts": list(site.hosts) or ["*"],
-            "fallback": None if site.root is None else self._handler(_file(site.root, site)),
+            "fallback": None if site.root is None else self._handler(_files(Files(root=site.root), site)),
             "rules": rules,
             "errors": {str(status): path for status, path in site.errors.items()},
         }
@@ -228,7 +238,7 @@ class _Planner:
                 "body": answer.body,
             }
         assert handler.file is not None, "the loader lets exactly one kind through"
-        return _file(handler.file, site)
+        return _files(handler.file, site)
 
     def _python(self, value: str, site: Site) -> dict[str, Any]:
         if not value.startswith("/"):
@@ -368,8 +378,15 @@ def _rule(path: str | None, handler: int, extension: Iterable[str] = (), method:
     return {"path": path, "extension": list(extension), "method": list(method), "handler": handler}
 
 
-def _file(root: str, site: Site) -> dict[str, Any]:
-    return {"kind": "file", "root": root, "index": list(site.index), "symlinks": site.symlinks}
+def _files(files: Files, site: Site) -> dict[str, Any]:
+    return {
+        "kind": "file",
+        "root": files.root,
+        "index": list(site.index if files.index is None else files.index),
+        "symlinks": files.symlinks or site.symlinks,
+        "precompressed": list(site.precompressed if files.precompressed is None else files.precompressed),
+        "fallback": files.fallback or site.fallback,
+    }
 
 
 def _pool(pool: str, site: Site, extra: dict[str, str]) -> dict[str, Any]:

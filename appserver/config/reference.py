@@ -33,6 +33,7 @@ log: {level: info, format: auto, access: combined, access_file: "-"}
 cache: {memory: 64MiB, entries: 4096, file_size: 256KiB, revalidate: 1s}
 spool: /tmp
 types: {".foo": application/x-foo}
+types_file: off                                 # or /etc/mime.types
 health: {live: /livez, ready: /readyz}          # or: health: off
 
 pools:
@@ -59,12 +60,15 @@ sites:
     root: /srv/www
     index: [index.html]
     symlinks: beneath
+    precompressed: [br, gz]                                           # a.js.br or a.js.gz beside a.js
+    fallback: /index.html                                             # pages of a single-page application
     rules:
       - {match: {path: /shop/*}, handler: {python: shop}}             # the application of a pool
       - {match: {path: /hook/*}, handler: {python: /srv/h/hook.py}}   # one handler script
       - {match: {path: /tools/*}, handler: {scripts: tools}}          # /tools/NAME/ is NAME.py of the pool's folder
       - {match: {path: /cgi-bin/*}, handler: {cgi: /srv/cgi-bin}}
       - {match: {path: /files/*}, handler: {file: /srv/pub}}          # /files/a is /srv/pub/files/a
+      - {match: {path: /docs/*}, handler: {file: {root: /srv/docs, index: [start.html], precompressed: off}}}
       - {match: {path: /old}, handler: {redirect: {to: /new, status: 301}}}
       - {match: {extension: [php], method: [GET]}, handler: {respond: {status: 403, body: "no"}}}
     errors: {404: /404.html}
@@ -122,6 +126,7 @@ _TYPES = {
     "block_or_off": "block or off",
     "blocks": "list of blocks",
     "choice": "word",
+    "codings": "list of codings, or off",
     "count": "whole number",
     "directory": "folder",
     "environment": "mapping: name to text",
@@ -129,6 +134,7 @@ _TYPES = {
     "executable": "program",
     "extensions": "list of extensions",
     "file_names": "list of file names",
+    "folder_or_block": "folder or block",
     "group": "name or number",
     "hosts": "list of host patterns",
     "interpreters": "mapping: extension to program",
@@ -147,6 +153,7 @@ _TYPES = {
     "threads": "auto or whole number",
     "time": "time",
     "types": "mapping: extension to media type",
+    "types_file": "file or off",
     "user": "name or number",
     "variable_names": "list of names",
 }

@@ -92,6 +92,21 @@ def _check_sites(reading: Reading) -> None:
                     f"{path}.hosts", f"found {what} as in {hosts[host]}; expected each host in one site only"
                 )
             hosts.setdefault(host, path)
+        _check_files(reading, path, site)
+
+
+def _check_files(reading: Reading, path: str, site: Site) -> None:
+    handlers = {f"{path}.rules[{index}].handler.file": rule.handler.file for index, rule in enumerate(site.rules)}
+    codings = {path: site.precompressed}
+    codings |= {place: files.precompressed or () for place, files in handlers.items() if files is not None}
+    for place, given in codings.items():
+        for coding in sorted({each for each in given if given.count(each) > 1}):
+            reading.report(f"{place}.precompressed", f"found '{coding}' twice; expected each coding once")
+    if site.fallback is not None and site.root is None and not any(handlers.values()):
+        reading.report(
+            f"{path}.fallback",
+            f"found '{site.fallback}' on a site without files; expected it with a root or a rule with file",
+        )
 
 
 def _check_rule(reading: Reading, path: str, rule: Rule) -> None:

@@ -231,6 +231,21 @@ def _application(text: str, _: Key, __: Path) -> str:
     return text
 
 
+def _types_file(text: str, _: Key, base: Path) -> str:
+    return absolute(text, base)
+
+
+def _coding(text: str, key: Key, _: Path) -> str:
+    """One coding, by the extension of its files; the names that HTTP has for two of them are a likely slip."""
+    if text not in key.choices:
+        names = {"brotli": "br", "zstd": "zst", "gzip": "gz"}
+        bare = text.lower().removeprefix(".")
+        raise UnfitError(
+            f"off, or one or several of {', '.join(key.choices)}", names.get(bare, nearest(bare, key.choices))
+        )
+    return text
+
+
 def _output(text: str, _: Key, base: Path) -> str:
     return text if text == "-" else absolute(text, base)
 
@@ -331,12 +346,14 @@ SCALARS: dict[str, Parser] = {
     "size": _size,
     "text": _text,
     "threads": _threads,
+    "types_file": _types_file,
     "time": _time,
     "user": _account,
 }
 #: Kinds whose value is a list of scalars, or one of them alone.
 LISTS: dict[str, Parser] = {
     "addresses": _address,
+    "codings": _coding,
     "extensions": _rule_extension,
     "file_names": _file_name,
     "hosts": _host_pattern,
@@ -350,4 +367,6 @@ MAPPINGS: dict[str, tuple[Parser, Parser]] = {
     "interpreters": (_media_extension, _executable),
     "types": (_media_extension, _media_type),
 }
+#: Kinds that can be turned off with the word, and what they are then.
+OFF: dict[str, Any] = {"codings": (), "types_file": None}
 parse_pool_name: Parser = _name

@@ -62,9 +62,12 @@ as_snapshot *as_snapshot_new(const as_limits *limits, const char *server_softwar
 void as_snapshot_free(as_snapshot *snapshot); /* only one that was never applied */
 int as_snapshot_set_cache(as_snapshot *snapshot, uint64_t bytes, uint32_t entries, uint32_t file_size,
                           uint32_t revalidate_ms);
-int as_snapshot_add_type(as_snapshot *snapshot, const char *extension, const char *type);
-/* Handlers: the index of the new handler, or a negative as_err. `index_names`: NUL-separated, ended by an empty name. symlinks: 0 beneath, 1 deny, 2 follow. */
-int as_snapshot_add_file(as_snapshot *snapshot, const char *root, const char *index_names, int symlinks);
+/* `replaces`: whether it goes before one that is there. */
+int as_snapshot_add_type(as_snapshot *snapshot, const char *extension, const char *type, int replaces);
+/* Handlers: the index of the new handler, or a negative as_err. `index_names`: NUL-separated, ended by an empty name. symlinks: 0 beneath, 1 deny, 2 follow.
+ * `codings`: compressed neighbours that are looked for: 0 br, 1 zstd, 2 gzip. `fallback`: path of the page for what does not exist, or empty. */
+int as_snapshot_add_file(as_snapshot *snapshot, const char *root, const char *index_names, int symlinks,
+                         const uint8_t *codings, int codings_len, const char *fallback);
 /* `extra`: environment block of `extra_len` bytes. */
 int as_snapshot_add_pool(as_snapshot *snapshot, int pool, int mounted, const char *extra, size_t extra_len,
                          const char *document_root);

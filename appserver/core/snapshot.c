@@ -89,8 +89,10 @@ int as_snapshot_set_cache(as_snapshot *snapshot, uint64_t bytes, uint32_t entrie
     return AS_OK;
 }
 
-int as_snapshot_add_type(as_snapshot *snapshot, const char *extension, const char *type)
+int as_snapshot_add_type(as_snapshot *snapshot, const char *extension, const char *type, int replaces)
 {
+    if (!replaces && as_mime_has(snapshot->mime, as_str_from(extension)))
+        return AS_OK;
     as_mime_set(snapshot->mime, as_str_from(extension), as_str_from(type));
     return AS_OK;
 }
@@ -102,10 +104,18 @@ static int add_handler(as_snapshot *snapshot, as_handler *handler)
     return snapshot->handlers_len++;
 }
 
-int as_snapshot_add_file(as_snapshot *snapshot, const char *root, const char *index_names, int symlinks)
+int as_snapshot_add_file(as_snapshot *snapshot, const char *root, const char *index_names, int symlinks,
+                         const uint8_t *codings, int codings_len, const char *fallback)
 {
     as_file_options options = {
-        .root = root, .index = index_names, .symlinks = (as_symlinks)symlinks, .mime = snapshot->mime};
+        .root = root,
+        .index = index_names,
+        .symlinks = (as_symlinks)symlinks,
+        .codings = codings,
+        .codings_len = codings_len,
+        .fallback = fallback,
+        .mime = snapshot->mime,
+    };
     as_handler *handler = as_file_handler_new(&options);
     if (handler == NULL)
         return as_problem_system("the directory %s cannot be opened", root);

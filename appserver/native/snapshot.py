@@ -12,6 +12,7 @@ Plan = Mapping[str, Any]
 
 PLAN_VERSION = 1
 SYMLINKS = {"beneath": 0, "deny": 1, "follow": 2}
+CODINGS = {"br": 0, "zst": 1, "gz": 2}
 HEALTH = {"live": 0, "ready": 1}
 
 
@@ -45,8 +46,9 @@ def build_snapshot(plan: Plan, pools: Mapping[str, int]) -> Snapshot:
                 snapshot.handle, cache["bytes"], cache["entries"], cache["file_size"], cache["revalidate_ms"]
             )
         )
-        for extension, media in plan["types"].items():
-            check(lib.as_snapshot_add_type(snapshot.handle, c_text(extension), c_text(media)))
+        for key, replaces in (("types_of_file", False), ("types", True)):
+            for extension, media in plan[key].items():
+                check(lib.as_snapshot_add_type(snapshot.handle, c_text(extension), c_text(media), replaces))
         for handler in plan["handlers"]:
             check(_add_handler(snapshot.handle, handler, pools))
         for site in plan["sites"]:
@@ -83,7 +85,9 @@ def _add_handler(handle: Any, handler: Mapping[str, Any], pools: Mapping[str, in
     match handler["kind"]:
         case "file":
             index, symlinks = text_list(handler["index"]), SYMLINKS[handler["symlinks"]]
-            return int(lib.as_snapshot_add_file(handle, c_text(handler["root"]), index, symlinks))
+            codings = bytes(CODINGS[each] for each in handler["precompressed"])
+            root, fallback = c_text(handler["root"]), c_text(handler["fallback"] or "")
+            return int(lib.as_snapshot_add_file(handle, root, index, symlinks, codings, len(codings), fallback))
         case "pool":
             extra = environment_block(handler["extra"])
             root = c_text(handler["document_root"] or "")

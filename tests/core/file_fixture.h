@@ -17,6 +17,10 @@ static as_mime *mime;
 static as_handler *handler;
 static as_request request;
 static char extra_fields[512];
+/* Of the handler that begin() makes. */
+static uint8_t codings[AS_CODINGS];
+static int codings_len;
+static const char *fallback;
 
 /* What http/request.c does with it. */
 void as_request_add_field(as_request *of, as_str line)
@@ -114,7 +118,15 @@ static inline void begin_with(uint64_t bytes, uint32_t file_size, uint32_t reval
 {
     as_file_cache_options cache = {
         .bytes = bytes, .entries = 1024, .file_size = file_size, .revalidate_ms = revalidate_ms};
-    as_file_options options = {.root = root, .index = "index.html\0index.htm\0", .symlinks = symlinks, .mime = mime};
+    as_file_options options = {
+        .root = root,
+        .index = "index.html\0index.htm\0",
+        .symlinks = symlinks,
+        .codings = codings,
+        .codings_len = codings_len,
+        .fallback = fallback,
+        .mime = mime,
+    };
     CHECK_INT(mkdir(root, 0755), 0);
     memset(&counters, 0, sizeof(counters));
     start_clock();
@@ -198,9 +210,22 @@ static inline as_str body_text(void)
         return body->memory;
     if (body->kind == AS_BODY_NONE)
         return AS_STR_NONE;
-    CHECK(body->kind == AS_BODY_FILE && body->length <= (int64_t)sizeof(text));
-    ssize_t len = pread(body->fd, text, (size_t)body->length, body->offset);
-    return as_str_of(text, len > 0 ? (size_t)len : 0);
+    CHECK(body->length <= (int64_t)sizeof(text));
+    if (body->kind == AS_BODY_FILE) {
+        ssize_t len = pread(body->fd, text, (size_t)body->length, body->offset);
+        return as_str_of(text, len > 0 ? (size_t)len : 0);
+    }
+    CHECK(body->kind == AS_BODY_PIECES);
+    size_t len = 0;
+    for (uint32_t i = 0; i < body->pieces_len; i++) {
+        const as_piece *piece = &body->pieces[i];
+        if (piece->memory.ptr != NULL)
+            memcpy(text + len, piece->memory.ptr, (size_t)piece->length);
+        else
+            CHECK_INT(pread(body->fd, text + len, (size_t)piece->length, piece->offset), piece->length);
+        len += (size_t)piece->length;
+    }
+    return as_str_of(text, len);
 }
 
 static inline as_str field(const char *name)

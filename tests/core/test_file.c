@@ -1,4 +1,4 @@
-/* with: base/memory.c report/event.c http/date.c http/conditional.c handler/mime.c handler/beneath.c handler/file_cache.c */
+/* with: base/memory.c report/event.c http/date.c http/conditional.c http/byteranges.c http/accept.c handler/mime.c handler/beneath.c handler/file_cache.c */
 #include "handler/file.c"
 
 #include <sys/socket.h>
@@ -431,11 +431,7 @@ static void check_ranges(void)
     with_field(AS_FIELD_RANGE, "Range", "bytes=10-");
     CHECK_INT(handle(), 416);
     CHECK_STR(as_str_from(extra_fields), "Content-Range: bytes */10\r\n");
-    prepare(AS_METHOD_GET, "/digits.txt");
-    with_field(AS_FIELD_RANGE, "Range", "bytes=0-1,3-4");
-    CHECK_INT(handle(), 200);
-    CHECK_STR(body_text(), "0123456789");
-    finish();
+    check_range("bytes=0-1,3-4", "Content-Range: bytes 0-4/10\r\n", "01234");
     prepare(AS_METHOD_HEAD, "/digits.txt");
     with_field(AS_FIELD_RANGE, "Range", "bytes=0-3");
     CHECK_INT(handle(), 200);
@@ -448,13 +444,48 @@ static void check_ranges(void)
     finish();
 }
 
+/* Two parts, and the whole file where that is shorter than they would be. */
+static void check_parts(void)
+{
+    static char content[1001];
+    static char expected[1024];
+    memset(content, '.', 1000);
+    memcpy(content, "first", 5);
+    memcpy(content + 995, "last\n", 5);
+    write_file("long.txt", content);
+    prepare(AS_METHOD_GET, "/long.txt");
+    with_field(AS_FIELD_RANGE, "Range", "bytes=0-4,-5");
+    CHECK_INT(handle(), 206);
+    as_str type = field("content-type");
+    CHECK(as_str_starts(type, AS_STR("multipart/byteranges; boundary=")));
+    as_str boundary = as_str_of(type.ptr + type.len - AS_BOUNDARY_LEN, AS_BOUNDARY_LEN);
+    snprintf(
+        expected, sizeof(expected),
+        "--%1$.*2$s\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Range: bytes 0-4/1000\r\n\r\nfirst\r\n"
+        "--%1$.*2$s\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Range: bytes 995-999/1000\r\n\r\nlast\n\r\n"
+        "--%1$.*2$s--\r\n",
+        boundary.ptr, (int)boundary.len);
+    CHECK_STR(body_text(), expected);
+    CHECK_INT(request.response.body.length, strlen(expected));
+    CHECK_STR(as_str_from(extra_fields), ""); /* no Content-Range for the whole (RFC 9110 section 15.3.7.2) */
+    CHECK(field("etag").len > 0 && field("last-modified").len > 0 && field("x-content-type-options").len > 0);
+    finish();
+    prepare(AS_METHOD_GET, "/long.txt");
+    with_field(AS_FIELD_RANGE, "Range", "bytes=0-400,500-");
+    CHECK_INT(handle(), 200);
+    CHECK_STR(body_text(), content);
+    finish();
+}
+
 static void test_ranges(void)
 {
     begin();
     check_ranges();
+    check_parts();
     end();
     begin_with(1 << 20, 5, 1000, AS_SYMLINKS_BENEATH); /* the same from an open file */
     check_ranges();
+    check_parts();
     end();
 }
 

@@ -61,6 +61,8 @@ static void test_adding_and_replacing(as_mime *mime)
     CHECK_STR(TYPE_OF("a.000"), "first/first");
     CHECK_STR(TYPE_OF("a.zzz"), "last/last");
     CHECK_INT(mime->len, before + 4);
+    CHECK(as_mime_has(mime, AS_STR("FOO")) && as_mime_has(mime, AS_STR("tar.gz")));
+    CHECK(!as_mime_has(mime, AS_STR("fo")) && !as_mime_has(mime, AS_STR("a.foo")));
     as_str type = TYPE_OF("a.foo");
     CHECK_INT(type.ptr[type.len], 0);
 }

@@ -58,6 +58,21 @@ static inline as_str as_str_trim(as_str s)
     return s;
 }
 
+/* The next member of a comma-separated list, which may have empty ones (RFC 9110 section 5.6.1.2); false at its end. */
+static inline bool as_str_next_member(as_str *list, as_str *member)
+{
+    while (list->len > 0) {
+        const char *comma = (const char *)memchr(list->ptr, ',', list->len);
+        size_t len = comma != NULL ? (size_t)(comma - list->ptr) : list->len;
+        size_t taken = comma != NULL ? len + 1 : len;
+        *member = as_str_trim(as_str_of(list->ptr, len));
+        *list = as_str_of(list->ptr + taken, list->len - taken);
+        if (member->len > 0)
+            return true;
+    }
+    return false;
+}
+
 /* Decimal digits of `value` into `out` (at least 20 bytes); returns how many. */
 static inline size_t as_str_put_u64(char *out, uint64_t value)
 {

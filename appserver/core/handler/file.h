@@ -5,6 +5,7 @@
 #define AS_HANDLER_FILE_H
 
 #include "handler/mime.h"
+#include "http/accept.h"
 #include "http/request.h"
 
 typedef enum as_symlinks {
@@ -17,7 +18,10 @@ typedef struct as_file_options {
     const char *root;  /* absolute path of a directory */
     const char *index; /* file names separated by NUL, ended by an empty one: "index.html\0index.htm\0" */
     as_symlinks symlinks;
-    const as_mime *mime; /* borrowed; lives as long as the snapshot */
+    const uint8_t *codings; /* as_coding: which compressed neighbours are looked for, the preferred one first */
+    int codings_len;
+    const char *fallback; /* path of the file that answers a page that does not exist; NULL or empty: none */
+    const as_mime *mime;  /* borrowed; lives as long as the snapshot */
 } as_file_options;
 
 /* Opens the root. NULL with errno set when it is not a directory that can be opened. The handler copies the options; it serves request->path

@@ -23,7 +23,7 @@ typedef struct as_file_stamp {
     int64_t changed_ns;
 } as_file_stamp;
 
-#define AS_FILE_ETAG_SIZE 40
+#define AS_FILE_ETAG_SIZE 48
 
 typedef struct as_file_entry as_file_entry;
 struct as_file_entry {
@@ -46,7 +46,12 @@ struct as_file_entry {
     int64_t checked_ns; /* when the file system was last asked */
     as_file_stamp stamp;
     char *space;          /* room for `fields`, then for `content` */
+    as_str type;          /* media type; of the snapshot */
+    const char *index;    /* name of the index file that was found, NULL when the path itself names the file */
+    int8_t coding;        /* as_coding of a compressed neighbour, -1 for the file itself */
+    uint8_t absent;       /* bit by as_coding: neighbours that were not there since the file was last looked at */
     as_str fields;        /* of a 200 */
+    size_t type_line_len; /* the first line of `fields` */
     size_t plain_len;     /* the first so many bytes of `fields` are those of an error page */
     size_t validators_at; /* from here on `fields` are those of a 304 */
     as_str content;

@@ -232,6 +232,13 @@ void as_mime_set(as_mime *mime, as_str extension, as_str type)
     mime->len++;
 }
 
+bool as_mime_has(const as_mime *mime, as_str extension)
+{
+    bool found;
+    find_place(mime, extension, &found);
+    return found;
+}
+
 /* The longest known extension wins, so that a configured "tar.gz" goes before "gz". */
 as_str as_mime_of(const as_mime *mime, as_str file_name)
 {

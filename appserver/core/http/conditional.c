@@ -99,39 +99,113 @@ static bool if_range_holds(const as_head *head, const as_validators *validators)
         return true;
     if (value.len > 0 && (value.ptr[0] == '"' || is_weak(value)))
         return validators->etag.len > 0 && etags_match(value, validators->etag, true);
+    /* A representation so young that its tag is weak has a weak date as well (section 8.8.2.2). */
     int64_t date = as_date_parse(value);
-    return date >= 0 && date == validators->last_modified;
+    return date >= 0 && date == validators->last_modified && !is_weak(validators->etag);
 }
 
-as_range_verdict as_range_check(const as_head *head, const as_validators *validators, uint64_t size, uint64_t *first,
-                                uint64_t *last)
+/* 1*DIGIT of any length: a position behind every possible end stays one. False when it is something else. */
+static bool read_position(as_str text, uint64_t *position)
 {
-    as_str value = as_head_known(head, AS_FIELD_RANGE);
-    if (head->known[AS_FIELD_RANGE] < 0 || head->method != AS_METHOD_GET)
-        return AS_RANGE_NONE;
-    if (value.len < 6 || strncasecmp(value.ptr, "bytes=", 6) != 0 || !if_range_holds(head, validators))
-        return AS_RANGE_NONE;
-    as_str range = as_str_trim(as_str_of(value.ptr + 6, value.len - 6));
-    const char *dash = range.len > 0 ? memchr(range.ptr, '-', range.len) : NULL;
+    uint64_t value = 0;
+    for (size_t i = 0; i < text.len; i++) {
+        unsigned digit = (unsigned)(text.ptr[i] - '0');
+        if (digit > 9)
+            return false;
+        value = value > ((uint64_t)INT64_MAX - digit) / 10 ? INT64_MAX : value * 10 + digit;
+    }
+    *position = value;
+    return text.len > 0;
+}
+
+/* One range-spec. AS_RANGE_NONE when it is none. */
+static as_range_verdict read_range(as_str spec, uint64_t size, as_range *range)
+{
+    const char *dash = memchr(spec.ptr, '-', spec.len);
     if (dash == NULL)
         return AS_RANGE_NONE;
-    as_str from = as_str_of(range.ptr, (size_t)(dash - range.ptr));
-    as_str to = as_str_of(dash + 1, (size_t)(range.ptr + range.len - dash) - 1);
-    int64_t begin = as_str_to_i64(from), end = as_str_to_i64(to);
-    if ((from.len > 0 && begin < 0) || (to.len > 0 && end < 0) || (from.len == 0 && to.len == 0))
+    as_str from = as_str_of(spec.ptr, (size_t)(dash - spec.ptr));
+    as_str to = as_str_of(dash + 1, spec.len - from.len - 1);
+    uint64_t first = 0;
+    uint64_t last = INT64_MAX;
+    if ((from.len > 0 || to.len == 0) && !read_position(from, &first))
         return AS_RANGE_NONE;
-    if (from.len == 0) { /* the last `end` bytes */
-        if (end == 0 || size == 0)
+    if (to.len > 0 && !read_position(to, &last))
+        return AS_RANGE_NONE;
+    if (from.len == 0) { /* the last `last` bytes */
+        if (last == 0 || size == 0)
             return AS_RANGE_UNSATISFIABLE;
-        *first = (uint64_t)end < size ? size - (uint64_t)end : 0;
-        *last = size - 1;
-        return AS_RANGE_ONE;
+        *range = (as_range){last < size ? size - last : 0, size - 1};
+        return AS_RANGE_SOME;
     }
-    if (to.len > 0 && end < begin)
+    if (last < first)
         return AS_RANGE_NONE;
-    if ((uint64_t)begin >= size)
+    if (first >= size)
         return AS_RANGE_UNSATISFIABLE;
-    *first = (uint64_t)begin;
-    *last = to.len > 0 && (uint64_t)end < size ? (uint64_t)end : size - 1;
-    return AS_RANGE_ONE;
+    *range = (as_range){first, last < size ? last : size - 1};
+    return AS_RANGE_SOME;
+}
+
+static bool is_near(const as_range *a, const as_range *b)
+{
+    return a->first <= b->last + 1 + AS_RANGE_GAP && b->first <= a->last + 1 + AS_RANGE_GAP;
+}
+
+/* Adds `range`, together with all that are near to it. One pass is enough: those that were there are not near to each
+ * other, so what is near to the union is near to `range`. */
+static void add_range(as_range_set *set, as_range range)
+{
+    as_range united = range;
+    int place = -1;
+    int kept = 0;
+    for (int i = 0; i < set->len; i++) {
+        as_range other = set->ranges[i];
+        if (!is_near(&other, &range)) {
+            set->ranges[kept++] = other;
+            continue;
+        }
+        united.first = other.first < united.first ? other.first : united.first;
+        united.last = other.last > united.last ? other.last : united.last;
+        if (place < 0)
+            place = kept++;
+    }
+    if (place < 0)
+        place = kept++;
+    set->ranges[place] = united;
+    set->len = kept;
+}
+
+static bool is_given_once(const as_head *head, as_known_field which)
+{
+    int first = head->known[which];
+    for (int i = first + 1; i < head->fields_len; i++) {
+        if (as_str_equal_nocase(head->fields[i].name, head->fields[first].name))
+            return false;
+    }
+    return true;
+}
+
+as_range_verdict as_range_check(const as_head *head, const as_validators *validators, uint64_t size, as_range_set *set)
+{
+    as_str value = as_head_known(head, AS_FIELD_RANGE);
+    set->len = 0;
+    if (head->known[AS_FIELD_RANGE] < 0 || head->method != AS_METHOD_GET)
+        return AS_RANGE_NONE;
+    if (value.len < 6 || strncasecmp(value.ptr, "bytes=", 6) != 0 || !is_given_once(head, AS_FIELD_RANGE) ||
+        !if_range_holds(head, validators))
+        return AS_RANGE_NONE;
+    as_str list = as_str_of(value.ptr + 6, value.len - 6);
+    as_str spec = AS_STR_NONE;
+    int seen = 0;
+    while (as_str_next_member(&list, &spec)) {
+        as_range range;
+        as_range_verdict verdict = seen++ < AS_MAX_RANGES ? read_range(spec, size, &range) : AS_RANGE_NONE;
+        if (verdict == AS_RANGE_NONE)
+            return AS_RANGE_NONE;
+        if (verdict == AS_RANGE_SOME)
+            add_range(set, range);
+    }
+    if (seen == 0)
+        return AS_RANGE_NONE;
+    return set->len > 0 ? AS_RANGE_SOME : AS_RANGE_UNSATISFIABLE;
 }

@@ -14,15 +14,29 @@ typedef struct as_validators {
  * Every field line of a name counts. Returns 0 (go on), 304 or 412. */
 int as_conditional_check(const as_head *head, const as_validators *validators);
 
+/* One stretch of the representation; both ends are inclusive. */
+typedef struct as_range {
+    uint64_t first;
+    uint64_t last;
+} as_range;
+
+typedef struct as_range_set {
+    as_range ranges[AS_MAX_RANGES];
+    int len;
+} as_range_set;
+
 typedef enum as_range_verdict {
     AS_RANGE_NONE,          /* no usable Range: answer 200 */
-    AS_RANGE_ONE,           /* 206 with first..last */
+    AS_RANGE_SOME,          /* 206 with the set, which has one range or several */
     AS_RANGE_UNSATISFIABLE, /* 416 */
 } as_range_verdict;
 
-/* Range with If-Range for a GET on a representation of `size` bytes. Other units, a syntax error, several ranges and
- * an If-Range that does not match (strong comparison) are AS_RANGE_NONE. `first` and `last` are inclusive. */
-as_range_verdict as_range_check(const as_head *head, const as_validators *validators, uint64_t size, uint64_t *first,
-                                uint64_t *last);
+/* Range with If-Range for a GET on a representation of `size` bytes. Other units, a syntax error, a field that is there
+ * twice, more than AS_MAX_RANGES ranges and an If-Range that does not match (strong comparison) are AS_RANGE_NONE.
+ *
+ * The set has the satisfiable ranges in the order of the request, without overlaps: ranges that touch, or are no further
+ * apart than a part's own head is long, have become one at the place of the first (section 15.3.7.2). So the parts of
+ * one response are never more than the representation, whatever was asked for. */
+as_range_verdict as_range_check(const as_head *head, const as_validators *validators, uint64_t size, as_range_set *set);
 
 #endif

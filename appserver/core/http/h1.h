@@ -63,8 +63,9 @@ typedef struct as_exchange {
     as_str memory_rest;  /* unsent part of a memory body or of a pipe's prefix */
     int64_t file_at;
     int64_t file_left;
-    int64_t pipe_left; /* of a piped body with a length; -1 */
-    as_buf framed;     /* pipe bytes with their framing that the socket did not take */
+    uint32_t next_piece; /* of response.body.pieces; those before it are in memory_rest and file_left, or sent */
+    int64_t pipe_left;   /* of a piped body with a length; -1 */
+    as_buf framed;       /* pipe bytes with their framing that the socket did not take */
     size_t framed_sent;
     as_watch pipe_watch;
     uint64_t body_sent; /* for the log: body bytes without framing */

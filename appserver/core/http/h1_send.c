@@ -1,7 +1,7 @@
-/* h1_send.c: a response onto the connection: the head, then memory, a file or a pipe.
+/* h1_send.c: a response onto the connection: the head, then memory, a file, pieces of both, or a pipe.
  *
  * The common answer, head and memory, is one sendmsg (the paper's writev). A file goes by sendfile behind a head that was sent with MSG_MORE, so that both
- * share packets. A pipe is read when the socket has room, so a slow client holds its writer back through the pipe and never the core's memory. */
+ * share packets; a body of several pieces is a row of both. A pipe is read when the socket has room, so a slow client holds its writer back through the pipe and never the core's memory. */
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -17,6 +17,7 @@ enum {
     TURN_FILE = 1024 * 1024, /* bytes of one file before other connections get their turn */
     TURN_PIPE = 8,           /* reads of one pipe, likewise */
     SMALL_BODY = 1024,       /* cheaper to copy behind the head than to give the kernel a second piece */
+    MAX_PARTS = 16,          /* pieces of memory in one sendmsg */
 };
 
 /* The head. */
@@ -113,22 +114,47 @@ static as_str make_head(as_exchange *x, char *space, size_t size)
     return as_str_of(space, (size_t)(w.at - space));
 }
 
-/* Pieces that are in memory: the head and a memory body, in one call. What the kernel does not take is kept: the head's rest is copied, since it was made on the
- * stack; a memory body stays where it is until it is released. */
+/* What is in memory: the head and a memory body, or a body's pieces up to the next that is a file, in one call. What the kernel does not take is kept: the head's
+ * rest is copied, since it was made on the stack; a memory body stays where it is until it is released. */
 
 static as_str skip(as_str s, size_t n)
 {
     return as_str_of(s.ptr + n, s.len - n);
 }
 
-static ssize_t write_memory(as_exchange *x, bool more)
+static bool next_is_memory(const as_exchange *x, uint32_t piece)
 {
-    struct iovec parts[2];
+    const as_body *body = &x->request.response.body;
+    return piece < body->pieces_len && body->pieces[piece].memory.ptr != NULL;
+}
+
+/* The bytes that the kernel took, from the front on. */
+static void skip_body(as_exchange *x, size_t n)
+{
+    x->body_sent += n;
+    while (n > x->memory_rest.len) {
+        n -= x->memory_rest.len;
+        x->memory_rest = x->request.response.body.pieces[x->next_piece++].memory;
+    }
+    x->memory_rest = skip(x->memory_rest, n);
+}
+
+static ssize_t write_memory(as_exchange *x)
+{
+    const as_body *body = &x->request.response.body;
+    struct iovec parts[MAX_PARTS];
     int count = 0;
+    bool more = x->file_left > 0;
     if (x->head_rest.len > 0)
         parts[count++] = (struct iovec){(void *)x->head_rest.ptr, x->head_rest.len};
     if (x->memory_rest.len > 0)
         parts[count++] = (struct iovec){(void *)x->memory_rest.ptr, x->memory_rest.len};
+    if (AS_UNLIKELY(x->next_piece < body->pieces_len && !more)) {
+        uint32_t piece = x->next_piece;
+        for (; next_is_memory(x, piece) && count < MAX_PARTS; piece++)
+            parts[count++] = (struct iovec){(void *)body->pieces[piece].memory.ptr, body->pieces[piece].memory.len};
+        more = piece < body->pieces_len;
+    }
     if (count == 0)
         return 0;
     ssize_t n = as_conn_write(x->conn, parts, count, more);
@@ -136,15 +162,21 @@ static ssize_t write_memory(as_exchange *x, bool more)
         return n;
     size_t from_head = (size_t)n < x->head_rest.len ? (size_t)n : x->head_rest.len;
     x->head_rest = skip(x->head_rest, from_head);
-    x->memory_rest = skip(x->memory_rest, (size_t)n - from_head);
-    x->body_sent += (size_t)n - from_head;
+    skip_body(x, (size_t)n - from_head);
     return n;
 }
 
-static bool more_follows(const as_exchange *x)
+/* The next piece becomes the current one, when that has been sent. */
+static bool take_piece(as_exchange *x)
 {
     const as_body *body = &x->request.response.body;
-    return !x->head_only && body->kind == AS_BODY_FILE && body->length > 0;
+    if (x->next_piece >= body->pieces_len)
+        return false;
+    const as_piece *piece = &body->pieces[x->next_piece++];
+    x->memory_rest = piece->memory;
+    x->file_at = piece->offset;
+    x->file_left = piece->memory.ptr == NULL ? piece->length : 0;
+    return true;
 }
 
 void as_h1_begin_response(as_exchange *x)
@@ -154,6 +186,7 @@ void as_h1_begin_response(as_exchange *x)
     decide_framing(x);
     x->head_rest = make_head(x, space, sizeof(space));
     bool on_stack = x->head_rest.ptr == space;
+    x->next_piece = x->head_only ? response->body.pieces_len : 0;
     if (!x->head_only) {
         x->memory_rest = response->body.memory;
         x->file_at = response->body.offset;
@@ -167,21 +200,21 @@ void as_h1_begin_response(as_exchange *x)
         x->memory_rest = AS_STR_NONE;
     }
     if (!x->conn->broken)
-        write_memory(x, more_follows(x));
+        write_memory(x);
     if (on_stack && x->head_rest.len > 0)
         x->head_rest = as_arena_copy(&x->request.arena, x->head_rest);
 }
 
 /* Files. */
 
-static as_send_result send_file(as_exchange *x)
+/* `turn`: how much this connection may still send before the others get their turn. */
+static as_send_result send_file(as_exchange *x, int64_t *turn)
 {
     const as_body *body = &x->request.response.body;
-    int64_t turn = TURN_FILE;
-    while (x->file_left > 0 && turn > 0) {
+    while (x->file_left > 0 && *turn > 0) {
         if (!x->conn->writable)
             return AS_SEND_BLOCKED;
-        int64_t want = x->file_left < turn ? x->file_left : turn;
+        int64_t want = x->file_left < *turn ? x->file_left : *turn;
         ssize_t n = as_conn_send_file(x->conn, body->fd, x->file_at, (size_t)want);
         if (n == AS_EAGAIN)
             return AS_SEND_BLOCKED;
@@ -189,7 +222,7 @@ static as_send_result send_file(as_exchange *x)
             return AS_SEND_CUT;
         x->file_at += n;
         x->file_left -= n;
-        turn -= n;
+        *turn -= n;
         x->body_sent += (uint64_t)n;
     }
     if (x->file_left == 0)
@@ -315,26 +348,42 @@ static as_send_result send_pipe(as_exchange *x)
     return AS_SEND_BLOCKED;
 }
 
+static as_send_result send_memory(as_exchange *x, bool *moved)
+{
+    while (x->head_rest.len > 0 || x->memory_rest.len > 0) {
+        if (!x->conn->writable)
+            return AS_SEND_BLOCKED;
+        ssize_t n = write_memory(x);
+        if (n < 0 && n != AS_EAGAIN)
+            return AS_SEND_CUT;
+        *moved = *moved || n > 0;
+    }
+    return AS_SEND_DONE;
+}
+
+static as_send_result send_pieces(as_exchange *x, bool *moved)
+{
+    int64_t turn = TURN_FILE;
+    as_send_result result = send_file(x, &turn);
+    while (result == AS_SEND_DONE && take_piece(x)) {
+        result = send_memory(x, moved);
+        if (result == AS_SEND_DONE)
+            result = send_file(x, &turn);
+    }
+    return result;
+}
+
 as_send_result as_h1_send(as_exchange *x)
 {
     as_conn *conn = x->conn;
-    as_send_result result = AS_SEND_DONE;
     bool moved = false;
-    while (x->head_rest.len > 0 || x->memory_rest.len > 0) {
-        if (!conn->writable) {
-            result = AS_SEND_BLOCKED;
-            break;
-        }
-        ssize_t n = write_memory(x, more_follows(x));
-        if (n < 0 && n != AS_EAGAIN)
-            return AS_SEND_CUT;
-        moved = moved || n > 0;
-    }
     uint64_t sent_before = x->body_sent;
+    as_send_result result = send_memory(x, &moved);
     if (result == AS_SEND_DONE && !x->head_only) {
-        if (x->request.response.body.kind == AS_BODY_FILE)
-            result = send_file(x);
-        else if (x->request.response.body.kind == AS_BODY_PIPE)
+        as_body_kind kind = x->request.response.body.kind;
+        if (kind == AS_BODY_FILE || kind == AS_BODY_PIECES)
+            result = send_pieces(x, &moved);
+        else if (kind == AS_BODY_PIPE)
             result = send_pipe(x);
     }
     if (result == AS_SEND_BLOCKED) {

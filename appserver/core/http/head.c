@@ -75,14 +75,10 @@ bool as_is_host_port(as_str s)
 
 bool as_list_has_token(as_str list, as_str token)
 {
-    const char *end = list.ptr + list.len;
-    const char *at = list.ptr;
-    while (at < end) {
-        const char *comma = memchr(at, ',', (size_t)(end - at));
-        const char *stop = comma != NULL ? comma : end;
-        if (as_str_equal_nocase(as_str_trim(as_str_of(at, (size_t)(stop - at))), token))
+    as_str member;
+    while (as_str_next_member(&list, &member)) {
+        if (as_str_equal_nocase(member, token))
             return true;
-        at = stop + 1;
     }
     return false;
 }

@@ -24,6 +24,13 @@ enum {
     AS_MAX_INLINE_BODY = 64 * 1024,
     /* Bodies up to this size are spooled to a memfd, larger ones to an unlinked file. */
     AS_SPOOL_MEMORY = 1024 * 1024,
+    /* Range bombs: a Range with more ranges is ignored (RFC 9110 section 14.2). Readers of PDF files ask for some dozens. */
+    AS_MAX_RANGES = 64,
+    /* Ranges with at most so many bytes between them become one, since a part of its own costs about as much (section
+     * 15.3.7.2). Many small ranges side by side are so one. */
+    AS_RANGE_GAP = 80,
+    /* Members of Accept and Accept-Encoding that are looked at; browsers send fewer than ten. */
+    AS_MAX_ACCEPTED = 32,
     /* What a lingering close reads and drops before it gives up on the client. */
     AS_MAX_LINGER = 256 * 1024,
 };

@@ -56,7 +56,15 @@ typedef enum as_body_kind {
     AS_BODY_MEMORY, /* memory, stays valid until release */
     AS_BODY_FILE,   /* fd, offset, length: pread or sendfile; the file's own offset is not used */
     AS_BODY_PIPE,   /* fd of a pipe or stream socket, O_NONBLOCK, read until its end */
+    AS_BODY_PIECES, /* memory and ranges of the file fd, one behind the other */
 } as_body_kind;
+
+/* One piece of a body: memory when its ptr is not NULL, else a range of the body's file. */
+typedef struct as_piece {
+    as_str memory;
+    int64_t offset;
+    int64_t length;
+} as_piece;
 
 typedef struct as_body {
     as_body_kind kind;
@@ -68,6 +76,8 @@ typedef struct as_body {
      * reference, whichever is the handler's way; NULL: nothing to do. After it returned the core does not touch the source. */
     void (*release)(struct as_body *body);
     void *owner;
+    const as_piece *pieces; /* AS_BODY_PIECES: valid until release; their lengths are `length` */
+    uint32_t pieces_len;
     /* Pipes only. True: the end of the pipe is the end of the body. False: the end of the pipe alone says nothing (a crash looks the same);
      * the handler must call as_request_stream_end(). */
     bool ends_at_eof;

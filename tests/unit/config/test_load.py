@@ -201,6 +201,21 @@ RULE_FAULTS = [
         "{match: {extension: a.b}, handler: {file: /a}}",
         "match.extension: found 'a.b'; expected an extension such as php",
     ),
+    ("{handler: {file: {}}}", "handler.file: found no key 'root'; expected it: root for files"),
+    ("{handler: {file: []}}", "handler.file: found a list; expected a block with keys such as root, index"),
+    ("{handler: {file: {root: /a, fallback: a.html}}}", "file.fallback: found 'a.html'; expected a path that begins"),
+    (
+        "{handler: {file: {root: /a, precompressed: gzip}}}",
+        "precompressed: found 'gzip'; expected off, or one or several of br, zst, gz; did you mean 'gz'?",
+    ),
+    (
+        "{handler: {file: {root: /a, precompressed: [br, .zst]}}}",
+        "precompressed[1]: found '.zst'; expected off, or one or several of br, zst, gz; did you mean 'zst'?",
+    ),
+    (
+        "{handler: {file: {root: /a, precompressed: [br, gz, br]}}}",
+        "file.precompressed: found 'br' twice; expected each coding once",
+    ),
     ("{match: {path: /a}}", "found no key 'handler'; expected it: what answers them"),
     ("{handler: {}}", "handler: found none; expected exactly one of python, scripts, cgi, file, redirect, respond"),
     ("{handler: {cgi: /a, file: /b}}", "handler: found cgi and file; expected exactly one of"),
@@ -285,6 +300,16 @@ def test_sites_must_differ() -> None:
         "c.yaml:3:20: sites[1].hosts: found 'a.b' as in sites[0]; expected each host in one site only",
         "c.yaml:4:3: sites[2].hosts: found no hosts (or '*') as in sites[1]; expected each host in one site only",
     ]
+
+
+def test_a_fallback_needs_files() -> None:
+    text = "sites:\n- {fallback: /index.html, rules: [{handler: {respond: {status: 200}}}]}\n"
+    assert faults(text) == [
+        "c.yaml:2:14: sites[0].fallback: found '/index.html' on a site without files; "
+        "expected it with a root or a rule with file"
+    ]
+    assert read("sites: [{fallback: /a, root: /b}]").sites[0].fallback == "/a"
+    assert read("sites: [{fallback: /a, rules: [{handler: {file: /b}}]}]").sites[0].fallback == "/a"
 
 
 def test_all_faults_are_told_at_once_in_the_order_of_the_file() -> None:
@@ -379,6 +404,13 @@ def test_a_file_is_read_with_paths_from_its_own_folder(tmp_path: Path) -> None:
 def test_what_a_file_names_must_be_there(tmp_path: Path) -> None:
     (tmp_path / "plain").write_text("")
     file = tmp_path / "c.yaml"
+    file.write_text("types_file: none\nsites: [{rules: [{handler: {file: {root: plain}}}]}]\n")
+    with pytest.raises(ConfigError) as caught:
+        load_file(file)
+    assert [line.removeprefix(f"{file}:") for line in caught.value.lines] == [
+        f"1:13: types_file: '{tmp_path}/none' does not exist; expected a table of media types; {CREATE}",
+        f"2:42: sites[0].rules[0].handler.file.root: '{tmp_path}/plain' is not a folder; expected a folder; {CREATE}",
+    ]
     file.write_text(
         "user: no-such-user\ngroup: no-such-group\nlog: {access_file: none/access.log}\n"
         "pools:\n  a: {python: 'a:b', directory: none, interpreter: plain}\n  b: {scripts: plain}\n"

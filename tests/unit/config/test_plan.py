@@ -33,6 +33,15 @@ def routes(loaded: LoadedConfig, site: int = 0) -> list[tuple[str | None, dict[s
     return [(path, handler) for path, handler in found if handler["kind"] != "health"]
 
 
+FILES: dict[str, Any] = {
+    "kind": "file",
+    "index": ["index.html"],
+    "symlinks": "beneath",
+    "precompressed": [],
+    "fallback": None,
+}
+
+
 def test_the_plan_of_defaults_is_complete() -> None:
     loaded = build("x", Config(threads=2, sites=(Site(name="main", root="/srv/www"),)))
     assert loaded.plan == {
@@ -52,13 +61,14 @@ def test_the_plan_of_defaults_is_complete() -> None:
         "cache": {"bytes": 67108864, "entries": 4096, "file_size": 262144, "revalidate_ms": 1000},
         "spool": "/tmp",
         "access_log": {"format": "combined"},
+        "types_of_file": {},
         "types": {},
         "listeners": [{"id": "0.0.0.0:8080", "url": "http://localhost:8080"}],
         "pools": [],
         "handlers": [
             {"kind": "health", "what": "live"},
             {"kind": "health", "what": "ready"},
-            {"kind": "file", "root": "/srv/www", "index": ["index.html"], "symlinks": "beneath"},
+            {**FILES, "root": "/srv/www"},
         ],
         "sites": [
             {
@@ -75,6 +85,46 @@ def test_the_plan_of_defaults_is_complete() -> None:
     }
     assert json.loads(json.dumps(loaded.plan)) == loaded.plan
     assert (loaded.threads, loaded.user, loaded.drain_timeout_s, loaded.pools) == (2, None, 25.0, ())
+
+
+def test_files_take_from_their_site_what_they_leave_out() -> None:
+    loaded = load(
+        "sites:\n- root: /www\n  index: a.html\n  symlinks: deny\n  precompressed: [gz, br]\n  fallback: /a.html\n"
+        "  rules:\n"
+        "  - {match: {path: /x/*}, handler: {file: /x}}\n"
+        "  - {match: {path: /y/*}, handler: {file: {root: /y}}}\n"
+        "  - {match: {path: /z/*}, handler: {file: {root: z, index: [], symlinks: follow, precompressed: off,"
+        " fallback: /z/b.html}}}\n"
+    )
+    of_site = {
+        "kind": "file",
+        "index": ["a.html"],
+        "symlinks": "deny",
+        "precompressed": ["gz", "br"],
+        "fallback": "/a.html",
+    }
+    own = {"kind": "file", "index": [], "symlinks": "follow", "precompressed": [], "fallback": "/z/b.html"}
+    assert routes(loaded) == [
+        ("/x/*", {**of_site, "root": "/x"}),
+        ("/y/*", {**of_site, "root": "/y"}),
+        ("/z/*", {**own, "root": "/base/z"}),
+    ]
+    site = loaded.plan["sites"][0]
+    assert loaded.plan["handlers"][site["fallback"]] == {**of_site, "root": "/www"}
+
+
+def test_types_of_a_file(tmp_path: Path) -> None:
+    table = tmp_path / "mime.types"
+    table.write_text("image/x-a  a1 a2\n")
+    loaded = load(f"types_file: {table}\ntypes: {{.a1: text/own}}\n")
+    assert loaded.plan["types_of_file"] == {"a1": "image/x-a", "a2": "image/x-a"}
+    assert loaded.plan["types"] == {"a1": "text/own"}
+    assert (loaded.warnings, table in loaded.watch) == ((), True)
+    table.unlink()  # between check and use
+    loaded = load(f"types_file: {table}\n")
+    assert loaded.plan["types_of_file"] == {}
+    assert loaded.warnings == (f"types_file: {table}: No such file or directory; its types are left out",)
+    assert load("types_file: off\n").plan["types_of_file"] == {}
 
 
 def test_every_kind_of_rule() -> None:
@@ -96,7 +146,7 @@ def test_every_kind_of_rule() -> None:
         ("/cgi-bin/*", {**shared, "pool": "cgi", "extra": {"appserver.cgi.root": "/c"}}),
         ("/old", {"kind": "redirect", "status": 308, "location": "/new"}),
         (None, {"kind": "respond", "status": 403, "content_type": "text/plain; charset=utf-8", "body": "no"}),
-        ("/files/*", {"kind": "file", "root": "/f", "index": ["index.html"], "symlinks": "beneath"}),
+        ("/files/*", {**FILES, "root": "/f"}),
     ]
     site = loaded.plan["sites"][0]
     assert site["rules"][6]["extension"] == ["php"]
