@@ -21,6 +21,7 @@ from pathlib import Path
 import report
 from load import BenchError, Load, idle_connections, need_wrk, run_wrk
 from measure import anonymous_bytes, cpu_time, resident_bytes
+from network import enter_own_network
 from scenarios import Case, Scenario, all_scenarios
 from servers import NULL, OURS, Peer, Running, Setup, all_peers, prepare, serving
 
@@ -189,6 +190,7 @@ def measure(options: argparse.Namespace) -> report.Run:
     names = options.scenarios or list(scenarios)
     if unknown := [name for name in names if name not in scenarios]:
         raise BenchError(f"--scenarios: {', '.join(unknown)}: unknown; there are: {', '.join(scenarios)}")
+    enter_own_network()
     limit = raise_descriptor_limit()
     os.sched_setaffinity(0, {LOAD_CPU})
     with tempfile.TemporaryDirectory(prefix="bench-files-") as files:

@@ -7,6 +7,7 @@ import grp
 import os
 import pwd
 import re
+import resource
 import shutil
 import signal
 import socket
@@ -113,7 +114,7 @@ def _nginx(sendfile: bool) -> Make:
             folder,
             "nginx.conf",
             f"""daemon off; pid {folder}/nginx.pid; error_log stderr; user {_user()} {_group()};
-worker_processes {setup.loops}; worker_rlimit_nofile 65536;
+worker_processes {setup.loops};
 events {{ worker_connections 32768; use epoll; multi_accept off; }}
 http {{
   access_log {log}; client_body_temp_path {folder}; proxy_temp_path {folder}; fastcgi_temp_path {folder};
@@ -132,6 +133,7 @@ http {{
 
 
 def _lighttpd(setup: Setup, folder: Path, port: int) -> Command:
+    descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     modules, extra = ['"mod_access"'], ""
     if setup.access_log:
         modules.append('"mod_accesslog"')
@@ -149,8 +151,8 @@ server.port = {port}
 server.errorlog = "{folder}/error.log"
 server.event-handler = "linux-sysepoll"
 server.network-backend = "sendfile"
-server.max-fds = 65536
-server.max-connections = 32768
+server.max-fds = {descriptors}
+server.max-connections = {descriptors // 2 - 1}
 server.max-keep-alive-requests = 65535
 server.max-keep-alive-idle = 3600
 server.listen-backlog = 4096
@@ -167,12 +169,6 @@ def _apache(setup: Setup, folder: Path, port: int) -> Command:
         if setup.access_log
         else ""
     )
-    cgi = ""
-    if setup.kind == "cgi":
-        cgi = (
-            f"LoadModule cgid_module {modules}/mod_cgid.so\nScriptSock {folder}/cgid.sock\n"
-            f"<Directory {setup.root}/cgi-bin>\nOptions +ExecCGI\nSetHandler cgi-script\n</Directory>\n"
-        )
     config = _write(
         folder,
         "apache.conf",
@@ -202,7 +198,7 @@ DocumentRoot {setup.root}
 AllowOverride None
 Require all granted
 </Directory>
-{log}{cgi}""",
+{log}""",
     )
     return Command(["apache2", "-DFOREGROUND", "-f", str(config)])
 
