@@ -29,23 +29,24 @@ int as_buf_reserve(as_buf *buf, size_t more, size_t limit)
     return AS_OK;
 }
 
-static void reserve_or_die(as_buf *buf, size_t more)
+char *as_buf_room(as_buf *buf, size_t more)
 {
     size_t need = buf->len + more;
-    if (need <= buf->capacity)
-        return;
-    size_t capacity = buf->capacity ? buf->capacity : 256;
-    while (capacity < need)
-        capacity *= 2;
-    buf->ptr = as_realloc(buf->ptr, capacity);
-    buf->capacity = capacity;
+    if (need > buf->capacity) {
+        size_t capacity = buf->capacity ? buf->capacity : 256;
+        while (capacity < need)
+            capacity *= 2;
+        buf->ptr = as_realloc(buf->ptr, capacity);
+        buf->capacity = capacity;
+    }
+    return buf->ptr + buf->len;
 }
 
 void as_buf_add(as_buf *buf, as_str s)
 {
-    reserve_or_die(buf, s.len);
+    char *at = as_buf_room(buf, s.len);
     if (s.len > 0)
-        memcpy(buf->ptr + buf->len, s.ptr, s.len);
+        memcpy(at, s.ptr, s.len);
     buf->len += s.len;
 }
 
@@ -56,9 +57,9 @@ void as_buf_printf(as_buf *buf, const char *format, ...)
     int len = vsnprintf(NULL, 0, format, args);
     va_end(args);
     assert(len >= 0);
-    reserve_or_die(buf, (size_t)len + 1);
+    char *at = as_buf_room(buf, (size_t)len + 1);
     va_start(args, format);
-    vsnprintf(buf->ptr + buf->len, (size_t)len + 1, format, args);
+    vsnprintf(at, (size_t)len + 1, format, args);
     va_end(args);
     buf->len += (size_t)len;
 }

@@ -11,9 +11,9 @@
 #include "report/event.h"
 
 enum {
-    INPUT_EXTRA = 4096, /* room behind the largest head for body bytes that came with it */
-    KEPT_FRAMED = 128 * 1024,
-    LINGER_MS = 2000, /* how long a client may take to see the answer and close */
+    INPUT_EXTRA = 4096,       /* room behind the largest head for body bytes that came with it */
+    KEPT_BUFFER = 128 * 1024, /* larger output buffers are freed with their request */
+    LINGER_MS = 2000,         /* how long a client may take to see the answer and close */
     KEPT_EXCHANGES = 256,
     TURN_STEPS = 256, /* of one connection that pipelines, likewise */
     TURN_READS = 16,  /* reads of one body before other connections get their turn */
@@ -60,6 +60,7 @@ static void free_exchange(as_exchange *x)
     as_arena_free(&x->request.arena);
     as_spool_free(&x->spool);
     as_buf_free(&x->framed);
+    as_buf_free(&x->out);
     as_free(x->in);
     as_free(x);
 }
@@ -75,6 +76,9 @@ static void give_exchange(as_exchange *x)
     x->conn->state = NULL;
     x->conn = NULL;
     x->in_len = x->next = 0;
+    x->out.len = x->out_sent = 0;
+    if (x->out.capacity > KEPT_BUFFER)
+        as_buf_free(&x->out);
     uint32_t kept = home->exchanges != NULL ? (uint32_t)((as_exchange *)home->exchanges)->scanned + 1 : 1;
     if (kept > KEPT_EXCHANGES) {
         as_loop_defer(home->loop, &x->freeing, free_later); /* an event of this turn may still name its pipe_watch */
@@ -103,11 +107,11 @@ static void begin_exchange(as_exchange *x)
     x->next = 0;
     x->discarded = 0;
     x->head_timed = x->has_body = x->in_handler = x->answered = x->close_after = x->head_only = x->chunks = false;
-    x->pipe_ended = x->stream_over = x->stream_complete = x->released = x->from_error = false;
+    x->pipe_ended = x->stream_over = x->stream_complete = x->released = x->from_error = x->held_back = false;
     x->prefix_pending = x->last_chunk = x->pipe_watched = false;
     x->body_done = true;
     x->body_sent = 0;
-    x->head_rest = x->memory_rest = AS_STR_NONE;
+    x->memory_rest = AS_STR_NONE;
     x->file_left = 0;
     x->framed.len = x->framed_sent = 0;
     request->home = home;
@@ -151,7 +155,7 @@ static void end_exchange(as_exchange *x)
         close(request->body.fd);
     request->body.fd = -1;
     as_spool_reset(&x->spool);
-    if (x->framed.capacity > KEPT_FRAMED)
+    if (x->framed.capacity > KEPT_BUFFER)
         as_buf_free(&x->framed);
     as_arena_reset(&request->arena);
     home->requests_active--;
@@ -317,13 +321,8 @@ static bool accept_head(as_exchange *x)
     as_h1_set_phase(conn, AS_PHASE_BODY);
     /* RFC 9110 section 10.1.1: not when the body has begun to arrive. */
     if (head->expect_continue && x->next == x->in_len) {
-        static const char text[] = "HTTP/1.1 100 Continue\r\n\r\n";
-        struct iovec part = {(void *)text, sizeof(text) - 1};
         AS_COUNT(x->home->counters, responses_1xx, 1);
-        if (as_conn_write(conn, &part, 1, false) != (ssize_t)part.iov_len) {
-            as_conn_close(conn);
-            return false;
-        }
+        as_buf_add(&x->out, AS_STR("HTTP/1.1 100 Continue\r\n\r\n"));
     }
     return true;
 }
@@ -500,6 +499,7 @@ static void begin_next(as_conn *conn)
     as_exchange *x = conn->state;
     uint32_t left = x->in_len - x->next;
     if (left == 0) {
+        assert(x->out.len == 0); /* only a response with another request behind it is held back */
         give_exchange(x);
         as_h1_set_phase(conn, AS_PHASE_IDLE);
         as_conn_set_timeout(conn, ((as_home *)conn->net->home)->epoch->limits->idle_timeout_ms);
@@ -577,6 +577,14 @@ static bool on_linger(as_conn *conn)
     }
 }
 
+/* What was held back goes out when there is nothing else to do for the connection. When the socket is full, its write event leads here again. */
+static void send_held(as_conn *conn)
+{
+    as_exchange *x = conn->closing ? NULL : conn->state;
+    if (x != NULL && conn->phase != AS_PHASE_SEND && as_h1_send_held(x) == AS_SEND_CUT)
+        as_conn_close(conn);
+}
+
 void as_h1_advance(as_conn *conn)
 {
     static bool (*const steps[])(as_conn *) = {
@@ -587,9 +595,10 @@ void as_h1_advance(as_conn *conn)
     for (int taken = 0; !conn->closing && steps[conn->phase](conn); taken++) {
         if (taken == TURN_STEPS) {
             as_conn_put_off(conn);
-            return;
+            break;
         }
     }
+    send_held(conn);
 }
 
 static void timed_out(as_conn *conn)
@@ -623,6 +632,9 @@ static void closing(as_conn *conn)
     as_exchange *x = conn->state;
     if (x == NULL)
         return;
+    /* Answers that were held back for those of requests that have not come to their end. */
+    if (x->out_sent < x->out.len && !conn->broken)
+        as_h1_send_held(x);
     end_exchange(x);
     give_exchange(x);
 }

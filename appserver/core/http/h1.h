@@ -59,8 +59,10 @@ typedef struct as_exchange {
     bool last_chunk : 1;
     bool released : 1;   /* response.body.release has been called */
     bool from_error : 1; /* the response is already an error page: no second attempt */
-    as_str head_rest;    /* unsent part of the head, and of memory bodies that were copied with it */
-    as_str memory_rest;  /* unsent part of a memory body or of a pipe's prefix */
+    bool held_back : 1;  /* all of the response is in `out` and waits there for that of the next pipelined request */
+    as_buf out;          /* heads, with small bodies behind them; of several responses when requests are pipelined */
+    size_t out_sent;
+    as_str memory_rest; /* unsent part of a larger memory body or of a pipe's prefix */
     int64_t file_at;
     int64_t file_left;
     uint32_t next_piece; /* of response.body.pieces; those before it are in memory_rest and file_left, or sent */
@@ -80,8 +82,10 @@ void as_h1_free_exchanges(as_home *home);
 void as_h1_finish(as_exchange *exchange, bool cut);
 
 /* h1_send.c */
-void as_h1_begin_response(as_exchange *exchange);
 typedef enum { AS_SEND_DONE, AS_SEND_BLOCKED, AS_SEND_CUT } as_send_result;
+void as_h1_begin_response(as_exchange *exchange);
+/* Sends responses that were held back, as far as the socket takes them; AS_SEND_CUT when the peer has gone. */
+as_send_result as_h1_send_held(as_exchange *exchange);
 as_send_result as_h1_send(as_exchange *exchange);
 void as_h1_release_body(as_exchange *exchange);
 void as_h1_unwatch_pipe(as_exchange *exchange);

@@ -1,7 +1,9 @@
 /* h1_send.c: a response onto the connection: the head, then memory, a file, pieces of both, or a pipe.
  *
- * The common answer, head and memory, is one sendmsg (the paper's writev). A file goes by sendfile behind a head that was sent with MSG_MORE, so that both
- * share packets; a body of several pieces is a row of both. A pipe is read when the socket has room, so a slow client holds its writer back through the pipe and never the core's memory. */
+ * The common answer, head and memory, is one call: a small body is copied behind its head, a larger one is the second piece of a sendmsg (the paper's writev).
+ * While further requests of a client that pipelines are there already, small responses gather and go out together: a packet costs several times what a
+ * response does. A file goes by sendfile behind a head that was sent with MSG_MORE, so that both share packets; a body of several pieces is a row of both.
+ * A pipe is read when the socket has room, so a slow client holds its writer back through the pipe and never the core's memory. */
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -12,11 +14,11 @@
 #include "http/response_head.h"
 
 enum {
-    HEAD_SIZE = 2048,        /* status line and the protocol's own fields, and the handler's when they fit */
     PIPE_READ = 64 * 1024,   /* a pipe's usual capacity */
     TURN_FILE = 1024 * 1024, /* bytes of one file before other connections get their turn */
     TURN_PIPE = 8,           /* reads of one pipe, likewise */
-    SMALL_BODY = 1024,       /* cheaper to copy behind the head than to give the kernel a second piece */
+    SMALL_BODY = 2048,       /* cheaper to copy behind the head than to give the kernel a second piece */
+    HELD_MAX = 32 * 1024,    /* bytes of responses that gather */
     MAX_PARTS = 16,          /* pieces of memory in one sendmsg */
 };
 
@@ -65,16 +67,15 @@ static void decide_framing(as_exchange *x)
     }
 }
 
-static as_str make_head(as_exchange *x, char *space, size_t size)
+static void make_head(as_exchange *x)
 {
     const as_request *request = &x->request;
     const as_response *response = &request->response;
     as_str reason = response->reason.len > 0 ? response->reason : as_status_reason(response->status);
     as_str software = as_str_from(request->epoch->server_software);
     size_t need = 256 + reason.len + software.len + response->fields.len + request->extra_fields.len;
-    if (need > size)
-        space = as_arena_alloc(&x->request.arena, need);
-    writer w = {space, space + (need > size ? need : size)};
+    char *begin = as_buf_room(&x->out, need);
+    writer w = {begin, begin + need};
     if (response->status == 200 && response->reason.len == 0) {
         put(&w, AS_STR("HTTP/1.1 200 OK\r\n"));
     } else {
@@ -111,15 +112,15 @@ static as_str make_head(as_exchange *x, char *space, size_t size)
     if (request->extra_fields.len > 0)
         put(&w, request->extra_fields);
     put(&w, AS_STR("\r\n"));
-    return as_str_of(space, (size_t)(w.at - space));
+    x->out.len += (size_t)(w.at - begin);
 }
 
-/* What is in memory: the head and a memory body, or a body's pieces up to the next that is a file, in one call. What the kernel does not take is kept: the head's
- * rest is copied, since it was made on the stack; a memory body stays where it is until it is released. */
+/* What is in memory: `out` and a larger memory body, or a body's pieces up to the next that is a file, in one call. A memory body stays where it is until it is
+ * released. */
 
-static as_str skip(as_str s, size_t n)
+static bool has_memory_left(const as_exchange *x)
 {
-    return as_str_of(s.ptr + n, s.len - n);
+    return x->out_sent < x->out.len || x->memory_rest.len > 0;
 }
 
 static bool next_is_memory(const as_exchange *x, uint32_t piece)
@@ -136,7 +137,7 @@ static void skip_body(as_exchange *x, size_t n)
         n -= x->memory_rest.len;
         x->memory_rest = x->request.response.body.pieces[x->next_piece++].memory;
     }
-    x->memory_rest = skip(x->memory_rest, n);
+    x->memory_rest = as_str_of(x->memory_rest.ptr + n, x->memory_rest.len - n);
 }
 
 static ssize_t write_memory(as_exchange *x)
@@ -145,8 +146,9 @@ static ssize_t write_memory(as_exchange *x)
     struct iovec parts[MAX_PARTS];
     int count = 0;
     bool more = x->file_left > 0;
-    if (x->head_rest.len > 0)
-        parts[count++] = (struct iovec){(void *)x->head_rest.ptr, x->head_rest.len};
+    size_t out_left = x->out.len - x->out_sent;
+    if (out_left > 0)
+        parts[count++] = (struct iovec){x->out.ptr + x->out_sent, out_left};
     if (x->memory_rest.len > 0)
         parts[count++] = (struct iovec){(void *)x->memory_rest.ptr, x->memory_rest.len};
     if (AS_UNLIKELY(x->next_piece < body->pieces_len && !more)) {
@@ -160,9 +162,11 @@ static ssize_t write_memory(as_exchange *x)
     ssize_t n = as_conn_write(x->conn, parts, count, more);
     if (n <= 0)
         return n;
-    size_t from_head = (size_t)n < x->head_rest.len ? (size_t)n : x->head_rest.len;
-    x->head_rest = skip(x->head_rest, from_head);
-    skip_body(x, (size_t)n - from_head);
+    size_t from_out = (size_t)n < out_left ? (size_t)n : out_left;
+    x->out_sent += from_out;
+    if (x->out_sent == x->out.len)
+        x->out.len = x->out_sent = 0;
+    skip_body(x, (size_t)n - from_out);
     return n;
 }
 
@@ -179,13 +183,19 @@ static bool take_piece(as_exchange *x)
     return true;
 }
 
+/* Whether the whole response is in `out` and another request is there to be answered right behind it. */
+static bool may_hold_back(const as_exchange *x)
+{
+    as_body_kind kind = x->request.response.body.kind;
+    return x->next < x->in_len && x->body_done && !x->close_after && x->memory_rest.len == 0 &&
+           (kind == AS_BODY_MEMORY || kind == AS_BODY_NONE || x->head_only) && x->out.len < HELD_MAX;
+}
+
 void as_h1_begin_response(as_exchange *x)
 {
     const as_response *response = &x->request.response;
-    char space[HEAD_SIZE];
     decide_framing(x);
-    x->head_rest = make_head(x, space, sizeof(space));
-    bool on_stack = x->head_rest.ptr == space;
+    make_head(x);
     x->next_piece = x->head_only ? response->body.pieces_len : 0;
     if (!x->head_only) {
         x->memory_rest = response->body.memory;
@@ -199,10 +209,24 @@ void as_h1_begin_response(as_exchange *x)
         x->prefix_pending = true;
         x->memory_rest = AS_STR_NONE;
     }
-    if (!x->conn->broken)
-        write_memory(x);
-    if (on_stack && x->head_rest.len > 0)
-        x->head_rest = as_arena_copy(&x->request.arena, x->head_rest);
+    if (x->memory_rest.len > 0 && x->memory_rest.len <= SMALL_BODY) {
+        as_buf_add(&x->out, x->memory_rest);
+        x->body_sent += x->memory_rest.len;
+        x->memory_rest = AS_STR_NONE;
+    }
+    x->held_back = may_hold_back(x);
+}
+
+as_send_result as_h1_send_held(as_exchange *x)
+{
+    while (x->out_sent < x->out.len) {
+        if (!x->conn->writable)
+            return AS_SEND_BLOCKED;
+        ssize_t n = write_memory(x);
+        if (n < 0 && n != AS_EAGAIN)
+            return AS_SEND_CUT;
+    }
+    return AS_SEND_DONE;
 }
 
 /* Files. */
@@ -350,7 +374,7 @@ static as_send_result send_pipe(as_exchange *x)
 
 static as_send_result send_memory(as_exchange *x, bool *moved)
 {
-    while (x->head_rest.len > 0 || x->memory_rest.len > 0) {
+    while (!x->held_back && has_memory_left(x)) {
         if (!x->conn->writable)
             return AS_SEND_BLOCKED;
         ssize_t n = write_memory(x);

@@ -1,0 +1,170 @@
+"""What came out: medians with their spread, ratios, tables, JSON, and bench/README.md."""
+
+from __future__ import annotations
+
+import datetime
+import os
+import platform
+import re
+import statistics
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from load import BenchError
+from servers import Peer
+
+README = Path(__file__).resolve().parent / "README.md"
+BEGIN = "<!-- results: written by `bench/run.py --write` -->"
+END = "<!-- end of results -->"
+
+Sample = dict[str, float]
+Samples = dict[str, list[Sample]]
+
+#: Columns of a table of requests: heading, key, format.
+COLUMNS = [
+    ("requests/s", "requests_per_s", "{:,.0f}"),
+    ("p50 ms", "p50_ms", "{:.2f}"),
+    ("p99 ms", "p99_ms", "{:.2f}"),
+    ("PSS MiB", "resident_mib", "{:.1f}"),
+]
+
+
+@dataclass
+class Result:
+    """All samples of one scenario, by the label of the case."""
+
+    name: str
+    title: str
+    measures: str
+    base: str
+    samples: Samples
+
+    def median(self, label: str, key: str) -> float:
+        """The middle of a case's rounds."""
+        return statistics.median(sample[key] for sample in self.samples[label])
+
+    def spread(self, label: str, key: str) -> float:
+        """How far apart the rounds are: half the distance of the extremes, in parts of the median."""
+        values = [sample[key] for sample in self.samples[label]]
+        middle = statistics.median(values)
+        return (max(values) - min(values)) / 2 / middle if middle else 0.0
+
+
+@dataclass
+class Run:
+    """Everything of one run."""
+
+    machine: dict[str, str]
+    versions: dict[str, str]
+    rounds: int
+    seconds: float
+    results: list[Result]
+
+    def to_json(self) -> dict[str, Any]:
+        """For a file."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Run:
+        """From a file."""
+        return cls(**{**data, "results": [Result(**result) for result in data["results"]]})
+
+
+def machine() -> dict[str, str]:
+    """Where and when it was measured."""
+    cpu = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
+    return {
+        "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        "cpu": cpu[1].strip() if cpu else platform.machine(),
+        "cpus": str(os.cpu_count()),
+        "kernel": platform.release(),
+        "python": platform.python_version(),
+    }
+
+
+def versions(peers: dict[str, Peer]) -> dict[str, str]:
+    """What was measured."""
+    return {name: text for name, peer in peers.items() if (text := peer.version_text())}
+
+
+def _markdown(head: list[str], rows: list[list[str]]) -> str:
+    lines = ["| " + " | ".join(head) + " |", "|---|" + "---:|" * (len(head) - 1)]
+    return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in rows])
+
+
+def _requests_table(result: Result) -> str:
+    base = result.median(result.base, "cpu_us") if result.base in result.samples else 0.0
+    head = ["server", "CPU µs/request", "± %", "of that user", "CPU against " + result.base]
+    rows = []
+    for label in result.samples:
+        cpu = result.median(label, "cpu_us")
+        row = [
+            label,
+            f"{cpu:.2f}",
+            f"{result.spread(label, 'cpu_us') * 100:.0f}",
+            f"{result.median(label, 'cpu_user_us'):.2f}",
+        ]
+        row.append(f"{cpu / base:.2f}" if base else "")
+        row += [form.format(result.median(label, key)) for _heading, key, form in COLUMNS]
+        rows.append(row)
+    return _markdown([*head, *(heading for heading, _key, _form in COLUMNS)], rows)
+
+
+def _idle_table(result: Result) -> str:
+    rows = [
+        [label, f"{result.median(label, 'connections'):,.0f}", f"{result.median(label, 'bytes_per_connection'):,.0f}"]
+        for label in result.samples
+    ]
+    return _markdown(["server", "connections", "bytes/connection"], rows)
+
+
+def series(result: Result, key: str) -> dict[str, list[tuple[int, float]]]:
+    """A sweep's samples as one line of (connections, median) for each server."""
+    lines: dict[str, list[tuple[int, float]]] = {}
+    for label in result.samples:
+        server, _, connections = label.rpartition(" @")
+        lines.setdefault(server, []).append((int(connections), result.median(label, key)))
+    return lines
+
+
+def _sweep_table(result: Result) -> str:
+    parts = []
+    for heading, key, form in (("requests/s", "requests_per_s", "{:,.0f}"), ("CPU µs/request", "cpu_us", "{:.2f}")):
+        lines = series(result, key)
+        counts = [connections for connections, _value in next(iter(lines.values()))]
+        rows = [[server, *(form.format(value) for _connections, value in line)] for server, line in lines.items()]
+        parts.append(_markdown([f"{heading} at connections:", *(str(count) for count in counts)], rows))
+    return "\n\n".join(parts)
+
+
+def is_sweep(result: Result) -> bool:
+    """Whether the samples are by number of connections."""
+    return all(" @" in label for label in result.samples)
+
+
+def table(result: Result) -> str:
+    """The scenario as Markdown."""
+    if not result.samples:
+        body = "(none of its servers is installed)"
+    elif result.measures == "idle":
+        body = _idle_table(result)
+    elif is_sweep(result):
+        body = _sweep_table(result)
+    else:
+        body = _requests_table(result)
+    return f"### {result.title} (`{result.name}`)\n\n{body}\n"
+
+
+def write_readme(run: Run) -> None:
+    """Puts the tables between their marks in bench/README.md."""
+    text = README.read_text()
+    before, begin, rest = text.partition(BEGIN)
+    _old, end, after = rest.partition(END)
+    if not begin or not end:
+        raise BenchError(f"{README}: expected the lines {BEGIN!r} and {END!r}")
+    where = ", ".join(f"{key}: {value}" for key, value in run.machine.items())
+    what = ", ".join(f"{name} {version}" for name, version in run.versions.items())
+    facts = f"{where}.\n\nVersions: {what}.\n\nMedians of {run.rounds} interleaved rounds of {run.seconds} s each.\n"
+    tables = "\n".join(table(result) for result in run.results)
+    README.write_text(f"{before}{BEGIN}\n\n{facts}\n{tables}\n{END}{after}")

@@ -1,0 +1,231 @@
+"""`make bench`: measures this server and its peers in one run, and prints, stores and draws what came out.
+
+run.py                                       the default set, about ten minutes
+run.py --scenarios static-1k,cgi --peers nginx,lighttpd --rounds 9 --seconds 3
+run.py --json FILE --plots DIR --write       store the figures, draw them, put them into bench/README.md
+run.py --from FILE --write                   the same from stored figures
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import sys
+import tempfile
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+
+import report
+from load import BenchError, Load, idle_connections, need_wrk, run_wrk
+from measure import anonymous_bytes, cpu_time, resident_bytes
+from network import enter_own_network
+from scenarios import Case, Scenario, all_scenarios
+from servers import NULL, OURS, Peer, Running, Setup, all_peers, prepare, serving
+
+SERVER_CPU = 0
+LOAD_CPU = 1
+SPARE_DESCRIPTORS = 1000
+WANTED_DESCRIPTORS = 65536
+
+
+def measure_requests(running: Running, load: Load, seconds: float) -> report.Sample:
+    """One round of one case: what the clients saw and what it cost the server."""
+    before = cpu_time(running.pid)
+    outcome = run_wrk(running.port, load, seconds, LOAD_CPU)
+    used = cpu_time(running.pid) - before
+    return {
+        "requests_per_s": outcome.requests_per_s,
+        "cpu_us": used.total_s / outcome.requests * 1e6,
+        "cpu_user_us": used.user_s / outcome.requests * 1e6,
+        "cpu_busy": used.total_s / outcome.seconds,
+        "p50_ms": outcome.p50_s * 1e3,
+        "p99_ms": outcome.p99_s * 1e3,
+        "resident_mib": resident_bytes(running.pid) / 2**20,
+    }
+
+
+def measure_idle(running: Running, load: Load) -> report.Sample:
+    """User memory that each of many idle connections costs."""
+    with idle_connections(running.port, load.path, 1):
+        before = anonymous_bytes(running.pid)
+    with idle_connections(running.port, load.path, load.connections):
+        grown = anonymous_bytes(running.pid) - before
+    return {"bytes_per_connection": grown / load.connections, "connections": float(load.connections)}
+
+
+def at_connections(case: Case, connections: int) -> Case:
+    """The case as one point of a sweep."""
+    return replace(case, label=f"{case.label} @{connections}", load=replace(case.load, connections=connections))
+
+
+class Runner:
+    """Runs scenarios with the peers that there are."""
+
+    def __init__(self, peers: dict[str, Peer], root: Path, rounds: int, seconds: float) -> None:
+        self.peers = peers
+        self.root = root
+        self.rounds = rounds
+        self.seconds = seconds
+
+    def _start(self, stack: ExitStack, case: Case) -> Running:
+        setup = Setup(self.root, case.access_log, case.loops, case.kind, case.load.keep_alive, case.body)
+        cpus = f"{SERVER_CPU},{LOAD_CPU}" if case.loops > 1 else str(SERVER_CPU)
+        return stack.enter_context(serving(self.peers[case.peer], setup, case.load.path, cpus))
+
+    def run(self, scenario: Scenario) -> report.Result:
+        """All rounds of a scenario, interleaved (A B C A B C): what disturbs the machine for a while disturbs all."""
+        cases = [case for case in scenario.cases if case.peer in self.peers]
+        samples: report.Samples = {}
+        if scenario.measures == "idle":
+            self._run_alone(cases, samples)
+        elif scenario.by_connections:
+            for connections in scenario.by_connections:
+                self._run_interleaved([at_connections(case, connections) for case in cases], samples)
+        else:
+            self._run_interleaved(cases, samples)
+        return report.Result(scenario.name, scenario.title, scenario.measures, scenario.base, samples)
+
+    def _run_interleaved(self, cases: list[Case], samples: report.Samples) -> None:
+        with ExitStack() as stack:
+            ready = [(case, running) for case in cases if (running := self._ready(stack, case))]
+            for _ in range(self.rounds):
+                for case, running in ready:
+                    samples.setdefault(case.label, []).append(measure_requests(running, case.load, self.seconds))
+
+    def _ready(self, stack: ExitStack, case: Case) -> Running | None:
+        """The server, started and warm. A peer that does not work is left out; this server must work."""
+        try:
+            running = self._start(stack, case)
+            run_wrk(running.port, case.load, 1, LOAD_CPU)
+        except BenchError as error:
+            if case.peer == OURS:
+                raise
+            print(f"left out: {case.label}: {error}", flush=True)
+            return None
+        return running
+
+    def _run_alone(self, cases: list[Case], samples: report.Samples) -> None:
+        """Memory is measured once, in a fresh server: it does not depend on what else the machine does."""
+        for case in cases:
+            with ExitStack() as stack:
+                samples[case.label] = [measure_idle(self._start(stack, case), case.load)]
+
+
+def raise_descriptor_limit() -> int:
+    """As many descriptors as the system grants; servers inherit it."""
+    _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (WANTED_DESCRIPTORS, max(hard, WANTED_DESCRIPTORS)))
+    except (ValueError, PermissionError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+
+
+def within_descriptors(scenario: Scenario, limit: int) -> Scenario:
+    """The scenario with no more connections than there are descriptors for."""
+    most = limit - SPARE_DESCRIPTORS
+
+    def bounded(case: Case) -> Case:
+        return replace(case, load=replace(case.load, connections=min(case.load.connections, most)))
+
+    counts = [count for count in scenario.by_connections if count <= most]
+    return replace(scenario, cases=[bounded(case) for case in scenario.cases], by_connections=counts)
+
+
+def usable_peers(wanted: list[str] | None, binaries: dict[str, str]) -> dict[str, Peer]:
+    """The peers that are there; prints which are not. This server is always among them."""
+    peers = all_peers(binaries)
+    unknown = [name for name in wanted or [] if name not in peers and not any(p.startswith(name) for p in peers)]
+    if unknown:
+        raise BenchError(f"--peers: {', '.join(unknown)}: unknown; there are: {', '.join(peers)}")
+    usable = {}
+    for name, peer in peers.items():
+        chosen = wanted is None or name in (OURS, NULL) or any(name.startswith(prefix) for prefix in wanted)
+        if chosen and peer.missing:
+            print(f"skipped: {name}: {peer.missing}", flush=True)
+        elif chosen:
+            usable[name] = peer
+    return usable
+
+
+def _names(text: str) -> list[str]:
+    return [item.strip() for item in text.split(",") if item.strip()]
+
+
+def _binary(text: str) -> tuple[str, str]:
+    name, equals, path = text.partition("=")
+    if name not in ("cherokee", "lwan") or not equals:
+        raise argparse.ArgumentTypeError(f"found {text!r}; expected cherokee=PATH or lwan=PATH")
+    return name, path
+
+
+def arguments() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = parser.add_argument
+    add("--scenarios", type=_names, help=f"of: {', '.join(all_scenarios())}; all when left out")
+    add("--peers", type=_names, help="names or their beginnings, such as nginx,h2o; all installed ones when left out")
+    add("--binary", type=_binary, action="append", default=[], metavar="NAME=PATH", help="of cherokee or lwan")
+    add("--rounds", type=int, default=5)
+    add("--seconds", type=int, default=1, help="of each round of each case")
+    add("--json", type=Path, metavar="FILE", help="store every figure")
+    add("--from", type=Path, metavar="FILE", dest="stored", help="measure nothing: take the figures of FILE")
+    add("--plots", type=Path, metavar="DIR", help="draw the sweeps as SVG (needs matplotlib)")
+    add("--write", action="store_true", help="put the tables into bench/README.md")
+    options = parser.parse_args()
+    if options.rounds < 1 or options.seconds < 1:
+        parser.error("--rounds and --seconds: expected a whole number of at least 1")
+    return options
+
+
+def measure(options: argparse.Namespace) -> report.Run:
+    """Measures what the options ask for."""
+    need_wrk()
+    if (os.cpu_count() or 1) < 2:
+        raise BenchError("two CPUs are needed: one for the server, one for the load")
+    scenarios = all_scenarios()
+    names = options.scenarios or list(scenarios)
+    if unknown := [name for name in names if name not in scenarios]:
+        raise BenchError(f"--scenarios: {', '.join(unknown)}: unknown; there are: {', '.join(scenarios)}")
+    enter_own_network()
+    limit = raise_descriptor_limit()
+    os.sched_setaffinity(0, {LOAD_CPU})
+    with tempfile.TemporaryDirectory(prefix="bench-files-") as files:
+        root = Path(files) / "root"
+        prepare(root)
+        Path(files).chmod(0o755)
+        peers = usable_peers(options.peers, dict(options.binary))
+        runner = Runner(peers, root, options.rounds, options.seconds)
+        results = []
+        for name in names:
+            result = runner.run(within_descriptors(scenarios[name], limit))
+            print(report.table(result), flush=True)
+            results.append(result)
+    return report.Run(report.machine(), report.versions(peers), options.rounds, options.seconds, results)
+
+
+def main() -> int:
+    """The program."""
+    options = arguments()
+    try:
+        run = report.Run.from_json(json.loads(options.stored.read_text())) if options.stored else measure(options)
+        if options.json:
+            options.json.parent.mkdir(parents=True, exist_ok=True)
+            options.json.write_text(json.dumps(run.to_json(), indent=1) + "\n")
+        if options.plots:
+            import plots
+
+            plots.draw(run, options.plots)
+        if options.write:
+            report.write_readme(run)
+    except BenchError as error:
+        print(f"bench: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
