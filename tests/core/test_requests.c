@@ -1,4 +1,4 @@
-/* with: base/memory.c base/buf.c base/error.c http/head.c http/target.c http/chunked.c */
+/* with: base/memory.c base/buf.c base/error.c base/scan.c http/head.c http/target.c http/chunked.c */
 /* arguments: requests */
 /* The vectors of tests/requests: each whole, byte by byte, split at every position, and pipelined behind and before another request. */
 #include <dirent.h>
