@@ -1,4 +1,4 @@
-"""The request vectors against the real server: refused ones reach no handler, accepted ones arrive as they are meant."""
+"""The request vectors against the real server: refused ones reach no handler, others arrive as they are meant."""
 
 from __future__ import annotations
 
