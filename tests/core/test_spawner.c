@@ -88,6 +88,7 @@ static as_spawner_options options_of(const fixture *test, int answer_fds[LOOPS],
         .executor = EXECUTOR,
         .max_programs = max_programs,
         .kill_grace_ms = 50,
+        .program_descriptors = 63,
         .environment = "PATH\0/usr/bin:/bin\0FROM_OPTIONS\0yes\0HTTP_X\0from-options\0",
         .interpreters = ".sh\0/bin/sh\0.gone\0/no/such/interpreter\0",
         .event_fd = test->event_fd,
@@ -405,6 +406,8 @@ static void write_scripts(void)
     write_script("missing", 0755, "#!/no/such/interpreter -x\n");
     write_script("crlf", 0755, "#!/bin/sh\r\necho\r\n");
     write_script("no-shebang", 0755, "echo hello\n");
+    write_script("unread", 0755, HEAD "kill -PIPE $$\n");
+    write_script("limits", 0755, HEAD "ulimit -Sn\n");
     write_script("errors", 0755, HEAD "echo 'one' >&2; echo 'two' >&2; printf 'three' >&2\n");
     write_script("flood", 0755, HEAD "yes 'a line of no use' | head -n 100000 >&2\n");
     write_script("family", 0755, HEAD "sleep 1000 &\necho $!\necho $$\nwait\n");
@@ -529,6 +532,8 @@ static void test_clean_start(void)
 }
 
 static void test_refused(void)
+    run_to_end(&test, (request){.path = "/limits"}, out, sizeof(out));
+    CHECK(has_line(out, "63"));
 {
     fixture test;
     begin(&test, 4);

@@ -394,6 +394,7 @@ int as_cgi_runner_init(as_cgi_runner *runner, const as_spawner_options *options)
     int verdict = as_launcher_init(&runner->launcher);
     return verdict != AS_OK ? verdict : take_defaults(runner, options->environment);
 }
+    runner->launcher.descriptors = options->program_descriptors;
 
 void as_cgi_runner_free(as_cgi_runner *runner)
 {
