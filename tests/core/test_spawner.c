@@ -95,15 +95,21 @@ static as_spawner_options options_of(const fixture *test, int answer_fds[LOOPS],
     };
 }
 
-static void begin(fixture *test, uint32_t max_programs)
+static void begin_with(fixture *test, uint32_t max_programs, uint32_t request_time_ms)
 {
     int answer_fds[LOOPS];
     prepare(test);
     as_spawner_options options = options_of(test, answer_fds, max_programs);
+    options.request_time_ms = request_time_ms;
     test->spawner = as_spawner_new(&options);
     CHECK(test->spawner != NULL);
     if (test->spawner == NULL || pthread_create(&test->thread, NULL, run_thread, test) != 0)
         exit(EXIT_FAILURE);
+}
+
+static void begin(fixture *test, uint32_t max_programs)
+{
+    begin_with(test, max_programs, 0);
 }
 
 static void close_end(int *fd)
@@ -400,14 +406,14 @@ static void write_scripts(void)
     write_script("signals", 0755, HEAD "grep -E '^Sig(Blk|Ign)' /proc/self/status\n");
     write_script("exit", 0755, HEAD "exit 42\n");
     write_script("die", 0755, HEAD "kill -USR1 $$\n");
+    write_script("unread", 0755, HEAD "kill -PIPE $$\n");
+    write_script("limits", 0755, HEAD "ulimit -Sn\n");
     write_script("plain", 0644, HEAD);
     write_script("by-interpreter.sh", 0644, "printf 'A: b\\n\\n'; echo \"ran $0 with $#\"\n");
     write_script("script.gone", 0755, HEAD);
     write_script("missing", 0755, "#!/no/such/interpreter -x\n");
     write_script("crlf", 0755, "#!/bin/sh\r\necho\r\n");
     write_script("no-shebang", 0755, "echo hello\n");
-    write_script("unread", 0755, HEAD "kill -PIPE $$\n");
-    write_script("limits", 0755, HEAD "ulimit -Sn\n");
     write_script("errors", 0755, HEAD "echo 'one' >&2; echo 'two' >&2; printf 'three' >&2\n");
     write_script("flood", 0755, HEAD "yes 'a line of no use' | head -n 100000 >&2\n");
     write_script("family", 0755, HEAD "sleep 1000 &\necho $!\necho $$\nwait\n");
@@ -438,7 +444,7 @@ static void test_hello(void)
     uint64_t id = send_request(&test, &(request){.loop = 1, .path = "/hello"});
     answer got = receive_answer(&test, 1);
     CHECK_INT(got.head.kind, AS_ANSWER_DOCUMENT);
-    close(got.fd);
+    read_all(got.fd, out, sizeof(out));
     got = receive_answer(&test, 1);
     CHECK_INT(got.head.kind, AS_ANSWER_END);
     CHECK_INT(got.head.request_id, id);
@@ -526,14 +532,14 @@ static void test_clean_start(void)
     run_to_end(&test, (request){.path = "/signals"}, out, sizeof(out));
     CHECK(has_line(out, "SigBlk:\t0000000000000000"));
     CHECK(has_line(out, "SigIgn:\t0000000000000000"));
+    run_to_end(&test, (request){.path = "/limits"}, out, sizeof(out));
+    CHECK(has_line(out, "63"));
     sigaction(SIGUSR2, &before, NULL);
     close(inherited);
     end_of_queue(&test);
 }
 
 static void test_refused(void)
-    run_to_end(&test, (request){.path = "/limits"}, out, sizeof(out));
-    CHECK(has_line(out, "63"));
 {
     fixture test;
     begin(&test, 4);
@@ -576,9 +582,12 @@ static void test_exit(void)
     char out[4096];
     begin(&test, 4);
     CHECK_INT(run_to_end(&test, (request){.path = "/exit"}, out, sizeof(out)), 42);
-    expect_no_event(&test);
+    expect_event(&test, AS_EVENT_WARNING, "/exit: the program ended with exit code 42");
     CHECK_INT(run_to_end(&test, (request){.path = "/die"}, out, sizeof(out)), 256 + SIGUSR1);
-    expect_no_event(&test); /* the core reports it */
+    expect_event(&test, AS_EVENT_ERROR, "/die: the program was killed by signal 10");
+    CHECK_INT(run_to_end(&test, (request){.path = "/unread"}, out, sizeof(out)), 256 + SIGPIPE);
+    expect_event(&test, AS_EVENT_NOTE, "/unread: the program was killed by signal 13");
+    expect_no_event(&test);
     end_of_queue(&test);
 }
 
@@ -656,6 +665,12 @@ static void test_time_limit(void)
         expect_event(&test, AS_EVENT_WARNING, "/family: killed at its time limit");
     }
     expect_no_event(&test);
+    end_of_queue(&test);
+    /* It counts from the start, not from the last moment at which the program could have been started. */
+    begin_with(&test, 4, 20);
+    CHECK_INT(run_to_end(&test, (request){.path = "/family", .limit_ms = 1000 * GIVE_UP_S}, out, sizeof(out)),
+              256 + SIGTERM);
+    expect_event(&test, AS_EVENT_WARNING, "/family: killed at its time limit");
     end_of_queue(&test);
 }
 

@@ -57,19 +57,6 @@ static void release_body(as_body *body)
     as_document_free(body->owner);
 }
 
-static void report(as_lane *lane, uint64_t log_id, as_event_kind kind, const char *what, int number)
-{
-    as_event_emit(lane->home->events, kind, log_id, lane->options.index, 0, "the program %s %d", what, number);
-}
-
-void as_document_report_end(as_lane *lane, uint64_t log_id, int status)
-{
-    if (status >= AS_END_SIGNAL)
-        report(lane, log_id, AS_EVENT_ERROR, "was killed by signal", status - AS_END_SIGNAL);
-    else if (status != 0)
-        report(lane, log_id, AS_EVENT_WARNING, "ended with exit code", status);
-}
-
 static read_result read_once(as_document *document, size_t room)
 {
     ssize_t n;
@@ -183,8 +170,7 @@ static void answer_at_end(as_document *document, const as_response_head *head, s
     as_pending *pending = document->pending;
     as_lane *lane = document->lane;
     bool was_killed = status >= AS_END_SIGNAL;
-    bool is_whole = meets_end(document) && !was_killed;
-    as_document_report_end(lane, pending->request->id, status);
+    bool is_whole = (document->is_at_end || meets_end(document)) && !was_killed;
     hand_over(document);
     as_request *request = as_pending_free(pending);
     fill_response(document, request, head, head_len, is_whole);
@@ -274,7 +260,6 @@ void as_document_end(as_pending *pending, int status)
         answer_at_end(document, &head, (size_t)n, status);
         return;
     }
-    as_document_report_end(pending->lane, pending->request->id, status);
     as_pending_fail(pending, 502, refusal(n == AS_EAGAIN ? AS_ECLOSED : n));
 }
 

@@ -394,9 +394,9 @@ int as_cgi_runner_init(as_cgi_runner *runner, const as_spawner_options *options)
     as_arena_init(&runner->arena);
     runner->interpreters = copy_pairs(options->interpreters);
     int verdict = as_launcher_init(&runner->launcher);
+    runner->launcher.descriptors = options->program_descriptors;
     return verdict != AS_OK ? verdict : take_defaults(runner, options->environment);
 }
-    runner->launcher.descriptors = options->program_descriptors;
 
 void as_cgi_runner_free(as_cgi_runner *runner)
 {
