@@ -24,6 +24,8 @@ enum {
     AS_MAX_INLINE_BODY = 64 * 1024,
     /* Bodies up to this size are spooled to a memfd, larger ones to an unlinked file. */
     AS_SPOOL_MEMORY = 1024 * 1024,
+    /* From the end of a program's output to the word on how the program ended: one that closes its output and works on holds its client up no longer. */
+    AS_END_NEWS_MS = 500,
     /* What a lingering close reads and drops before it gives up on the client. */
     AS_MAX_LINGER = 256 * 1024,
 };
