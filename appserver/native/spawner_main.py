@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import faulthandler
 import os
+import resource
 import select
 import sys
 import threading
@@ -28,10 +29,10 @@ EXIT_NO_BOOT = 3
 class Spawner:
     """An as_spawner that runs in a thread. Raises OSError when it cannot be made."""
 
-    def __init__(self, message: Message, event_fd: int) -> None:
+    def __init__(self, message: Message, event_fd: int, descriptors: int) -> None:
         self._fds = message.fds
         self.result = 0
-        self._handle = ffi.gc(_new_spawner(message, event_fd), lib.as_spawner_free)
+        self._handle = ffi.gc(_new_spawner(message, event_fd, descriptors), lib.as_spawner_free)
         #: readable once the thread is about to end
         self.ended_fd = make_event_fd()
         self._thread = threading.Thread(target=self._run, name="spawner")
@@ -59,7 +60,7 @@ class Spawner:
         return self.result
 
 
-def _new_spawner(message: Message, event_fd: int) -> Any:
+def _new_spawner(message: Message, event_fd: int, descriptors: int) -> Any:
     configuration = message.fields["configuration"]
     loops = message.number("loops", 1)
     answers = ffi.new("int[]", [message.fds[f"answer:{loop}"] for loop in range(loops)])
@@ -75,6 +76,8 @@ def _new_spawner(message: Message, event_fd: int) -> Any:
             "executor": message.number("executor"),
             "max_programs": configuration["programs"],
             "kill_grace_ms": configuration["kill_grace_ms"],
+            "request_time_ms": configuration["request_time_ms"],
+            "program_descriptors": descriptors,
             "environment": environment,
             "interpreters": interpreters,
             "event_fd": event_fd,
@@ -90,8 +93,11 @@ def _pairs(values: dict[str, str]) -> bytes:
     return text_list(c for pair in values.items() for c in pair)
 
 
-def serve(channel: Channel) -> int:
-    """Until the supervisor says stop or goes away; the result is the exit status."""
+def serve(channel: Channel, descriptors: int) -> int:
+    """Until the supervisor says stop or goes away; the result is the exit status.
+
+    `descriptors` is the soft limit that programs get.
+    """
     message = channel.receive()
     if message is None:
         return 0
@@ -99,7 +105,7 @@ def serve(channel: Channel) -> int:
         raise ControlError(f"the spawner expected the control message 'start' and got '{message.type}'")
     event_fd = make_event_fd()
     try:
-        spawner = Spawner(message, event_fd)
+        spawner = Spawner(message, event_fd, descriptors)
     except (OSError, CoreError, KeyError) as error:
         channel.send("failed", reason=f"the CGI spawner cannot start: {error}")
         return EXIT_NO_BOOT
@@ -147,10 +153,12 @@ def _sentence(code: int) -> str:
 def main(arguments: list[str]) -> int:
     """`arguments`: the number of the control descriptor."""
     faulthandler.enable()
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    descriptors = max(soft, 0)  # infinity is -1 and is already what can be had
     raise_descriptor_limit()
     channel = Channel.from_fd(int(arguments[0]))
     try:
-        return serve(channel)
+        return serve(channel, descriptors)
     except ControlError as error:
         print(error, file=sys.stderr)
         return EXIT_BROKEN

@@ -240,6 +240,7 @@ def executor_configuration(spec: PoolSpec) -> Mapping[str, Any]:
             "interpreters": dict(spec.interpreters),
             "programs": spec.programs,
             "kill_grace_ms": spec.kill_grace_ms,
+            "request_time_ms": spec.request_time_ms,
         }
     return {
         "application": spec.application,

@@ -87,21 +87,28 @@ static as_spawner_options options_of(const fixture *test, int answer_fds[LOOPS],
         .executor = EXECUTOR,
         .max_programs = max_programs,
         .kill_grace_ms = 50,
+        .program_descriptors = 63,
         .environment = "PATH\0/usr/bin:/bin\0FROM_OPTIONS\0yes\0HTTP_X\0from-options\0",
         .interpreters = ".sh\0/bin/sh\0.gone\0/no/such/interpreter\0",
         .event_fd = test->event_fd,
     };
 }
 
-static void begin(fixture *test, uint32_t max_programs)
+static void begin_with(fixture *test, uint32_t max_programs, uint32_t request_time_ms)
 {
     int answer_fds[LOOPS];
     prepare(test);
     as_spawner_options options = options_of(test, answer_fds, max_programs);
+    options.request_time_ms = request_time_ms;
     test->spawner = as_spawner_new(&options);
     CHECK(test->spawner != NULL);
     if (test->spawner == NULL || pthread_create(&test->thread, NULL, run_thread, test) != 0)
         exit(EXIT_FAILURE);
+}
+
+static void begin(fixture *test, uint32_t max_programs)
+{
+    begin_with(test, max_programs, 0);
 }
 
 static void close_end(int *fd)
@@ -398,6 +405,8 @@ static void write_scripts(void)
     write_script("signals", 0755, HEAD "grep -E '^Sig(Blk|Ign)' /proc/self/status\n");
     write_script("exit", 0755, HEAD "exit 42\n");
     write_script("die", 0755, HEAD "kill -USR1 $$\n");
+    write_script("unread", 0755, HEAD "kill -PIPE $$\n");
+    write_script("limits", 0755, HEAD "ulimit -Sn\n");
     write_script("plain", 0644, HEAD);
     write_script("by-interpreter.sh", 0644, "printf 'A: b\\n\\n'; echo \"ran $0 with $#\"\n");
     write_script("script.gone", 0755, HEAD);

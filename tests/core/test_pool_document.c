@@ -80,6 +80,8 @@ static void test_whole_at_once(void)
     start_program();
     CHECK(write(output, "Content-Type: text/plain\nX-A: 1\n\nhello", 38) == 38);
     close_output();
+    CHECK_INT(client->responses, 0); /* how it ended is said next */
+    end_program(0);
     CHECK_INT(client->responses, 1);
     const as_response *response = &client->request.response;
     CHECK_INT(response->status, 200);
@@ -87,11 +89,45 @@ static void test_whole_at_once(void)
     CHECK_INT(response->body.kind, AS_BODY_MEMORY);
     CHECK_INT(response->body.length, 5);
     CHECK_STR(response->body.memory, "hello");
+    CHECK(client->request.handler_state == NULL);
+    CHECK_INT(lane->sent, 0);
+    finish_program();
+}
+
+/* A program that works on behind its answer. */
+static void test_whole_and_not_over(void)
+{
+    start_program();
+    CHECK(write(output, "A: b\n\nhello", 11) == 11);
+    close_output();
+    CHECK_INT(client->responses, 0);
+    await(&client->responses);
+    CHECK_INT(client->request.response.body.kind, AS_BODY_MEMORY);
+    CHECK_STR(client->request.response.body.memory, "hello");
     CHECK(client->request.handler_state == NULL); /* nothing depends on the program any more */
     CHECK_INT(lane->sent, 1);
     end_program(0);
-    CHECK(!event_seen(AS_EVENT_WARNING, ""));
     CHECK_INT(lane->sent, 0);
+    finish_program();
+    /* what it has said of its length is enough */
+    start_program();
+    CHECK(write(output, "Content-Length: 5\n\nhello", 24) == 24);
+    close_output();
+    CHECK_INT(client->responses, 1);
+    finish_program();
+}
+
+/* What came may be all or not; only that it was killed is known. */
+static void test_whole_and_killed(void)
+{
+    start_program();
+    CHECK(write(output, "A: b\n\nhello", 11) == 11);
+    close_output();
+    end_program(AS_END_SIGNAL + 11);
+    CHECK_INT(client->responses, 1);
+    CHECK_INT(client->request.response.body.kind, AS_BODY_PIPE);
+    CHECK_INT(client->ends, 1);
+    CHECK(!client->complete);
     finish_program();
 }
 
@@ -158,9 +194,9 @@ static void test_status_and_location(void)
         start_program();
         CHECK(write(output, cases[i].section, strlen(cases[i].section)) == (ssize_t)strlen(cases[i].section));
         close_output();
+        end_program(0);
         CHECK_INT(client->request.response.status, cases[i].status);
         CHECK_STR(client->request.response.fields, cases[i].fields);
-        end_program(0);
         finish_program();
     }
 }
@@ -177,7 +213,6 @@ static void test_broken_sections(void)
         CHECK(event_seen(AS_EVENT_ERROR, "malformed"));
         CHECK(was_cancelled());
         end_program(AS_END_SIGNAL + 15);
-        CHECK(!event_seen(AS_EVENT_ERROR, "signal")); /* by our own order */
         finish_program();
     }
 }
@@ -252,7 +287,6 @@ static void test_end_with_the_pipe_open(void)
     CHECK_INT(client->request.response.body.kind, AS_BODY_PIPE);
     CHECK_INT(client->ends, 1);
     CHECK(client->complete);
-    CHECK(event_seen(AS_EVENT_WARNING, "exit code 3"));
     CHECK(client->request.handler_state == NULL);
     turn();
     finish_program();
@@ -275,7 +309,21 @@ static void test_killed_before_its_section(void)
     send_end(&frame, AS_END_SIGNAL + 11);
     as_lane_receive(lane, 1);
     CHECK_INT(client->error_status, 502);
-    CHECK(event_seen(AS_EVENT_ERROR, "signal 11"));
+    CHECK(event_seen(AS_EVENT_ERROR, "no header section"));
+    finish_program();
+}
+
+/* The spawner looks at the time limit too, and its word may come before the core's own timer. */
+static void test_killed_at_its_time_limit(void)
+{
+    start_program();
+    lane->slots[((as_pending *)client->request.handler_state)->slot].sent_ns = 1;
+    AS_SLOT_STORE(slot_of_frame(&frame), start_ns, 1);
+    AS_SLOT_STORE_STATE(slot_of_frame(&frame), AS_SLOT_RUNNING);
+    send_end(&frame, AS_END_SIGNAL + 15);
+    as_lane_receive(lane, 1);
+    CHECK_INT(client->error_status, 504);
+    CHECK(event_seen(AS_EVENT_ERROR, "exceeded request_time"));
     finish_program();
 }
 
@@ -286,7 +334,6 @@ static void test_killed_behind_its_section(void)
     end_program(AS_END_SIGNAL + 9);
     CHECK_INT(client->ends, 1);
     CHECK(!client->complete);
-    CHECK(event_seen(AS_EVENT_ERROR, "signal 9"));
     finish_program();
     /* and before any of it was read */
     start_program();
@@ -311,7 +358,6 @@ static void test_exit_code_with_a_complete_document(void)
     end_program(7);
     CHECK_INT(client->responses, 1);
     CHECK_INT(client->errors, 0);
-    CHECK(event_seen(AS_EVENT_WARNING, "exit code 7"));
     finish_program();
 }
 
@@ -418,6 +464,8 @@ int main(void)
     int before = open_descriptors();
     open_lane(for_programs, 4);
     test_whole_at_once();
+    test_whole_and_not_over();
+    test_whole_and_killed();
     test_in_pieces();
     test_content_length();
     test_status_and_location();
@@ -429,6 +477,7 @@ int main(void)
     test_end_with_the_pipe_open();
     test_end_without_a_section();
     test_killed_before_its_section();
+    test_killed_at_its_time_limit();
     test_killed_behind_its_section();
     test_exit_code_with_a_complete_document();
     test_client_leaves_before_the_section();

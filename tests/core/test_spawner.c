@@ -22,7 +22,7 @@ static void test_hello(void)
     uint64_t id = send_request(&test, &(request){.loop = 1, .path = "/hello"});
     answer got = receive_answer(&test, 1);
     CHECK_INT(got.head.kind, AS_ANSWER_DOCUMENT);
-    close(got.fd);
+    read_all(got.fd, out, sizeof(out));
     got = receive_answer(&test, 1);
     CHECK_INT(got.head.kind, AS_ANSWER_END);
     CHECK_INT(got.head.request_id, id);
@@ -110,6 +110,8 @@ static void test_clean_start(void)
     run_to_end(&test, (request){.path = "/signals"}, out, sizeof(out));
     CHECK(has_line(out, "SigBlk:\t0000000000000000"));
     CHECK(has_line(out, "SigIgn:\t0000000000000000"));
+    run_to_end(&test, (request){.path = "/limits"}, out, sizeof(out));
+    CHECK(has_line(out, "63"));
     sigaction(SIGUSR2, &before, NULL);
     close(inherited);
     end_of_queue(&test);
@@ -158,9 +160,12 @@ static void test_exit(void)
     char out[4096];
     begin(&test, 4);
     CHECK_INT(run_to_end(&test, (request){.path = "/exit"}, out, sizeof(out)), 42);
-    expect_no_event(&test);
+    expect_event(&test, AS_EVENT_WARNING, "/exit: the program ended with exit code 42");
     CHECK_INT(run_to_end(&test, (request){.path = "/die"}, out, sizeof(out)), 256 + SIGUSR1);
-    expect_no_event(&test); /* the core reports it */
+    expect_event(&test, AS_EVENT_ERROR, "/die: the program was killed by signal 10");
+    CHECK_INT(run_to_end(&test, (request){.path = "/unread"}, out, sizeof(out)), 256 + SIGPIPE);
+    expect_event(&test, AS_EVENT_NOTE, "/unread: the program was killed by signal 13");
+    expect_no_event(&test);
     end_of_queue(&test);
 }
 
@@ -238,6 +243,12 @@ static void test_time_limit(void)
         expect_event(&test, AS_EVENT_WARNING, "/family: killed at its time limit");
     }
     expect_no_event(&test);
+    end_of_queue(&test);
+    /* It counts from the start, not from the last moment at which the program could have been started. */
+    begin_with(&test, 4, 20);
+    CHECK_INT(run_to_end(&test, (request){.path = "/family", .limit_ms = 1000 * GIVE_UP_S}, out, sizeof(out)),
+              256 + SIGTERM);
+    expect_event(&test, AS_EVENT_WARNING, "/family: killed at its time limit");
     end_of_queue(&test);
 }
 

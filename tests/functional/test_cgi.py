@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import socket
+from pathlib import Path
 
 import pytest
-from harness import Server, has_ipv6
+from harness import SANITIZE, Server, has_ipv6, wait_for
 
 HEAD = "#!/bin/sh\necho Content-Type: text/plain\necho\n"
 
@@ -41,6 +43,11 @@ FILES: dict[str, str | bytes] = {
     "cgi-bin/crlf.sh": "#!/bin/sh\nprintf 'Content-Type: text/plain\\r\\nX-A: b\\r\\n\\r\\nbody'\n",
     "cgi-bin/length.sh": printing("Content-Type: text/plain\nContent-Length: 5\n\n12345"),
     "cgi-bin/length-long.sh": printing("Content-Type: text/plain\nContent-Length: 50\n\n12345"),
+    "cgi-bin/length-ok.sh": printing("Content-Type: text/plain\nContent-Length: 6\n\n12345"),
+    "cgi-bin/line.sh": "#!/bin/sh\nprintf 'Content-Type: text/plain\\nX-A: b\\r\\nX-C: d\\n\\nbody'\n",
+    "cgi-bin/eof.sh": HEAD + 'cat >/dev/null\necho "at the end"\n',
+    "cgi-bin/count.sh": HEAD + "exec seq 1 3000000\n",
+    "cgi-bin/wait.sh": HEAD + "echo first\nuntil [ -e ../go ]; do sleep 0.02; done\necho second\n",
     "cgi-bin/connection.sh": printing(
         "Connection: close\nTransfer-Encoding: chunked\nKeep-Alive: x\nContent-Type: text/plain\n\nplain"
     ),
@@ -61,6 +68,18 @@ def server(serve_module) -> Server:
     script.write_text("not executable\n")
     script.chmod(0o644)
     return started
+
+
+def working_below(folder: Path) -> list[int]:
+    """Living processes whose working directory is there: programs and all that they have started."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        try:
+            if entry.name.isdigit() and (entry / "cwd").readlink().is_relative_to(folder):
+                found.append(int(entry.name))
+        except OSError:
+            continue
+    return found
 
 
 def variables(text: str) -> dict[str, str]:
@@ -117,22 +136,95 @@ def test_variables(server: Server) -> None:
 
 
 def test_nothing_of_the_servers_own_environment(server: Server) -> None:
+    of_the_shell = {"PWD", "SHLVL", "_", "OLDPWD"}
+    documented = {
+        "PATH",
+        *("GATEWAY_INTERFACE", "SERVER_SOFTWARE", "SERVER_NAME", "SERVER_PORT", "SERVER_ADDR", "SERVER_PROTOCOL"),
+        *("REQUEST_METHOD", "REQUEST_URI", "REQUEST_SCHEME", "QUERY_STRING", "REMOTE_ADDR", "REMOTE_PORT"),
+        *("SCRIPT_NAME", "SCRIPT_FILENAME", "PATH_INFO", "DOCUMENT_ROOT", "HTTP_HOST"),
+    }
+    found = variables(server.exchange("GET /cgi-bin/env.sh HTTP/1.1\r\nHost: x\r\n\r\n").text)
+    assert set(found) - of_the_shell == documented
+    assert found["PATH"] == os.environ["PATH"]
+
+
+def test_without_a_body_there_is_no_content(server: Server) -> None:
     found = variables(server.get("/cgi-bin/env.sh").text)
-    own = {"PATH", "PWD", "SHLVL", "_", "OLDPWD"}
-    assert "SECRET_OF_THE_SERVER" not in found
-    standard = (
-        "HTTP_",
-        "SERVER_",
-        "REMOTE_",
-        "REQUEST_",
-        "SCRIPT_",
-        "CONTENT_",
-        "GATEWAY_",
-        "DOCUMENT_",
-        "QUERY_",
-        "PATH_",
+    assert not {"CONTENT_LENGTH", "CONTENT_TYPE", "PATH_TRANSLATED"} & set(found)
+    assert variables(server.post("/cgi-bin/env.sh", b"").text)["CONTENT_LENGTH"] == "0"
+
+
+def test_content_length_of_chunks(server: Server) -> None:
+    found = variables(
+        server.exchange(
+            "POST /cgi-bin/env.sh HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+            "5\r\n12345\r\n2\r\n67\r\n0\r\n\r\n"
+        ).text
     )
-    assert [name for name in found if name not in own and not name.startswith(tuple(standard))] == []
+    assert found["CONTENT_LENGTH"] == "7"
+    assert "HTTP_TRANSFER_ENCODING" not in found
+
+
+@pytest.mark.parametrize("query", ["a=%20b&c+d", "%zz%", "x?y/../z", "=&&;", "%00%0a"])
+def test_query_as_the_client_wrote_it(server: Server, query: str) -> None:
+    found = variables(server.get(f"/cgi-bin/env.sh?{query}").text)
+    assert (found["QUERY_STRING"], found["REQUEST_URI"]) == (query, f"/cgi-bin/env.sh?{query}")
+
+
+def test_request_method(server: Server) -> None:
+    for method in ("GET", "PUT", "DELETE", "PATCH", "OPTIONS"):
+        assert variables(server.get("/cgi-bin/env.sh", method=method).text)["REQUEST_METHOD"] == method
+
+
+def test_old_client_without_a_host(server: Server) -> None:
+    """RFC 3875 section 4.1.14: without a name there is the address."""
+    with server.connect() as connection:
+        found = variables(connection.send("GET /cgi-bin/env.sh HTTP/1.0\r\n\r\n").response().text)
+    assert (found["SERVER_PROTOCOL"], found["SERVER_NAME"]) == ("HTTP/1.0", "127.0.0.1")
+    assert "HTTP_HOST" not in found
+
+
+def test_absolute_target(server: Server) -> None:
+    """RFC 9112 section 3.2.2: the target's authority counts, whatever Host says."""
+    target = "http://named.example:81/cgi-bin/env.sh/a?b"
+    found = variables(server.exchange(f"GET {target} HTTP/1.1\r\nHost: other\r\n\r\n").text)
+    assert (found["SERVER_NAME"], found["HTTP_HOST"]) == ("named.example", "named.example:81")
+    assert (found["SCRIPT_NAME"], found["PATH_INFO"], found["REQUEST_URI"]) == ("/cgi-bin/env.sh", "/a", target)
+
+
+def test_fields_that_are_joined_or_kept_back(server: Server) -> None:
+    found = variables(
+        server.exchange(
+            "GET /cgi-bin/env.sh HTTP/1.1\r\nHost: x\r\nCookie: a=1\r\nCookie: b=2\r\nAccept: a\r\nAccept: b\r\n"
+            "Authorization: Basic c2VjcmV0\r\nConnection: keep-alive\r\nTE: trailers\r\nUpgrade: h2c\r\n\r\n"
+        ).text
+    )
+    assert (found["HTTP_COOKIE"], found["HTTP_ACCEPT"]) == ("a=1; b=2", "a, b")
+    kept_back = ("AUTHORIZATION", "CONNECTION", "TE", "UPGRADE")
+    assert not [name for name in kept_back if f"HTTP_{name}" in found]
+    assert "AUTH_TYPE" not in found
+    assert "REMOTE_USER" not in found
+
+
+@pytest.mark.parametrize(
+    ("query", "words"),
+    [
+        ("one+two%20too", ["one", "two too"]),
+        ("%22%3B%60id%60", ['";`id`']),
+        ("a=b", []),
+        ("-s", []),
+        ("one+-s", []),
+        ("one%0atwo", []),
+        ("", []),
+    ],
+)
+def test_query_words(server: Server, query: str, words: list[str]) -> None:
+    """RFC 3875 section 4.4, but no word that a program could take for an option."""
+    assert server.get(f"/cgi-bin/args.sh?{query}").text == "".join(f"<{word}>\n" for word in words)
+
+
+def test_query_words_are_for_get(server: Server) -> None:
+    assert server.post("/cgi-bin/args.sh?word", b"").text == ""
 
 
 def test_fields_that_cannot_be_variables(server: Server) -> None:
@@ -191,6 +283,13 @@ def test_body_on_stdin(server: Server, size: int, chunked: bool) -> None:
     assert digest == hashlib.md5(body).hexdigest()
 
 
+@pytest.mark.parametrize("size", [0, 10, 2_000_000])
+def test_stdin_ends(server: Server, size: int) -> None:
+    """A program may read to the end of its stdin instead of counting (RFC 3875 section 4.2)."""
+    assert server.post("/cgi-bin/eof.sh", b"x" * size).text == "at the end\n"
+    assert server.get("/cgi-bin/eof.sh").text == "at the end\n"
+
+
 def test_a_body_that_is_not_read(server: Server) -> None:
     response = server.post("/cgi-bin/status.sh", b"x" * 5_000_000)
     assert response.status == 418
@@ -200,12 +299,48 @@ def test_a_body_that_is_not_read(server: Server) -> None:
 
 
 def test_streamed(server: Server) -> None:
+    """The first piece is there while the program waits for the test to have seen it."""
     with server.connect() as connection:
-        connection.send("GET /cgi-bin/slow.sh HTTP/1.1\r\nHost: x\r\n\r\n")
+        connection.send("GET /cgi-bin/wait.sh HTTP/1.1\r\nHost: x\r\n\r\n")
         seen = b""
         while b"first\n" not in seen:
             seen += connection.socket.recv(1000)
         assert b"second" not in seen
+        (server.folder / "go").touch()
+        while not seen.endswith(b"0\r\n\r\n"):
+            seen += connection.socket.recv(1000)
+        assert b"second\n" in seen
+
+
+def memory_of(pid: int, name: str) -> int:
+    """Bytes, by the name in /proc/PID/status."""
+    text = Path(f"/proc/{pid}/status").read_text()
+    return int(re.search(rf"{name}:\s+(\d+) kB", text)[1]) * 1024  # type: ignore[index]
+
+
+@pytest.mark.skipif(bool(SANITIZE), reason="the sanitizer's quarantine of freed memory is what would be measured")
+def test_slow_reader(server: Server) -> None:
+    """What the client does not take stays in the program: every byte arrives, and the core grows by none of it."""
+    core = server.one_pid("core_main")
+    with socket.socket() as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        client.settimeout(30)
+        client.connect(("127.0.0.1", server.port))
+        Path(f"/proc/{core}/clear_refs").write_text("5")  # the peak counts from here
+        before = memory_of(core, "VmRSS")
+        client.sendall(b"GET /cgi-bin/count.sh HTTP/1.0\r\n\r\n")
+        digest, length = hashlib.sha256(), 0
+        file = client.makefile("rb")
+        while file.readline() != b"\r\n":
+            pass
+        while data := file.read1(4096):
+            digest.update(data)
+            length += len(data)
+        file.close()
+        assert memory_of(core, "VmHWM") - before < 4 << 20
+    whole = "".join(f"{number}\n" for number in range(1, 3_000_001)).encode()
+    assert length == len(whole)
+    assert digest.digest() == hashlib.sha256(whole).digest()
 
 
 def test_large_output(server: Server) -> None:
@@ -252,6 +387,8 @@ def test_fields_of_one_name(server: Server) -> None:
 def test_line_ends(server: Server) -> None:
     response = server.get("/cgi-bin/crlf.sh")
     assert (response.header("x-a"), response.text) == ("b", "body")
+    response = server.get("/cgi-bin/line.sh")
+    assert (response.header("x-a"), response.header("x-c"), response.text) == ("b", "d", "body")
 
 
 def test_length(server: Server) -> None:
@@ -261,6 +398,7 @@ def test_length(server: Server) -> None:
 
 
 def test_body_that_is_shorter_than_its_length(server: Server) -> None:
+    assert server.get("/cgi-bin/length-ok.sh").text == "12345\n"
     with server.connect() as connection:
         connection.send("GET /cgi-bin/length-long.sh HTTP/1.1\r\nHost: x\r\n\r\n")
         with pytest.raises(Exception, match="IncompleteRead"):
@@ -270,13 +408,44 @@ def test_body_that_is_shorter_than_its_length(server: Server) -> None:
 def test_framing_is_the_servers(server: Server) -> None:
     response = server.get("/cgi-bin/connection.sh", {"Connection": "keep-alive"})
     assert response.text == "plain\n"
-    assert response.all("transfer-encoding") == ["chunked"]
+    framing = response.all("transfer-encoding") + response.all("content-length")
+    assert framing in (["chunked"], ["6"]), "by length when the program was done before its output was looked at"
     assert response.header("keep-alive") is None
+    assert response.header("connection") is None
 
 
 def test_head(server: Server) -> None:
     response = server.get("/cgi-bin/length.sh", method="HEAD")
     assert (response.status, response.body) == (200, b"")
+
+
+def test_head_of_a_large_output(server: Server) -> None:
+    """The program's output is of no use then, which is no fault of anybody."""
+    before = len(server.lines)
+    response = server.get("/cgi-bin/count.sh", method="HEAD")
+    assert (response.status, response.body) == (200, b"")
+    wait_for(lambda: not working_below(server.folder / "cgi-bin"), "the program has ended")
+    line = wait_for(
+        lambda: next((line for line in server.lines[before:] if "was killed by signal 13" in line), None),
+        "how it ended is in the log",
+    )
+    assert '"level": "info"' in line
+    assert "count.sh" in line
+    assert not [line for line in server.lines[before:] if re.search(r'"level": "(warning|error)"', line)]
+
+
+def test_connection_goes_on(server: Server) -> None:
+    """Several programs and a file on one connection, one after the other and pipelined."""
+    targets = ["/cgi-bin/args.sh?one", "/cgi-bin/length-ok.sh", "/landed.txt", "/cgi-bin/args.sh?two"]
+    answers = ["<one>\n", "12345\n", "landed", "<two>\n"]
+    requests = [f"GET {target} HTTP/1.1\r\nHost: x\r\n\r\n" for target in targets]
+    with server.connect() as connection:
+        assert [connection.send(request).response().text for request in requests] == answers
+        connection.send("".join(requests))
+        assert [connection.response().text for _ in requests] == answers
+        connection.send("POST /cgi-bin/sum.sh HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nabc" + requests[0])
+        assert connection.response("POST").text.startswith("3 900150983cd24fb0d6963f7d28e17f72")
+        assert connection.response().text == answers[0]
 
 
 def test_what_is_no_program(server: Server) -> None:
@@ -309,3 +478,25 @@ def test_server_name_of_ipv6(serve) -> None:
             text += piece
     found = variables(text.decode())
     assert (found["SERVER_NAME"], found["REMOTE_ADDR"], found["SERVER_ADDR"]) == ("[::1]", "::1", "::1")
+
+
+# The process
+
+
+def test_clean_process(serve) -> None:
+    """Its own group, no controlling terminal, three descriptors, no signal ignored or blocked.
+
+    And the limit of descriptors that the server was started with, not the one that it has raised for itself: select()
+    cannot deal with numbers above 1023.
+    """
+    program = (
+        HEAD + 'ls -l /proc/self/fd | sed -n "s/.* \\([0-9]*\\) -> .*/fd=\\1/p" | sort -u\n'
+        "grep -E '^Sig(Blk|Ign)' /proc/self/status\nulimit -Sn\nulimit -Hn\n"
+        "read -r line </proc/$$/stat\nset -- ${line##*) }\n"
+        '[ "$3" = $$ ] && echo leader\necho tty=$5\n'
+    )
+    server = serve({"cgi-bin/me.sh": program}, prefix=("prlimit", "--nofile=777:4096"))
+    lines = server.get("/cgi-bin/me.sh").text.split("\n")
+    assert [line for line in lines if line.startswith("fd=")] == ["fd=0", "fd=1", "fd=2", "fd=3"]  # 3 is what ls reads
+    assert [line.split()[1] for line in lines if line.startswith("Sig")] == ["0" * 16] * 2
+    assert lines[6:10] == ["777", "4096", "leader", "tty=0"]

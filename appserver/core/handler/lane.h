@@ -72,9 +72,9 @@ typedef struct as_lane_slot {
     uint32_t next_free;
     bool taken : 1;
     bool cancelled : 1;
-    bool suspected : 1;   /* its datagram may have gone with an executor */
-    bool cancel_due : 1;  /* the cancel frame could not be sent yet */
-    bool is_document : 1; /* how its program ends is worth a line in the log */
+    bool suspected : 1;  /* its datagram may have gone with an executor */
+    bool cancel_due : 1; /* the cancel frame could not be sent yet */
+    bool is_document : 1;
 } as_lane_slot;
 
 struct as_lane {
@@ -144,6 +144,10 @@ uint64_t as_pending_deadline_ns(const as_pending *pending);
 
 /* Ends the request with the error page for `status`. */
 void as_pending_fail(as_pending *pending, int status, const char *detail);
+/* Whether its run has taken all of request_time; asks the slot, which must still be its own. */
+bool as_pending_has_used_up(const as_pending *pending);
+/* Ends such a request with 504. */
+void as_pending_fail_used_up(as_pending *pending);
 /* Sets the timer to the next moment at which one of the request's limits may be reached. */
 void as_pending_set_timer(as_pending *pending);
 /* Back to the front of the waiting, as if it had never been sent; the slot is not the record's any more. */
@@ -171,7 +175,5 @@ void as_document_free(as_document *document);
 /* The request of a streaming record has ended: whether the executor should be told to stop. */
 bool as_document_is_unwanted(const as_pending *pending);
 int64_t as_document_read_ns(const as_document *document);
-/* One line in the log when a program ended otherwise than with exit code 0. */
-void as_document_report_end(as_lane *lane, uint64_t log_id, int status);
 
 #endif

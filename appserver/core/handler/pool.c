@@ -241,13 +241,15 @@ static void waited_too_long(as_pending *pending)
     as_pending_fail(pending, 503, NULL);
 }
 
+static const char *const past_request_time = "its run exceeded request_time";
+
 static void ran_too_long(as_pending *pending, int64_t start_ns)
 {
     as_lane *lane = pending->lane;
     as_request *request = pending->request;
     int64_t limit_ns = lane->options.request_time_ms * AS_NS_PER_MS;
     bool is_silent = limit_ns == 0 || lane->home->loop->now_ns < start_ns + limit_ns;
-    const char *detail = is_silent ? "its program was silent for idle_time" : "its run exceeded request_time";
+    const char *detail = is_silent ? "its program was silent for idle_time" : past_request_time;
     request->queue_ns = start_ns - pending->arrived_ns;
     request->run_ns = lane->home->loop->now_ns - start_ns;
     as_lane_cancel_slot(lane, pending->slot);
@@ -284,6 +286,19 @@ static int64_t wait_ends_ns(const as_pending *pending)
 static int64_t start_ns_of(const as_pending *pending)
 {
     return pending->slot == AS_LANE_NONE ? -1 : as_lane_slot_start_ns(pending->lane, pending->slot);
+}
+
+bool as_pending_has_used_up(const as_pending *pending)
+{
+    const as_lane *lane = pending->lane;
+    int64_t limit_ns = lane->options.request_time_ms * AS_NS_PER_MS;
+    int64_t start_ns = start_ns_of(pending);
+    return limit_ns != 0 && start_ns >= 0 && lane->home->loop->now_ns >= start_ns + limit_ns;
+}
+
+void as_pending_fail_used_up(as_pending *pending)
+{
+    as_pending_fail(pending, 504, past_request_time);
 }
 
 static void time_is_over(as_timer *timer)

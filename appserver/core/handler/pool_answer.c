@@ -171,17 +171,19 @@ static void on_end(as_lane *lane, as_pending *pending, const as_answer_frame *fr
 {
     uint32_t index = pending->slot;
     bool is_document = lane->slots[index].is_document;
-    uint64_t log_id = lane->slots[index].log_id;
+    /* The spawner looks at the time limit as well, and may be the first to act on it. */
+    bool is_used_up = pending->phase == AS_PENDING_DOCUMENT && as_pending_has_used_up(pending);
     int status = frame->head.status;
     learn_run(lane, frame->head.run_us);
     as_lane_give_slot(lane, index);
     if (pending->phase == AS_PENDING_DOCUMENT) {
         pending->request->run_ns = (int64_t)frame->head.run_us * 1000;
-        as_document_end(pending, status);
+        if (is_used_up)
+            as_pending_fail_used_up(pending);
+        else
+            as_document_end(pending, status);
         return;
     }
-    if (is_document)
-        as_document_report_end(lane, log_id, status);
     as_request *request = as_pending_free(pending);
     request->run_ns = (int64_t)frame->head.run_us * 1000;
     as_request_stream_end(request, is_document ? status < AS_END_SIGNAL : status == 0);
@@ -204,11 +206,6 @@ static void on_late(as_lane *lane, uint32_t index, const as_answer_frame *frame)
         break; /* without a reader it ends soon, and says so */
     case AS_ANSWER_DOCUMENT:
         slot->is_document = true;
-        break;
-    case AS_ANSWER_END:
-        if (slot->is_document && !slot->cancelled)
-            as_document_report_end(lane, slot->log_id, frame->head.status);
-        as_lane_give_slot(lane, index);
         break;
     default:
         as_lane_give_slot(lane, index);

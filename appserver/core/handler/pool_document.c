@@ -13,7 +13,6 @@
 enum {
     READ_SIZE = 8192,
     TURN_READS = 16, /* of one program's output before others get their turn */
-    NEWS_MS = 500,   /* from the end of an output without a header section to the word on how that came */
 };
 
 struct as_document {
@@ -25,6 +24,7 @@ struct as_document {
     size_t scanned;
     int64_t read_ns;
     int fd;
+    bool is_at_end; /* the end of the pipe has been read */
 };
 
 typedef enum { READ_MORE, READ_NOTHING, READ_END } read_result;
@@ -58,19 +58,6 @@ static void release_body(as_body *body)
     as_document_free(body->owner);
 }
 
-static void report(as_lane *lane, uint64_t log_id, as_event_kind kind, const char *what, int number)
-{
-    as_event_emit(lane->home->events, kind, log_id, lane->options.index, 0, "the program %s %d", what, number);
-}
-
-void as_document_report_end(as_lane *lane, uint64_t log_id, int status)
-{
-    if (status >= AS_END_SIGNAL)
-        report(lane, log_id, AS_EVENT_ERROR, "was killed by signal", status - AS_END_SIGNAL);
-    else if (status != 0)
-        report(lane, log_id, AS_EVENT_WARNING, "ended with exit code", status);
-}
-
 static read_result read_once(as_document *document, size_t room)
 {
     ssize_t n;
@@ -79,8 +66,10 @@ static read_result read_once(as_document *document, size_t room)
     } while (n < 0 && errno == EINTR);
     if (n < 0 && errno == EAGAIN)
         return READ_NOTHING;
-    if (n <= 0)
+    if (n <= 0) {
+        document->is_at_end = true;
         return READ_END;
+    }
     document->buf.len += (size_t)n;
     document->read_ns = document->lane->home->loop->now_ns;
     return READ_MORE;
@@ -162,12 +151,19 @@ static bool meets_end(as_document *document)
     return false;
 }
 
+static void await_news(as_document *document);
+
 static void answer(as_document *document, const as_response_head *head, size_t head_len)
 {
     as_pending *pending = document->pending;
     as_lane *lane = document->lane;
     as_request *request = pending->request;
-    bool is_whole = meets_end(document);
+    bool is_news = !document->is_at_end;
+    bool is_whole = document->is_at_end || meets_end(document);
+    if (is_whole && is_news && head->content_length < 0) {
+        await_news(document);
+        return;
+    }
     hand_over(document);
     fill_response(document, request, head, head_len, is_whole);
     as_pending_set_phase(pending, AS_PENDING_STREAMING);
@@ -182,10 +178,8 @@ static void answer(as_document *document, const as_response_head *head, size_t h
 static void answer_at_end(as_document *document, const as_response_head *head, size_t head_len, int status)
 {
     as_pending *pending = document->pending;
-    as_lane *lane = document->lane;
     bool was_killed = status >= AS_END_SIGNAL;
-    bool is_whole = meets_end(document) && !was_killed;
-    as_document_report_end(lane, pending->request->id, status);
+    bool is_whole = (document->is_at_end || meets_end(document)) && !was_killed;
     hand_over(document);
     as_request *request = as_pending_free(pending);
     fill_response(document, request, head, head_len, is_whole);
@@ -194,21 +188,31 @@ static void answer_at_end(as_document *document, const as_response_head *head, s
     as_request_respond(request);
 }
 
-/* Reads and parses. The length of a complete header section (> 0) with `head` filled in; AS_EAGAIN when there is nothing to read now; AS_ECLOSED at
- * the end of the pipe; AS_EFULL after as many reads as a turn allows; else why the section is refused. */
-static int read_head(as_document *document, as_response_head *head)
+/* The length of a complete header section (> 0) in what has been read, with `head` filled in; AS_EAGAIN, or why it is refused. */
+static int parse_head(as_document *document, as_response_head *head)
 {
     as_arena *arena = &document->pending->request->arena;
+    int n = as_response_document_parse(document->buf.ptr, document->buf.len, &document->scanned, arena, head);
+    if (n > 0 && head->status != 0 && (head->status < 200 || head->status > 599))
+        return AS_EBADRESPONSE; /* interim responses are the server's */
+    return n;
+}
+
+/* Reads and parses. As parse_head(), but AS_EAGAIN when there is nothing to read now; AS_ECLOSED at the end of the pipe without a section; AS_EFULL after as many reads as a turn allows; else why the section is refused. */
+static int read_head(as_document *document, as_response_head *head)
+{
     as_buf *buf = &document->buf;
+    if (document->is_at_end) {
+        int n = parse_head(document, head);
+        return n == AS_EAGAIN ? AS_ECLOSED : n;
+    }
     for (int reads = 0; reads < TURN_READS; reads++) {
         if (as_buf_reserve(buf, READ_SIZE, AS_MAX_RESPONSE_HEAD + 2 * READ_SIZE) != AS_OK)
             return AS_ERESPONSETOOLARGE;
         read_result result = read_once(document, buf->capacity - buf->len);
         if (result != READ_MORE)
             return result == READ_END ? AS_ECLOSED : AS_EAGAIN;
-        int n = as_response_document_parse(buf->ptr, buf->len, &document->scanned, arena, head);
-        if (n > 0 && head->status != 0 && (head->status < 200 || head->status > 599))
-            return AS_EBADRESPONSE; /* interim responses are the server's */
+        int n = parse_head(document, head);
         if (n != AS_EAGAIN)
             return n;
     }
@@ -227,19 +231,27 @@ static const char *refusal(int err)
     }
 }
 
+/* The program has only closed its output. */
 static void no_news(as_timer *timer)
 {
-    refuse(AS_CONTAINER_OF(timer, as_pending, timer), refusal(AS_ECLOSED));
+    as_pending *pending = AS_CONTAINER_OF(timer, as_pending, timer);
+    as_document *document = pending->document;
+    as_response_head head;
+    int n = read_head(document, &head);
+    if (n > 0)
+        answer(document, &head, (size_t)n);
+    else
+        refuse(pending, refusal(n));
 }
 
-/* The pipe of a program that was killed together with its spawner ends before anybody says that the spawner is dead; such a request is not the program's
- * failure and may be given to another one. Otherwise the `end` frame comes next, unless the program only closed its output. */
+/* The end of the pipe comes before the word on how that came: the `end` frame, or that the spawner is dead and its programs with it. Until then an
+ * output without a stated length cannot be told from one that its program's death has cut short. */
 static void await_news(as_document *document)
 {
     as_loop *loop = document->lane->home->loop;
     as_loop_unwatch(loop, &document->watch);
     document->watch.fd = -1;
-    as_timer_set(loop, &document->pending->timer, no_news, NEWS_MS);
+    as_timer_set(loop, &document->pending->timer, no_news, AS_END_NEWS_MS);
 }
 
 static void on_output(as_watch *watch, uint32_t epoll_events)
@@ -292,7 +304,6 @@ void as_document_end(as_pending *pending, int status)
         answer_at_end(document, &head, (size_t)n, status);
         return;
     }
-    as_document_report_end(pending->lane, pending->request->id, status);
     as_pending_fail(pending, 502, refusal(n == AS_EAGAIN ? AS_ECLOSED : n));
 }
 

@@ -108,7 +108,7 @@ static void begin_exchange(as_exchange *x)
     x->discarded = 0;
     x->head_timed = x->has_body = x->in_handler = x->answered = x->close_after = x->head_only = x->chunks = false;
     x->pipe_ended = x->stream_over = x->stream_complete = x->released = x->from_error = x->held_back = false;
-    x->prefix_pending = x->last_chunk = x->pipe_watched = false;
+    x->prefix_pending = x->last_chunk = x->pipe_watched = x->end_awaited = false;
     x->body_done = true;
     x->body_sent = 0;
     x->memory_rest = AS_STR_NONE;
@@ -601,6 +601,17 @@ void as_h1_advance(as_conn *conn)
     send_held(conn);
 }
 
+/* The client sees a cut-off response; whoever looks for the reason sees it in the log. */
+static void report_silence(const as_exchange *x)
+{
+    const as_request *request = &x->request;
+    if (!x->conn->writable || request->response.body.kind != AS_BODY_PIPE)
+        return;
+    as_event_emit(x->home->events, AS_EVENT_WARNING, request->id, -1, 0,
+                  "the response for %.*s is cut off: its program was silent for idle_time", (int)request->path.len,
+                  request->path.ptr);
+}
+
 static void timed_out(as_conn *conn)
 {
     as_exchange *x = conn->state;
@@ -611,6 +622,11 @@ static void timed_out(as_conn *conn)
         as_h1_advance(conn);
         break;
     case AS_PHASE_SEND:
+        if (x->end_awaited && !x->stream_over) {
+            as_request_stream_end(&x->request, true); /* its program has only closed its output */
+            break;
+        }
+        report_silence(x);
         as_h1_finish(x, true);
         break;
     default:

@@ -54,6 +54,7 @@ typedef struct as_exchange {
     bool pipe_ended : 1;  /* nothing more will come out of the pipe */
     bool stream_over : 1; /* as_request_stream_end() was called */
     bool stream_complete : 1;
+    bool end_awaited : 1; /* the pipe is at its end; on the timer, as_request_stream_end() is waited for */
     bool pipe_watched : 1;
     bool prefix_pending : 1; /* response.body.memory of a pipe is still to be framed */
     bool last_chunk : 1;

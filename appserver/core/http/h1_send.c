@@ -314,8 +314,19 @@ static as_send_result write_framed(as_exchange *x)
 /* The body is over: every byte was framed. Tells whether the client may take it as complete. */
 static as_send_result end_pipe(as_exchange *x)
 {
-    if (!x->stream_over && !x->request.response.body.ends_at_eof)
-        return AS_SEND_BLOCKED; /* the end of a pipe alone could be a crash: the executor's word is on its way */
+    const as_body *body = &x->request.response.body;
+    /* The end of a pipe alone could be a crash: the executor's word is on its way. */
+    if (!x->stream_over && !(body->ends_at_eof && x->pipe_left > 0)) {
+        if (body->ends_at_eof && !x->end_awaited) {
+            x->end_awaited = true;
+            as_conn_set_timeout(x->conn, AS_END_NEWS_MS);
+        }
+        return AS_SEND_BLOCKED;
+    }
+    if (x->end_awaited) {
+        x->end_awaited = false;
+        as_conn_set_timeout(x->conn, 0);
+    }
     if ((x->stream_over && !x->stream_complete) || x->pipe_left > 0)
         return AS_SEND_CUT;
     if (x->chunks && !x->last_chunk) {
@@ -410,7 +421,7 @@ as_send_result as_h1_send(as_exchange *x)
         else if (kind == AS_BODY_PIPE)
             result = send_pipe(x);
     }
-    if (result == AS_SEND_BLOCKED) {
+    if (result == AS_SEND_BLOCKED && !x->end_awaited) {
         /* No progress for too long ends the response: either the client does not read, or the pipe's writer is silent. */
         uint32_t limit = conn->writable ? x->request.response.body.idle_ms : x->request.epoch->limits->send_timeout_ms;
         if (moved || x->body_sent != sent_before || !as_timer_is_set(&conn->timer))

@@ -31,6 +31,8 @@ enum {
     AS_RANGE_GAP = 80,
     /* Members of Accept and Accept-Encoding that are looked at; browsers send fewer than ten. */
     AS_MAX_ACCEPTED = 32,
+    /* From the end of a program's output to the word on how the program ended: one that closes its output and works on holds its client up no longer. */
+    AS_END_NEWS_MS = 500,
     /* What a lingering close reads and drops before it gives up on the client. */
     AS_MAX_LINGER = 256 * 1024,
 };

@@ -78,8 +78,8 @@ typedef struct as_body {
     void *owner;
     const as_piece *pieces; /* AS_BODY_PIECES: valid until release; their lengths are `length` */
     uint32_t pieces_len;
-    /* Pipes only. True: the end of the pipe is the end of the body. False: the end of the pipe alone says nothing (a crash looks the same);
-     * the handler must call as_request_stream_end(). */
+    /* Pipes only. The end of the pipe alone says nothing (a crash looks the same): the handler must call as_request_stream_end(). True: when it has not
+     * within AS_END_NEWS_MS of the end of the pipe, the body is complete. */
     bool ends_at_eof;
     uint32_t idle_ms; /* pipes: longest silence before the response is cut off; 0: for ever */
 } as_body;

@@ -55,11 +55,11 @@ static void respond(const attempt *request, uint16_t status)
 }
 
 /* The owner of the program reads why in the log, the client only that it failed. */
-static void refuse(const attempt *request, const char *what, const char *reason)
+static void refuse(const attempt *request, const char *what, const char *reason, uint16_t status)
 {
     as_event_emit(request->runner->events, AS_EVENT_WARNING, request->log_id, -1, request->runner->running->executor,
                   "%s: %s", what, reason);
-    respond(request, 500);
+    respond(request, status);
 }
 
 /* The system is short of something that may be there again in a moment. */
@@ -90,7 +90,7 @@ static void refuse_lookup(const attempt *request, int verdict, int error)
         }
         errno = error;
         snprintf(reason, sizeof(reason), "the folder of programs cannot be opened: %m");
-        refuse(request, root, reason);
+        refuse(request, root, reason, 500);
         return;
     }
     if (verdict == AS_EFORBIDDEN && error == EXDEV)
@@ -108,7 +108,7 @@ static bool find_script(attempt *request)
 {
     const as_variables *variables = &request->runner->variables;
     if (variables->root[0] != '/') {
-        refuse(request, "cgi", "the request names no folder of programs (appserver.cgi.root)");
+        refuse(request, "cgi", "the request names no folder of programs (appserver.cgi.root)", 500);
         return false;
     }
     int verdict = as_script_find(variables->root, variables->path_info, &request->script);
@@ -265,7 +265,9 @@ static void refuse_start(const attempt *request, const as_program *program, int 
         return;
     }
     as_program_explain(program, error, reason, sizeof(reason));
-    refuse(request, request->file, reason);
+    /* The system's limit for one variable is 128 KiB; only a client's field or target comes near it. */
+    bool is_too_large = program->failed_at == AS_PROGRAM_EXEC && error == E2BIG;
+    refuse(request, request->file, reason, is_too_large ? 431 : 500);
 }
 
 /* Takes the reading end of `output` and both of `errors`. */
@@ -334,12 +336,12 @@ static int run_attempt(attempt *request)
     if (verdict == AS_OK)
         verdict = complete_environment(request);
     if (verdict != AS_OK) {
-        refuse(request, variables->path_info, "the environment has too many variables");
+        refuse(request, variables->path_info, "the environment has too many variables", 500);
         return AS_OK;
     }
     plan_program(request, &program, argv);
     if (argv[0] == request->file && (request->script.mode & (S_IXUSR | S_IXGRP | S_IXOTH)) == 0)
-        refuse(request, request->file, "not executable: chmod +x");
+        refuse(request, request->file, "not executable: chmod +x", 500);
     else
         start_program(request, &program);
     return AS_OK;
@@ -392,6 +394,7 @@ int as_cgi_runner_init(as_cgi_runner *runner, const as_spawner_options *options)
     as_arena_init(&runner->arena);
     runner->interpreters = copy_pairs(options->interpreters);
     int verdict = as_launcher_init(&runner->launcher);
+    runner->launcher.descriptors = options->program_descriptors;
     return verdict != AS_OK ? verdict : take_defaults(runner, options->environment);
 }
 

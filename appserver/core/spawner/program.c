@@ -88,6 +88,16 @@ AS_NO_SANITIZE static int fail(child_plan *plan, as_program_step step)
     return 127;
 }
 
+/* What this process has raised for itself is not for programs: select() cannot deal with numbers above 1023, and some close every number up to the limit. */
+AS_NO_SANITIZE static int set_descriptor_limit(rlim_t soft)
+{
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_NOFILE, &limit) < 0)
+        return -1;
+    limit.rlim_cur = soft < limit.rlim_max ? soft : limit.rlim_max;
+    return setrlimit(RLIMIT_NOFILE, &limit);
+}
+
 /* The child, on its own stack but in the parent's memory: system calls only. All signals are blocked until the last step, because a handler of the
  * parent would run on the parent's data; by then those that have one are back at their default. */
 AS_NO_SANITIZE static int child_main(void *argument)
@@ -106,6 +116,8 @@ AS_NO_SANITIZE static int child_main(void *argument)
     syscall(SYS_close_range, STDERR_FILENO + 1, ~0u, CLOSE_RANGE_CLOEXEC);
     if (chdir(program->directory) < 0)
         return fail(plan, AS_PROGRAM_DIRECTORY);
+    if (launcher->descriptors != 0 && set_descriptor_limit(launcher->descriptors) < 0)
+        return fail(plan, AS_PROGRAM_PREPARE);
     const kernel_action action = {.handler = SIG_DFL};
     for (int i = 0; i < launcher->signal_count; i++)
         kernel_sigaction(launcher->signals[i], &action, NULL);

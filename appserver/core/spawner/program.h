@@ -6,13 +6,15 @@
 #define AS_SPAWNER_PROGRAM_H
 
 #include <signal.h>
+#include <sys/resource.h>
 #include <sys/types.h>
 
 #include "base/error.h"
 
 typedef struct as_launcher {
     char *stack;
-    int null_fd; /* /dev/null, for programs without a request body */
+    int null_fd;        /* /dev/null, for programs without a request body */
+    rlim_t descriptors; /* soft limit for programs; 0: as it is here */
     pid_t own_pid;
     int signal_count;
     unsigned char signals[_NSIG]; /* those that are not at their default here and must be in programs */

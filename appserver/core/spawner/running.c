@@ -73,11 +73,30 @@ static void time_is_over(as_timer *timer)
     as_running_end(running);
 }
 
-/* How it ended is in the `end` frame; the core reports that. */
-static void report_end(as_running *running)
+/* Nothing of a program that we have ended: whoever ordered that has said why. */
+static void report_status(const as_running *running, int status)
+{
+    as_running_set *set = running->set;
+    int number = status - AS_END_SIGNAL;
+    if (running->step != AS_RUNNING_FREELY || status == 0)
+        return;
+    if (number < 0)
+        as_event_emit(set->events, AS_EVENT_WARNING, running->log_id, -1, set->executor,
+                      "%s: the program ended with exit code %d", running->name, status);
+    else if (number == SIGPIPE) /* of an answer to HEAD, say, the core closes the pipe */
+        as_event_emit(set->events, AS_EVENT_NOTE, running->log_id, -1, set->executor,
+                      "%s: the program was killed by signal %d, because its output was read no more", running->name,
+                      number);
+    else
+        as_event_emit(set->events, AS_EVENT_ERROR, running->log_id, -1, set->executor,
+                      "%s: the program was killed by signal %d", running->name, number);
+}
+
+static void report_end(as_running *running, int status)
 {
     as_running_set *set = running->set;
     const as_stderr_lines *lines = &running->lines;
+    report_status(running, status);
     if (lines->dropped_lines > 0)
         as_event_emit(set->events, AS_EVENT_WARNING, running->log_id, -1, set->executor,
                       "%s: wrote more than %d lines to stderr; %llu lines (%llu bytes) were dropped", running->name,
@@ -151,7 +170,7 @@ static void has_exited(as_watch *watch, uint32_t epoll_events)
     for (int i = 0; i < LAST_READS && read_errors(running); i++) {
     }
     as_stderr_finish(&running->lines, emit_line, running);
-    report_end(running);
+    report_end(running, status);
     close_all(running);
     AS_SLOT_STORE(running->slot, process, 0); /* before the answer: the slot is the core's again after it */
     send_end(running, status);
@@ -159,12 +178,23 @@ static void has_exited(as_watch *watch, uint32_t epoll_events)
     as_loop_defer(running->set->loop, &running->reuse, give_back);
 }
 
+/* The frame's deadline allows for all of queue_time, of which a program that began at once has used nothing. */
+static int64_t due_ns_of(const as_running_set *set, const as_running_start *start)
+{
+    int64_t due_ns = start->request->deadline_ns != 0 ? (int64_t)start->request->deadline_ns : INT64_MAX;
+    if (set->request_time_ms == 0)
+        return due_ns;
+    int64_t end_ns = start->start_ns + set->request_time_ms * AS_NS_PER_MS;
+    return end_ns < due_ns ? end_ns : due_ns;
+}
+
 static void set_time_limit(as_running *running)
 {
     as_loop *loop = running->set->loop;
-    if (running->deadline_ns == 0)
+    if (running->due_ns == INT64_MAX)
         return;
-    int64_t left_ms = ((int64_t)running->deadline_ns - loop->now_ns) / AS_NS_PER_MS;
+    /* Not early: the core answers 504 when the end comes past the limit. */
+    int64_t left_ms = (running->due_ns - loop->now_ns + AS_NS_PER_MS - 1) / AS_NS_PER_MS;
     if (left_ms < 0)
         left_ms = 0;
     as_timer_set(loop, &running->timer, time_is_over, left_ms > UINT32_MAX ? UINT32_MAX : (uint32_t)left_ms);
@@ -212,7 +242,7 @@ int as_running_add(as_running_set *set, const as_running_start *start)
     running->start_ns = start->start_ns;
     memset(&running->lines, 0, offsetof(as_stderr_lines, line));
     set_name(running, start->name);
-    running->deadline_ns = start->request->deadline_ns;
+    running->due_ns = due_ns_of(set, start);
     set_time_limit(running);
     return AS_OK;
 }
@@ -222,7 +252,7 @@ static void cancel(as_running *running)
 {
     if (running->step != AS_RUNNING_FREELY)
         return;
-    if (running->deadline_ns != 0 && running->set->loop->now_ns >= (int64_t)running->deadline_ns)
+    if (running->set->loop->now_ns >= running->due_ns)
         time_is_over(&running->timer);
     else
         as_running_end(running);

@@ -44,7 +44,7 @@ typedef struct as_running {
     uint64_t request_id;
     uint64_t log_id;
     int64_t start_ns;
-    uint64_t deadline_ns; /* 0: none */
+    int64_t due_ns; /* end of its time; INT64_MAX: none */
     as_stderr_lines lines;
     char name[AS_RUNNING_NAME];
 } as_running;
@@ -57,6 +57,7 @@ struct as_running_set {
     const as_counters *counters;
     uint32_t executor;
     uint32_t kill_grace_ms;
+    uint32_t request_time_ms; /* 0: no limit but the deadline of the request */
     uint32_t limit;
     void (*ended)(as_running_set *set); /* a place has become free */
     /* loop thread */

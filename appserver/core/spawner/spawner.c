@@ -353,6 +353,7 @@ static int set_up(as_spawner *spawner, const as_spawner_options *options)
         .counters = &spawner->counters,
         .executor = options->executor,
         .kill_grace_ms = options->kill_grace_ms,
+        .request_time_ms = options->request_time_ms,
         .limit = options->max_programs,
         .ended = program_ended,
     };

@@ -19,6 +19,10 @@ typedef struct as_spawner_options {
     uint32_t executor;      /* this executor's number */
     uint32_t max_programs;  /* running at once, 1 .. 4096; above that, requests wait in the queue */
     uint32_t kill_grace_ms; /* SIGTERM to the group, this long, then SIGKILL */
+    uint32_t
+        request_time_ms; /* how long a program may run, also while its answer streams; 0: to the deadline in its frame */
+    uint64_t
+        program_descriptors; /* soft limit of open descriptors for programs (RLIMIT_NOFILE); 0: that of this process */
     /* Copied; NULL for none. "NAME\0value\0...", ended by an empty name: added to every program (PATH and what the configuration says). */
     const char *environment;
     /* Copied; NULL for none. ".ext\0interpreter\0...", likewise: programs that are run by an interpreter instead of their mode and #! line. */
