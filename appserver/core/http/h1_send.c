@@ -331,6 +331,7 @@ as_send_result as_h1_send(as_exchange *x)
         moved = moved || n > 0;
     }
     uint64_t sent_before = x->body_sent;
+    size_t framed_before = x->framed_sent;
     if (result == AS_SEND_DONE && !x->head_only) {
         if (x->request.response.body.kind == AS_BODY_FILE)
             result = send_file(x);
@@ -340,7 +341,7 @@ as_send_result as_h1_send(as_exchange *x)
     if (result == AS_SEND_BLOCKED) {
         /* No progress for too long ends the response: either the client does not read, or the pipe's writer is silent. */
         uint32_t limit = conn->writable ? x->request.response.body.idle_ms : x->request.epoch->limits->send_timeout_ms;
-        if (moved || x->body_sent != sent_before || !as_timer_is_set(&conn->timer))
+        if (moved || x->body_sent != sent_before || x->framed_sent != framed_before || !as_timer_is_set(&conn->timer))
             as_conn_set_timeout(conn, limit);
     }
     return result;
