@@ -11,8 +11,10 @@
 
 enum {
     BUFFER_SIZE = 64 * 1024,
-    LINE_MAX_SIZE = 8 * 1024, /* longer targets and fields are cut */
-    FIELD_MAX = 2048,         /* of each text that a client chose */
+    FIELD_MAX = 2048, /* of each text that a client chose, as it is written; longer ones are cut */
+    LINE_FIELDS = 4,  /* such texts in a line: host, target, referer, user agent */
+    LINE_MAX_SIZE =
+        LINE_FIELDS * FIELD_MAX + 1024, /* the rest of a line is short, so no line is cut: it would be no JSON */
 };
 
 struct as_access_lane {
@@ -206,8 +208,10 @@ static void put_number(line *l, uint64_t value)
 static void put_escaped(line *l, as_str s, bool json)
 {
     static const char hex[] = "0123456789abcdef";
-    size_t len = s.len < FIELD_MAX ? s.len : FIELD_MAX;
-    for (size_t i = 0; i < len && l->end - l->at > 8; i++) {
+    enum { ESCAPED_MAX = 6 };
+    const char *stop = l->at + FIELD_MAX - ESCAPED_MAX;
+    assert(l->end >= stop + ESCAPED_MAX);
+    for (size_t i = 0; i < s.len && l->at <= stop; i++) {
         unsigned char c = (unsigned char)s.ptr[i];
         if (c == '"' || c == '\\') {
             *l->at++ = '\\';
@@ -340,7 +344,6 @@ void as_access_log_write(as_access_lane *lane, const as_request *request, uint64
         json(&l, lane, request, body_bytes, cut);
     else
         combined(&l, lane, request, body_bytes);
-    if (l.at == l.end)
-        l.at[-1] = '\n';
+    assert(l.at < l.end);
     lane->len = (uint32_t)(l.at - lane->filling);
 }
