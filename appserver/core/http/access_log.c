@@ -11,10 +11,11 @@
 
 enum {
     BUFFER_SIZE = 64 * 1024,
-    FIELD_MAX = 2048, /* bytes in the line of each text that a client chose, escapes included; what is longer is cut */
+    FIELD_MAX = 2048, /* of each text that a client chose, as it is written; longer ones are cut */
+    LINE_FIELDS = 4,  /* such texts in a line: host, target, referer, user agent */
     LINE_MAX_SIZE =
-        6 * FIELD_MAX,   /* host, method, target, referer, agent, and the rest: no line is ever cut as a whole */
-    STOP_PATIENCE_S = 2, /* how long the last lines may take at the end, when nobody reads them */
+        LINE_FIELDS * FIELD_MAX + 1024, /* the rest of a line is short, so no line is cut: it would be no JSON */
+    STOP_PATIENCE_S = 2,                /* how long the last lines may take at the end, when nobody reads them */
 };
 
 struct as_access_lane {
@@ -239,9 +240,10 @@ static void put_number(line *l, uint64_t value)
 static void put_escaped(line *l, as_str s, bool json)
 {
     static const char hex[] = "0123456789abcdef";
-    enum { LONGEST_ESCAPE = 6 };
-    const char *end = l->end - l->at < FIELD_MAX ? l->end : l->at + FIELD_MAX;
-    for (size_t i = 0; i < s.len && end - l->at >= LONGEST_ESCAPE; i++) {
+    enum { ESCAPED_MAX = 6 };
+    const char *stop = l->at + FIELD_MAX - ESCAPED_MAX;
+    assert(l->end >= stop + ESCAPED_MAX);
+    for (size_t i = 0; i < s.len && l->at <= stop; i++) {
         unsigned char c = (unsigned char)s.ptr[i];
         if (c == '"' || c == '\\') {
             *l->at++ = '\\';

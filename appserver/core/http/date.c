@@ -125,6 +125,12 @@ static void skip_letters(reader *r)
         r->failed = true;
 }
 
+static int days_in(int year, int month)
+{
+    return (int)(days_from_civil(month < 12 ? year : year + 1, month < 12 ? month + 1 : 1, 1) -
+                 days_from_civil(year, month, 1));
+}
+
 int64_t as_date_parse(as_str text)
 {
     reader r = {text.ptr, text.ptr + text.len, false};
@@ -156,8 +162,8 @@ int64_t as_date_parse(as_str text)
         clock_time(&r, &p);
         expect(&r, " GMT");
     }
-    if (r.failed || r.at != r.end || p.year < 1970 || p.day < 1 || p.day > 31 || p.hour > 23 || p.minute > 59 ||
-        p.second > 60)
+    if (r.failed || r.at != r.end || p.year < 1970 || p.day < 1 || p.day > days_in(p.year, p.month) || p.hour > 23 ||
+        p.minute > 59 || p.second > 60)
         return -1;
     return days_from_civil(p.year, p.month, p.day) * DAY_S + p.hour * 3600 + p.minute * 60 + p.second;
 }

@@ -140,10 +140,10 @@ static void begin_exchange(as_exchange *x)
     AS_COUNT(home->counters, requests_active, 1);
 }
 
-static void end_exchange(as_exchange *x)
+/* What the response was made of, and the handler's part in it: not needed once the last byte is out. */
+static void let_go_of_response(as_exchange *x)
 {
     as_request *request = &x->request;
-    as_home *home = x->home;
     as_h1_unwatch_pipe(x);
     if (request->handler_state != NULL) {
         assert(request->handler->ops->abandon != NULL);
@@ -151,6 +151,13 @@ static void end_exchange(as_exchange *x)
         request->handler_state = NULL;
     }
     as_h1_release_body(x);
+}
+
+static void end_exchange(as_exchange *x)
+{
+    as_request *request = &x->request;
+    as_home *home = x->home;
+    let_go_of_response(x);
     if (request->body.fd >= 0)
         close(request->body.fd);
     request->body.fd = -1;
@@ -288,6 +295,13 @@ static bool call_handler(as_exchange *x)
     return true;
 }
 
+/* Whether a body that nobody wants is read and dropped to keep the connection. Else the answer says that it closes (RFC 9112 section 9.6), or the client would
+ * send its next request into a closed connection. After Expect it may not send the body at all, which makes the next byte ambiguous. */
+static bool worth_reading_over(const as_head *head)
+{
+    return !head->expect_continue && head->content_length <= AS_MAX_LINGER;
+}
+
 /* A head has been parsed: what is behind it, who answers, and whether its body is wanted. */
 static bool accept_head(as_exchange *x)
 {
@@ -312,8 +326,11 @@ static bool accept_head(as_exchange *x)
     request->path = request->target.path;
     as_request_route(request);
     fill_peer(x);
-    if (!x->has_body || request->handler == NULL || !request->handler->ops->wants_body)
+    if (!x->has_body || request->handler == NULL || !request->handler->ops->wants_body) {
+        if (x->has_body && !worth_reading_over(head))
+            x->close_after = true;
         return call_handler(x);
+    }
     if (head->content_length >= 0 && (uint64_t)head->content_length > limits->body_size)
         return refuse(x, 413);
     as_spool_init(&x->spool, request->epoch->spool_directory);
@@ -488,6 +505,7 @@ static bool begin_linger(as_conn *conn)
 {
     as_exchange *x = conn->state;
     as_h1_set_phase(conn, AS_PHASE_LINGER);
+    let_go_of_response(x);
     as_conn_shut_writing(conn);
     as_conn_set_timeout(conn, LINGER_MS);
     x->discarded = 0;
@@ -509,6 +527,10 @@ static void begin_next(as_conn *conn)
     x->in_len = left;
     x->reused = true;
     begin_exchange(x);
+    if (!reserve_input(x)) { /* a new snapshot may allow larger heads */
+        as_conn_close(conn);
+        return;
+    }
     as_h1_set_phase(conn, AS_PHASE_HEAD);
 }
 
@@ -521,15 +543,14 @@ void as_h1_finish(as_exchange *x, bool cut)
         return;
     }
     bool unread = !x->body_done || x->next < x->in_len;
-    bool worth_reading = !x->body_done && x->request.head.fields_len > 0 && !x->request.head.expect_continue &&
-                         (x->request.head.chunked || x->body_left <= AS_MAX_LINGER);
-    if (!x->close_after && !x->body_done && worth_reading) {
+    if (!x->close_after && !x->body_done) {
+        let_go_of_response(x);
         as_chunked_init(&x->chunked);
         as_h1_set_phase(conn, AS_PHASE_DISCARD);
         as_conn_set_timeout(conn, limits_of(x)->body_timeout_ms);
         return;
     }
-    if (x->close_after || !x->body_done) {
+    if (x->close_after) {
         if (!unread && !conn->readable) {
             as_conn_close(conn);
             return;
@@ -636,6 +657,11 @@ static void timed_out(as_conn *conn)
 
 static void drain(as_conn *conn)
 {
+    /* A request that has arrived unseen is answered; closing over it would reset the connection. */
+    if (conn->phase == AS_PHASE_IDLE) {
+        conn->readable = true;
+        as_h1_advance(conn);
+    }
     as_exchange *x = conn->state;
     if (conn->phase == AS_PHASE_IDLE)
         as_conn_close(conn);

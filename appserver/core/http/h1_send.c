@@ -413,6 +413,7 @@ as_send_result as_h1_send(as_exchange *x)
     as_conn *conn = x->conn;
     bool moved = false;
     uint64_t sent_before = x->body_sent;
+    size_t framed_before = x->framed_sent;
     as_send_result result = send_memory(x, &moved);
     if (result == AS_SEND_DONE && !x->head_only) {
         as_body_kind kind = x->request.response.body.kind;
@@ -424,7 +425,7 @@ as_send_result as_h1_send(as_exchange *x)
     if (result == AS_SEND_BLOCKED && !x->end_awaited) {
         /* No progress for too long ends the response: either the client does not read, or the pipe's writer is silent. */
         uint32_t limit = conn->writable ? x->request.response.body.idle_ms : x->request.epoch->limits->send_timeout_ms;
-        if (moved || x->body_sent != sent_before || !as_timer_is_set(&conn->timer))
+        if (moved || x->body_sent != sent_before || x->framed_sent != framed_before || !as_timer_is_set(&conn->timer))
             as_conn_set_timeout(conn, limit);
     }
     return result;

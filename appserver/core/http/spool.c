@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <sys/mman.h>
+#include <sys/sendfile.h>
 #include <unistd.h>
 
 enum { KEPT_MEMORY = 16 * 1024 };
@@ -48,16 +49,13 @@ static int move_to(as_spool *spool, int fd)
     } else {
         off_t from = 0;
         while (err == AS_OK && from < (off_t)spool->length) {
-            ssize_t n = copy_file_range(spool->fd, &from, fd, NULL, (size_t)((off_t)spool->length - from), 0);
+            /* Not copy_file_range: that refuses to copy between two kinds of file system (EXDEV), and a memfd is never of the disk's kind. */
+            ssize_t n = sendfile(fd, spool->fd, &from, (size_t)((off_t)spool->length - from));
             if (n <= 0)
                 err = AS_ESYSTEM;
         }
-        /* Kernels before 5.3 refuse to copy between two file systems; then the body goes on where it is. */
-        if (err != AS_OK && (errno == EXDEV || errno == EINVAL || errno == ENOSYS)) {
-            close(fd);
-            return AS_OK;
-        }
-        close(spool->fd);
+        if (err == AS_OK)
+            close(spool->fd);
     }
     if (err != AS_OK) {
         close(fd);

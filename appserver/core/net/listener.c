@@ -8,6 +8,7 @@
 enum {
     BATCH_MIN = 1,
     BATCH_MAX = 64,
+    DROPPED_AT_ONCE = 64 * 1024,
     PAUSE_MS = 100, /* without descriptors: let requests end instead of spinning on a ready listener */
 };
 
@@ -18,7 +19,10 @@ static void start_watching(as_listener *listener)
 
 static void resume(as_timer *timer)
 {
-    start_watching(AS_CONTAINER_OF(timer, as_listener, pause));
+    as_listener *listener = AS_CONTAINER_OF(timer, as_listener, pause);
+    start_watching(listener);
+    if (!listener->watching) /* no memory or watches left in the kernel: this loop must not stay deaf */
+        as_timer_set(listener->net->loop, timer, resume, PAUSE_MS);
 }
 
 static void pause_accepting(as_listener *listener)
@@ -31,13 +35,15 @@ static void pause_accepting(as_listener *listener)
     as_timer_set(listener->net->loop, &listener->pause, resume, PAUSE_MS);
 }
 
-/* A client over the limit gets a short answer instead of silence. It is not read from, so that it cannot hold anything here. */
+/* A client over the limit gets a short answer instead of silence. What it has sent already is dropped in the kernel, because closing over unread bytes makes
+ * a reset that may overtake the answer; it is not waited for, so that it cannot hold anything here. */
 static void refuse(as_listener *listener, int fd)
 {
     static const char answer[] =
         "HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
     AS_COUNT(listener->net->counters, connections_refused, 1);
     ssize_t n = send(fd, answer, sizeof(answer) - 1, MSG_DONTWAIT | MSG_NOSIGNAL);
+    n = recv(fd, NULL, DROPPED_AT_ONCE, MSG_DONTWAIT | MSG_TRUNC);
     (void)n;
     close(fd);
 }
