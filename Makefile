@@ -14,6 +14,7 @@ BIN := $(VENV)/bin
 STAMPS := build/stamps
 IMAGE ?= cherokee-app
 PORT ?= 8080
+FUZZ_SECONDS ?= 60
 SANITIZERS := address,undefined
 SANITIZED := build/sanitize
 
@@ -61,6 +62,11 @@ test-sanitize: build ## the functional tests with the core under address and und
 	@cd $(SANITIZED)/tree && CHEROKEE_SANITIZE=$(SANITIZERS) $(CURDIR)/$(BIN)/python setup.py -q build_ext --inplace --build-temp ../core
 	@cd $(SANITIZED)/tree && CHEROKEE_SANITIZE=$(SANITIZERS) PYTHONPATH=$$PWD \
 	    $(CURDIR)/$(BIN)/python -m pytest tests/functional $(ARGS)
+
+.PHONY: fuzz
+fuzz: build ## libFuzzer on each parser (FUZZ_SECONDS=60 for each; ARGS=names of targets)
+	@deploy/system-packages.sh fuzz
+	@$(BIN)/python tests/fuzz/targets.py $(FUZZ_SECONDS) $(ARGS)
 
 .PHONY: check
 check: build ## lint, types, compiler warnings as errors, C formatting

@@ -1,7 +1,7 @@
 #!/bin/bash
 # Installs the system packages that a make target needs, when they are missing: by apt (with sudo when not root), else says what to install.
 #
-#   system-packages.sh build|test|bench
+#   system-packages.sh build|test|fuzz|bench
 set -euo pipefail
 
 packages=()
@@ -23,6 +23,11 @@ case ${1:-} in
   test)
     need unshare util-linux
     ;;
+  fuzz)
+    need clang clang
+    echo 'int LLVMFuzzerTestOneInput(void) { return 0; }' |
+      clang -fsanitize=fuzzer,address -x c -o /dev/null - 2>/dev/null || packages+=(libclang-rt-dev)
+    ;;
   bench)
     need wrk wrk
     need nginx nginx-light
@@ -30,7 +35,7 @@ case ${1:-} in
     need taskset util-linux
     ;;
   *)
-    echo "usage: system-packages.sh build|test|bench" >&2
+    echo "usage: system-packages.sh build|test|fuzz|bench" >&2
     exit 2
     ;;
 esac
