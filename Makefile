@@ -85,10 +85,14 @@ image: ## build the container image cherokee-app (IMAGE=...)
 	@DOCKER_BUILDKIT=0 docker build -q -t $(IMAGE) . >/dev/null && docker image inspect -f '{{index .RepoTags 0}} {{.Size}} bytes' $(IMAGE)
 
 .PHONY: bench
-bench: build ## measure against nginx, lighttpd and granian (ARGS=...)
-	@deploy/system-packages.sh bench
-	@$(BIN)/pip install -q --disable-pip-version-check 'granian>=2'
+bench: build $(STAMPS)/peers ## measure against nginx, lighttpd, h2o, granian and others (ARGS=...)
 	@$(BIN)/python bench/run.py $(ARGS)
+
+$(STAMPS)/peers: deploy/system-packages.sh
+	@deploy/system-packages.sh bench
+	@$(PYTHON) -m venv build/bench/venv
+	@build/bench/venv/bin/pip install -q --disable-pip-version-check 'granian>=2'
+	@mkdir -p $(@D) && touch $@
 
 .PHONY: clean
 clean: ## remove everything that was built

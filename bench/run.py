@@ -83,15 +83,16 @@ class Runner:
             self._run_alone(cases, samples)
         elif scenario.by_connections:
             for connections in scenario.by_connections:
-                self._run_interleaved([at_connections(case, connections) for case in cases], samples)
+                points = [at_connections(case, connections) for case in cases]
+                self._run_interleaved(points, (self.rounds + 1) // 2, samples)
         else:
-            self._run_interleaved(cases, samples)
+            self._run_interleaved(cases, self.rounds, samples)
         return report.Result(scenario.name, scenario.title, scenario.measures, scenario.base, samples)
 
-    def _run_interleaved(self, cases: list[Case], samples: report.Samples) -> None:
+    def _run_interleaved(self, cases: list[Case], rounds: int, samples: report.Samples) -> None:
         with ExitStack() as stack:
             ready = [(case, running) for case in cases if (running := self._ready(stack, case))]
-            for _ in range(self.rounds):
+            for _ in range(rounds):
                 for case, running in ready:
                     samples.setdefault(case.label, []).append(measure_requests(running, case.load, self.seconds))
 
@@ -169,7 +170,7 @@ def arguments() -> argparse.Namespace:
     add("--scenarios", type=_names, help=f"of: {', '.join(all_scenarios())}; all when left out")
     add("--peers", type=_names, help="names or their beginnings, such as nginx,h2o; all installed ones when left out")
     add("--binary", type=_binary, action="append", default=[], metavar="NAME=PATH", help="of cherokee or lwan")
-    add("--rounds", type=int, default=5)
+    add("--rounds", type=int, default=5, help="of each case; a sweep has half as many at each of its points")
     add("--seconds", type=int, default=1, help="of each round of each case")
     add("--json", type=Path, metavar="FILE", help="store every figure")
     add("--from", type=Path, metavar="FILE", dest="stored", help="measure nothing: take the figures of FILE")

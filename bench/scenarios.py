@@ -9,8 +9,8 @@ from servers import NULL, OURS
 
 #: In the order of the tables. nginx has two settings because neither is the better one for every size.
 FILE_SERVERS = [OURS, NULL, "nginx", "nginx, sendfile off", "lighttpd", "h2o", "lwan", "apache", "cherokee", "caddy"]
-SWEEP_SERVERS = [OURS, "nginx", "nginx, sendfile off", "lighttpd", "h2o", "cherokee"]
-SWEEP_CONNECTIONS = [1, 8, 32, 64, 256, 1000, 4000]
+SWEEP_SERVERS = [OURS, "nginx, sendfile off", "lighttpd", "h2o", "lwan", "cherokee"]
+SWEEP_CONNECTIONS = [1, 32, 256, 1000, 4000]
 #: lighttpd takes half as many connections as it has descriptors.
 IDLE_CONNECTIONS = {OURS: 20_000, "nginx": 20_000, "h2o": 20_000, "lighttpd": 9_000}
 

@@ -5,10 +5,16 @@
 set -euo pipefail
 
 packages=()
+optional=()
 
 # need PROGRAM PACKAGE: a program that must be on the PATH
 need() {
   command -v "$1" >/dev/null || packages+=("$2")
+}
+
+# want PROGRAM PACKAGE: likewise, but without it less is done
+want() {
+  command -v "$1" >/dev/null || optional+=("$2")
 }
 
 case ${1:-} in
@@ -33,6 +39,9 @@ case ${1:-} in
     need nginx nginx-light
     need lighttpd lighttpd
     need taskset util-linux
+    want apache2 apache2
+    want h2o h2o
+    want caddy caddy
     ;;
   *)
     echo "usage: system-packages.sh build|test|fuzz|bench" >&2
@@ -40,21 +49,31 @@ case ${1:-} in
     ;;
 esac
 
-((${#packages[@]} == 0)) && exit 0
+((${#packages[@]} + ${#optional[@]} == 0)) && exit 0
 
 if ! command -v apt-get >/dev/null; then
+  ((${#packages[@]} == 0)) && exit 0
   echo "These are missing and there is no apt here; install them and try again: ${packages[*]}" >&2
   exit 1
 fi
 sudo=
 if ((EUID != 0)); then
   if ! command -v sudo >/dev/null; then
+    ((${#packages[@]} == 0)) && exit 0
     echo "These packages are missing; install them as root and try again: apt-get install ${packages[*]}" >&2
     exit 1
   fi
   sudo=sudo
 fi
-echo "installing ${packages[*]}"
 $sudo apt-get update -qq
+for package in "${optional[@]}"; do
+  if apt-cache show "$package" >/dev/null 2>&1; then
+    packages+=("$package")
+  else
+    echo "skipped: apt has no package $package"
+  fi
+done
+((${#packages[@]} == 0)) && exit 0
+echo "installing ${packages[*]}"
 # Servers that are installed for measuring must not start by themselves.
 $sudo env DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 apt-get install -y -qq --no-install-recommends "${packages[@]}" >/dev/null

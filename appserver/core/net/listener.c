@@ -74,8 +74,6 @@ static accept_result accept_one(as_listener *listener)
         refuse(listener, fd);
         return ACCEPTED;
     }
-    int on = 1;
-    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
     as_conn_open(listener->net, fd, &remote);
     return ACCEPTED;
 }
@@ -101,10 +99,24 @@ static void on_ready(as_watch *watch, uint32_t epoll_events)
         listener->batch = listener->batch < BATCH_MAX ? listener->batch * 2 : BATCH_MAX;
 }
 
+/* Both fail for a unix socket, which needs neither. */
+static void set_tcp_options(int fd)
+{
+    int on = 1;
+    /* Linux hands it on to the connections that are accepted: a system call less for each. */
+    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+    /* In HTTP the client speaks first, so a connection is of interest from its first bytes on: the kernel then makes the socket when they arrive, in
+     * one step with what the handshake's last packet would have cost. One that stays silent is handed over all the same, after this many seconds
+     * (tcp(7)), so that the limits for idle connections hold for it. */
+    int defer_s = 1;
+    setsockopt(fd, IPPROTO_TCP, TCP_DEFER_ACCEPT, &defer_s, sizeof(defer_s));
+}
+
 int as_listener_start(as_listener *listener, as_net *net, as_event_ring *events, int fd, const uint32_t *limit)
 {
     *listener = (as_listener){
         .watch = {.fd = fd, .ready = on_ready}, .net = net, .events = events, .limit = limit, .batch = BATCH_MIN};
+    set_tcp_options(fd);
     start_watching(listener);
     return listener->watching ? AS_OK : AS_ESYSTEM;
 }
