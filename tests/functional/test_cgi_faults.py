@@ -40,7 +40,7 @@ FILES: dict[str, str | bytes] = {
     "cgi-bin/forks.sh": "#!/bin/sh\nfor i in 1 2 3 4; do (sleep 1000 & (sleep 1000 & wait) & wait) & done\nwait\n",
     "cgi-bin/pauses.sh": HEAD + "echo begun\nsleep 1000\n",
     "cgi-bin/leaves.sh": HEAD + "sleep 1000 &\necho done\n",
-    "cgi-bin/daemon.sh": HEAD + "setsid sleep 1000 &\nuntil grep -q sleep /proc/$!/cmdline; do :; done\necho done\n",
+    "cgi-bin/daemon.sh": HEAD + "setsid sleep 1000 &\nuntil grep -q ^sleep /proc/$!/cmdline; do :; done\necho done\n",
     "cgi-bin/closes.sh": HEAD + "echo all\nexec 1>&-\nsleep 1000\n",
     "cgi-bin/ticks.sh": HEAD + "while :; do echo tick; sleep 0.05; done\n",
     "cgi-bin/floods.sh": HEAD
@@ -325,6 +325,8 @@ def test_queue(serve) -> None:
     limits = "{request_time: 60s, idle_time: 0s, programs: 2, queue: 4}"
     server = serve(FILES, "--threads", "1", config=f"cgi: {{limits: {limits}}}\n" + RULES)
     turns = server.folder / "turns"
+    # Until the core knows how many programs run at once, it reckons with one.
+    wait_for(lambda: server.get("/readyz").status == 200, "the spawner is there")
     connections = [server.connect() for _ in range(6)]
     try:
         for connection in connections:
