@@ -24,7 +24,7 @@ SANITIZE = os.environ.get("CHEROKEE_SANITIZE", "")
 PATIENCE_S = 60.0 if SANITIZE else 30.0  #: how long something that must happen may take before a test fails
 ALARMING = re.compile(
     r"Sanitizer|runtime error:|Assertion|core: out of memory|Traceback \(most recent call last\).*(native|supervisor)"
-    r"|the core (ended|was killed)|malformed (request|answer) frame|Fatal Python error"
+    r"|the core (ended|was killed)|a malformed answer|malformed request frame|Fatal Python error"
 )
 
 
