@@ -3,8 +3,7 @@ FROM debian:trixie-slim AS builder
 
 RUN apt-get update \
  && apt-get install -y --no-install-recommends ca-certificates gcc libc6-dev python3 python3-dev python3-venv \
- && update-ca-certificates \
- && rm -rf /var/lib/apt/lists/*
+ && update-ca-certificates
 
 ENV PIP_CERT=/etc/ssl/certs/ca-certificates.crt \
     PIP_DISABLE_PIP_VERSION_CHECK=1 \
@@ -14,41 +13,53 @@ RUN python3 -m venv /opt/build && /opt/build/bin/pip install -q 'setuptools>=77'
 
 COPY pyproject.toml setup.py MANIFEST.in README.md /src/
 COPY appserver /src/appserver
+# Of cffi only the compiled backend is needed where nothing is compiled.
 RUN cd /src && /opt/build/bin/pip wheel -q --no-build-isolation --no-deps -w /wheels . \
  && /opt/build/bin/pip install -q --target /opt/cherokee-app --no-compile /wheels/*.whl \
+ && rm -rf /opt/cherokee-app/bin /opt/cherokee-app/cffi /opt/cherokee-app/pycparser \
  && find /opt/cherokee-app -name '*.so' -exec strip --strip-unneeded {} + \
- && rm -rf /opt/cherokee-app/bin /opt/cherokee-app/pycparser /opt/cherokee-app/cffi/recompiler.py \
- && python3 -m compileall -q -j 0 --invalidation-mode unchecked-hash /opt/cherokee-app
+ && python3 -m compileall -q --invalidation-mode unchecked-hash /opt/cherokee-app
+
+# `make image` says the version that the package has; any other one is an error and not a label.
+ARG VERSION=unknown
+RUN found=$(PYTHONPATH=/opt/cherokee-app python3 -c 'import appserver; print(appserver.__version__)') \
+ && if [ "$VERSION" != unknown ] && [ "$VERSION" != "$found" ]; then \
+        echo "VERSION is $VERSION, but the package says $found" >&2; exit 1; \
+    fi
 
 
 FROM debian:trixie-slim
 
-LABEL org.opencontainers.image.title="cherokee-app" \
-      org.opencontainers.image.description="One server for static files, Python handlers and CGI programs" \
-      org.opencontainers.image.version="0.1.0"
-
+# What handlers may import stays; the interpreter's own tests and the texts of help() go.
 RUN apt-get update \
  && apt-get install -y --no-install-recommends python3 \
- && rm -rf /var/lib/apt/lists/* /var/cache/apt/* /var/log/* /usr/share/doc/* /usr/share/man/*
+ && apt-get clean \
+ && rm -rf /var/lib/apt/lists/* /var/log/apt /var/log/dpkg.log /var/cache/debconf/*-old \
+        /usr/share/doc/*python* /usr/share/man/man1/*python* /usr/share/lintian \
+        /usr/lib/python3*/test /usr/lib/python3*/pydoc_data /usr/lib/python3*/turtle.py
 
 COPY --from=builder /opt/cherokee-app /opt/cherokee-app
 COPY deploy/cherokee-app /usr/local/bin/cherokee-app
-COPY deploy/www /srv/www
-COPY deploy/cgi-bin /srv/cgi-bin
-COPY handlers /srv/handlers
+# The demo is served only while nothing is in /srv: it lies elsewhere, so that it never mixes with what is mounted there.
+COPY deploy/www /opt/cherokee-app/demo/www
+COPY deploy/cgi-bin /opt/cherokee-app/demo/cgi-bin
+COPY handlers /opt/cherokee-app/demo/handlers
 
-# Anybody may run it: nothing below is written to, and ports below 1024 need no right inside a container network of its own.
-RUN chmod 755 /usr/local/bin/cherokee-app /srv/cgi-bin/* \
- && install -d -m 755 /etc/cherokee-app
+ARG VERSION=unknown
+LABEL org.opencontainers.image.title="cherokee-app" \
+      org.opencontainers.image.description="One server for static files, Python handlers and CGI programs" \
+      org.opencontainers.image.version="$VERSION"
 
 ENV CHEROKEE_LISTEN=0.0.0.0:80 \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1
 
-USER www-data
-WORKDIR /srv
+# www-data, by number, because an orchestrator that refuses root cannot look names up. Any other user does as well:
+# nothing is written, and inside a network namespace of its own a container may bind port 80 without a right.
+USER 33:33
+WORKDIR /opt/cherokee-app/demo
 EXPOSE 80
 STOPSIGNAL SIGTERM
-HEALTHCHECK --interval=10s --timeout=5s --start-period=15s --retries=3 CMD ["cherokee-app", "health"]
+HEALTHCHECK --interval=10s --timeout=6s --start-period=15s --retries=3 CMD ["cherokee-app", "health"]
 ENTRYPOINT ["cherokee-app"]
 CMD ["serve"]
