@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 TOP = Path(__file__).resolve().parent.parent
-ORDER = ("unit", "core", "fuzz", "functional", "image")
+ORDER = ("unit", "core", "fuzz", "functional", "packaging", "image")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
