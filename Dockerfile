@@ -15,17 +15,25 @@ COPY pyproject.toml setup.py MANIFEST.in README.md /src/
 COPY appserver /src/appserver
 # Of cffi only the compiled backend is needed where nothing is compiled.
 RUN cd /src && /opt/build/bin/pip wheel -q --no-build-isolation --no-deps -w /wheels . \
- && /opt/build/bin/pip install -q --target /opt/cherokee-app --no-compile /wheels/*.whl \
- && rm -rf /opt/cherokee-app/bin /opt/cherokee-app/cffi /opt/cherokee-app/pycparser \
- && find /opt/cherokee-app -name '*.so' -exec strip --strip-unneeded {} + \
- && python3 -m compileall -q --invalidation-mode unchecked-hash /opt/cherokee-app
+ && /opt/build/bin/pip install -q --target /out/opt/cherokee-app --no-compile /wheels/*.whl \
+ && cd /out/opt/cherokee-app && rm -rf bin cffi pycparser \
+ && find . -name '*.so' -exec strip --strip-unneeded {} + \
+ && python3 -m compileall -q -s /out --invalidation-mode unchecked-hash /out/opt/cherokee-app
 
 # `make image` says the version that the package has; any other one is an error and not a label.
 ARG VERSION=unknown
-RUN found=$(PYTHONPATH=/opt/cherokee-app python3 -c 'import appserver; print(appserver.__version__)') \
+RUN found=$(PYTHONPATH=/out/opt/cherokee-app python3 -c 'import appserver; print(appserver.__version__)') \
  && if [ "$VERSION" != unknown ] && [ "$VERSION" != "$found" ]; then \
         echo "VERSION is $VERSION, but the package says $found" >&2; exit 1; \
     fi
+
+# The demo is served only while nothing is in /srv: it lies elsewhere, so that it never mixes with what is mounted there.
+COPY deploy/cherokee-app /out/usr/local/bin/cherokee-app
+COPY deploy/www /out/opt/cherokee-app/demo/www
+COPY deploy/cgi-bin /out/opt/cherokee-app/demo/cgi-bin
+COPY handlers /out/opt/cherokee-app/demo/handlers
+# A clone has the modes that its umask left; every user must be able to run this.
+RUN chmod -R u=rwX,go=rX /out && chmod 755 /out/usr/local/bin/cherokee-app /out/opt/cherokee-app/demo/cgi-bin/*
 
 
 FROM debian:trixie-slim
@@ -38,12 +46,7 @@ RUN apt-get update \
         /usr/share/doc/*python* /usr/share/man/man1/*python* /usr/share/lintian \
         /usr/lib/python3*/test /usr/lib/python3*/pydoc_data /usr/lib/python3*/turtle.py
 
-COPY --from=builder /opt/cherokee-app /opt/cherokee-app
-COPY deploy/cherokee-app /usr/local/bin/cherokee-app
-# The demo is served only while nothing is in /srv: it lies elsewhere, so that it never mixes with what is mounted there.
-COPY deploy/www /opt/cherokee-app/demo/www
-COPY deploy/cgi-bin /opt/cherokee-app/demo/cgi-bin
-COPY handlers /opt/cherokee-app/demo/handlers
+COPY --from=builder /out /
 
 ARG VERSION=unknown
 LABEL org.opencontainers.image.title="cherokee-app" \
