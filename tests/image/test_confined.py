@@ -71,7 +71,7 @@ def test_no_right_to_bind_is_one_line_that_says_what_to_do(run: Run) -> None:
     lines = container.log().splitlines()
     assert len(lines) == 1
     assert lines[0].startswith("cherokee-app: cannot listen on 0.0.0.0:80: no right to bind port 80; choose a port")
-    assert "CAP_NET_BIND_SERVICE" in lines[0]
+    assert all(way in lines[0] for way in ("--listen", "CHEROKEE_LISTEN", "CAP_NET_BIND_SERVICE"))
 
 
 @pytest.mark.parametrize("error", list(REFUSALS))

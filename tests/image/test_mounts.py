@@ -95,6 +95,16 @@ def test_a_broken_configuration_lists_its_errors_and_ends(run: Run, tmp_path: Pa
     assert any("did you mean 'sites'?" in line for line in lines)
 
 
+def test_a_folder_that_its_user_may_not_read_is_one_line(run: Run, tmp_path: Path) -> None:
+    write_tree(tmp_path, FILES)
+    (tmp_path / "handlers").chmod(0o700)
+    container = run(volumes=mounts_of(tmp_path), user="12345:12345")
+    assert container.wait() == 1
+    (line,) = container.log().splitlines()
+    assert line.startswith("cherokee-app: '/srv/handlers' may not be read by")
+    assert "uid 12345" in line and line.endswith("change its mode or owner")
+
+
 def test_a_broken_handler_answers_500_and_the_others_serve(run: Run, tmp_path: Path) -> None:
     write_tree(tmp_path, {**FILES, "handlers/broken.py": "def handle(request:\n"})
     container = run(volumes=mounts_of(tmp_path)).wait_until_ready()
