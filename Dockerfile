@@ -3,8 +3,7 @@ FROM debian:trixie-slim AS builder
 
 RUN apt-get update \
  && apt-get install -y --no-install-recommends ca-certificates gcc libc6-dev python3 python3-dev python3-venv \
- && update-ca-certificates \
- && rm -rf /var/lib/apt/lists/*
+ && update-ca-certificates
 
 ENV PIP_CERT=/etc/ssl/certs/ca-certificates.crt \
     PIP_DISABLE_PIP_VERSION_CHECK=1 \
@@ -14,42 +13,56 @@ RUN python3 -m venv /opt/build && /opt/build/bin/pip install -q 'setuptools>=77'
 
 COPY pyproject.toml setup.py MANIFEST.in README.md /src/
 COPY appserver /src/appserver
-# A compiled cffi module needs _cffi_backend alone; the package cffi and pycparser are for compiling it.
+# Of cffi only the compiled backend is needed where nothing is compiled.
 RUN cd /src && /opt/build/bin/pip wheel -q --no-build-isolation --no-deps -w /wheels . \
- && /opt/build/bin/pip install -q --target /opt/cherokee-app --no-compile /wheels/*.whl \
- && find /opt/cherokee-app -name '*.so' -exec strip --strip-unneeded {} + \
- && rm -rf /opt/cherokee-app/bin /opt/cherokee-app/pycparser /opt/cherokee-app/cffi \
- && python3 -m compileall -q -j 0 --invalidation-mode unchecked-hash /opt/cherokee-app
+ && /opt/build/bin/pip install -q --target /out/opt/cherokee-app --no-compile /wheels/*.whl \
+ && cd /out/opt/cherokee-app && rm -rf bin cffi pycparser \
+ && find . -name '*.so' -exec strip --strip-unneeded {} + \
+ && python3 -m compileall -q -s /out --invalidation-mode unchecked-hash /out/opt/cherokee-app
+
+# `make image` says the version that the package has; any other one is an error and not a label.
+ARG VERSION=unknown
+RUN found=$(PYTHONPATH=/out/opt/cherokee-app python3 -c 'import appserver; print(appserver.__version__)') \
+ && if [ "$VERSION" != unknown ] && [ "$VERSION" != "$found" ]; then \
+        echo "VERSION is $VERSION, but the package says $found" >&2; exit 1; \
+    fi
+
+# The demo is served only while nothing is in /srv: it lies elsewhere, so that it never mixes with what is mounted there.
+COPY deploy/cherokee-app /out/usr/local/bin/cherokee-app
+COPY deploy/www /out/opt/cherokee-app/demo/www
+COPY deploy/cgi-bin /out/opt/cherokee-app/demo/cgi-bin
+COPY handlers /out/opt/cherokee-app/demo/handlers
+# A clone has the modes that its umask left; every user must be able to run this.
+RUN chmod -R u=rwX,go=rX /out && chmod 755 /out/usr/local/bin/cherokee-app /out/opt/cherokee-app/demo/cgi-bin/*
 
 
 FROM debian:trixie-slim
 
-LABEL org.opencontainers.image.title="cherokee-app" \
-      org.opencontainers.image.description="One server for static files, Python handlers and CGI programs" \
-      org.opencontainers.image.version="0.1.0"
-
+# What handlers may import stays; the interpreter's own tests and the texts of help() go.
 RUN apt-get update \
  && apt-get install -y --no-install-recommends python3 \
- && rm -rf /var/lib/apt/lists/* /var/cache/apt/* /var/log/* /usr/share/doc/* /usr/share/man/*
+ && apt-get clean \
+ && rm -rf /var/lib/apt/lists/* /var/log/apt /var/log/dpkg.log /var/cache/debconf/*-old \
+        /usr/share/doc/*python* /usr/share/man/man1/*python* /usr/share/lintian \
+        /usr/lib/python3*/test /usr/lib/python3*/pydoc_data /usr/lib/python3*/turtle.py
 
-COPY --from=builder /opt/cherokee-app /opt/cherokee-app
-COPY deploy/cherokee-app /usr/local/bin/cherokee-app
-COPY deploy/www /srv/www
-COPY deploy/cgi-bin /srv/cgi-bin
-COPY handlers /srv/handlers
+COPY --from=builder /out /
 
-# Anybody may run it: nothing below is written to, and ports below 1024 need no right inside a container network of its own.
-RUN chmod 755 /usr/local/bin/cherokee-app /srv/cgi-bin/* \
- && install -d -m 755 /etc/cherokee-app
+ARG VERSION=unknown
+LABEL org.opencontainers.image.title="cherokee-app" \
+      org.opencontainers.image.description="One server for static files, Python handlers and CGI programs" \
+      org.opencontainers.image.version="$VERSION"
 
 ENV CHEROKEE_LISTEN=0.0.0.0:80 \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1
 
-USER www-data
-WORKDIR /srv
+# www-data, by number, because an orchestrator that refuses root cannot look names up. Any other user does as well:
+# nothing is written, and inside a network namespace of its own a container may bind port 80 without a right.
+USER 33:33
+WORKDIR /opt/cherokee-app/demo
 EXPOSE 80
 STOPSIGNAL SIGTERM
-HEALTHCHECK --interval=10s --timeout=5s --start-period=15s --retries=3 CMD ["cherokee-app", "health"]
+HEALTHCHECK --interval=10s --timeout=6s --start-period=15s --retries=3 CMD ["cherokee-app", "health"]
 ENTRYPOINT ["cherokee-app"]
 CMD ["serve"]

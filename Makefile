@@ -82,7 +82,9 @@ format: build ## put C and Python into the project's format
 
 .PHONY: image
 image: ## build the container image cherokee-app (IMAGE=...)
-	@DOCKER_BUILDKIT=0 docker build -q -t $(IMAGE) . >/dev/null && docker image inspect -f '{{index .RepoTags 0}} {{.Size}} bytes' $(IMAGE)
+	@version=$$(sed -n 's/^__version__ = "\(.*\)"/\1/p' appserver/__init__.py) && \
+	    docker build -q -t $(IMAGE) --build-arg VERSION=$$version . >/dev/null
+	@docker image inspect -f '{{index .RepoTags 0}} {{.Size}} bytes' $(IMAGE)
 
 .PHONY: bench
 bench: build $(STAMPS)/peers ## measure against nginx, lighttpd, h2o, granian and others (ARGS=...)

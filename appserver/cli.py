@@ -261,8 +261,11 @@ def _container_options() -> argparse.Namespace | None:
 
 
 def _own_host(address: Address) -> str:
-    """Where this machine reaches a server that listens on `address`."""
-    return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(address.host, address.host)
+    """Where this machine reaches a server that listens on `address`.
+
+    "::" takes both families, and a container often has no IPv6: of "localhost" every address is tried.
+    """
+    return {"0.0.0.0": "127.0.0.1", "::": "localhost"}.get(address.host, address.host)
 
 
 def _get_status(host: str, port: int, path: str) -> int:

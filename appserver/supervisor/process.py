@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import select
 import signal
@@ -25,6 +26,8 @@ MESSAGES_PER_TURN = 64
 LAST_OUTPUT = 1 << 20
 #: From the end of its control channel to its death.
 CLOSED_GRACE_S = 5.0
+#: How often a child is looked at where there are no pidfds.
+LOOK_S = 0.1
 LEVELS = frozenset(("debug", "info", "warning", "error"))
 
 
@@ -91,7 +94,10 @@ class Child:
         self._streams: dict[int, tuple[str, Lines]] = {}
         self._is_channel_open = True
         self._is_alive = True
-        loop.watch(self._pidfd, self._died)
+        if self._pidfd >= 0:
+            loop.watch(self._pidfd, self._died)
+        else:
+            loop.call_later(LOOK_S, self._look)
         loop.watch(self._channel.fileno(), self._receive)
         for name, file in (("stdout", self._popen.stdout), ("stderr", self._popen.stderr)):
             assert file is not None
@@ -100,14 +106,25 @@ class Child:
             loop.watch(file.fileno(), partial(self._readable, file.fileno()))
 
     def _open_pidfd(self) -> int:
-        """Raises OSError (no descriptors left), the child is gone then."""
+        """-1 where a seccomp filter or kernel is older than the call. Raises OSError (no descriptors left), the child
+        is gone then.
+        """
         try:
             return os.pidfd_open(self.pid)
-        except OSError:
+        except OSError as error:
+            if error.errno in (errno.EPERM, errno.ENOSYS):
+                return -1
             self._popen.kill()
             self._popen.communicate()
             self._channel.close()
             raise
+
+    def _look(self) -> None:
+        """In place of a pidfd: is it dead? Looks again until it is."""
+        if os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
+            self._loop.call_later(LOOK_S, self._look)
+        else:
+            self._died()
 
     @property
     def life_s(self) -> float:
@@ -130,11 +147,11 @@ class Child:
             self.signal(signal.SIGKILL)
 
     def signal(self, number: signal.Signals) -> None:
-        """By pidfd, so it can reach nobody else. Nothing happens when it is dead."""
-        if not self._is_alive:
-            return
-        with contextlib.suppress(ProcessLookupError):
-            signal.pidfd_send_signal(self._pidfd, number)
+        """Nothing happens when it is dead. It reaches nobody else: the number stays taken until :meth:`_died` waits for
+        it.
+        """
+        if self._is_alive:
+            os.kill(self.pid, number)
 
     # Reading
 
@@ -193,8 +210,9 @@ class Child:
             os.killpg(self.pid, signal.SIGKILL)
         status = self._popen.wait()
         self._is_alive = False
-        self._loop.unwatch(self._pidfd)
-        os.close(self._pidfd)
+        if self._pidfd >= 0:
+            self._loop.unwatch(self._pidfd)
+            os.close(self._pidfd)
         self._drain()
         self._close_channel()
         for file in (self._popen.stdout, self._popen.stderr):

@@ -1,68 +1,63 @@
-"""Fixtures of the image tests: the image built once, containers that go with their test."""
+"""Fixtures: the engine, the image built from this tree, and containers that are removed after each test."""
 
 from __future__ import annotations
 
-import os
-import subprocess
+import contextlib
+import shutil
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import docker
 import pytest
-from containers import TOP, Run, Running, start
-from docker.errors import DockerException
+from containers import TOP, Container, Run, find_engine, unique_name
 
-TAG = "cherokee-app:test"
-
-
-def engine_or_reason() -> docker.DockerClient | str:
-    try:
-        client = docker.from_env(timeout=120)
-        client.ping()
-    except DockerException as error:
-        return f"no Docker Engine answers: {error}"
-    return client
+from appserver import __version__
 
 
 @pytest.fixture(scope="session")
 def engine() -> Iterator[docker.DockerClient]:
-    """The engine; tests are skipped where there is none."""
-    found = engine_or_reason()
-    if isinstance(found, str):
-        pytest.skip(found)
-    yield found
-    found.close()
+    client, reason = find_engine()
+    if client is None:
+        pytest.skip(f"no Docker Engine answers here: {reason}")
+    yield client
+    client.close()
 
 
 @pytest.fixture(scope="session")
-def image(engine: docker.DockerClient) -> str:
-    """The image of this tree, built by the plain builder: the Dockerfile must not need BuildKit."""
-    done = subprocess.run(
-        ["docker", "build", "-t", TAG, "."],
-        cwd=TOP,
-        env={**os.environ, "DOCKER_BUILDKIT": "0"},
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
-    return TAG
+def context(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tree as a clone under `umask 077` has it."""
+    folder = tmp_path_factory.mktemp("context") / "tree"
+    left_out = shutil.ignore_patterns(".git", ".venv", "build", "dist", "*.egg-info", "__pycache__", ".*_cache")
+    shutil.copytree(TOP, folder, ignore=left_out)
+    for path in folder.rglob("*"):
+        path.chmod(path.stat().st_mode & 0o700)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def image(engine: docker.DockerClient, context: Path) -> Iterator[str]:
+    """Built by the engine's classic builder, which knows plain Dockerfile syntax only."""
+    tag = unique_name()
+    try:
+        engine.images.build(path=str(context), tag=tag, rm=True, forcerm=True, buildargs={"VERSION": __version__})
+    except docker.errors.BuildError as error:
+        pytest.fail("".join(line.get("stream") or line.get("error") or "" for line in error.build_log))
+    yield tag
+    engine.images.remove(tag, noprune=True)
 
 
 @pytest.fixture
 def run(engine: docker.DockerClient, image: str) -> Iterator[Run]:
-    """`run(*command, **options)` starts a container whose port 80 (`port=`) is on a free port of 127.0.0.1.
+    """`run("serve", ..., **options of the SDK)` starts a container; `port` is the one inside that is published."""
+    with contextlib.ExitStack() as stack:
 
-    `options` are those of the SDK's `containers.run`. Without `ready=False` it is waited for until it serves.
-    """
-    started: list[Running] = []
+        def start(*arguments: str, port: int = 80, **options: Any) -> Container:
+            inner = engine.containers.create(
+                image, list(arguments) or None, ports={f"{port}/tcp": ("127.0.0.1", None)}, **options
+            )
+            stack.callback(inner.remove, force=True, v=True)
+            inner.start()
+            return Container(inner, port)
 
-    def begin(*command: str, ready: bool = True, port: int = 80, **options: Any) -> Running:
-        running = start(engine, image, command, port, options)
-        started.append(running)
-        if ready:
-            running.wait_until_serving()
-        return running
-
-    yield begin
-    for running in started:
-        running.remove()
+        yield start

@@ -1,128 +1,136 @@
-"""A container under test: started through the SDK, asked over its published port, taken away with its volumes."""
+"""Containers under test: started through the Docker SDK, spoken to over a free port of 127.0.0.1, always removed."""
 
 from __future__ import annotations
 
 import http.client
+import json
+import secrets
 import socket
-import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import docker
-from docker.models.containers import Container
+import requests
+from docker.models.containers import Container as SdkContainer
+from harness import Connection, Response, wait_for
 
 TOP = Path(__file__).resolve().parents[2]
-PATIENCE_S = 60.0
+STOP_S = 30  #: grace of `docker stop`
+SECOND_NS = 1_000_000_000
+#: The image's own check, asked more often, so that a test need not wait.
+QUICK_CHECK = {"interval": SECOND_NS // 5, "retries": 1, "start_period": SECOND_NS // 1000}
 
 
-def wait_for(condition: Callable[[], Any], what: Callable[[], str]) -> Any:
-    """The first true value of `condition`; fails with `what()` when there is none in time."""
-    end = time.monotonic() + PATIENCE_S
-    while not (value := condition()):
-        assert time.monotonic() < end, f"waited {PATIENCE_S:g} s in vain for {what()}"
-        time.sleep(0.05)
-    return value
-
-
-def ask(port: int, target: str, method: str = "GET", body: bytes | None = None) -> tuple[int, str]:
-    """Status and text of one request to 127.0.0.1."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE_S)
+def find_engine() -> tuple[docker.DockerClient | None, str]:
+    """The engine that answers, or why there is none."""
     try:
-        connection.request(method, target, body)
-        response = connection.getresponse()
-        return response.status, response.read().decode()
-    finally:
-        connection.close()
+        client = docker.from_env()
+    except docker.errors.DockerException as error:
+        return None, str(error)
+    try:
+        client.ping()
+    except (docker.errors.DockerException, requests.RequestException) as error:
+        client.close()
+        return None, str(error)
+    return client, ""
 
 
-def free_port() -> int:
-    """A port of 127.0.0.1 that nobody has just now."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
+def unique_name() -> str:
+    """For images, containers and compose projects: several runs of the tests may share an engine."""
+    return f"cherokee-app-test-{secrets.token_hex(4)}"
 
 
-@dataclass
-class Running:
-    """One container."""
+def mounts_of(folder: Path, *names: str) -> dict[str, dict[str, str]]:
+    """`www`, `handlers`, `cgi-bin` and `config.yaml` of `folder`, mounted as a user of the image does."""
+    places = {"config.yaml": "/etc/cherokee-app/config.yaml"}
+    return {
+        str(folder / name): {"bind": places.get(name, f"/srv/{name}"), "mode": "ro"}
+        for name in names or (path.name for path in folder.iterdir())
+    }
 
-    container: Container
-    inside: int  #: the port that the server listens on
+
+class Container:
+    """A container of the image."""
+
+    def __init__(self, inner: SdkContainer, port: int) -> None:
+        self.inner = inner
+        self._inner_port = port
 
     @property
     def port(self) -> int:
-        """Where 127.0.0.1 reaches it."""
-        self.container.reload()
-        return int(self.container.ports[f"{self.inside}/tcp"][0]["HostPort"])
+        """The published port on 127.0.0.1."""
+        self.inner.reload()
+        return int(self.inner.ports[f"{self._inner_port}/tcp"][0]["HostPort"])
 
-    def ask(self, target: str, method: str = "GET", body: bytes | None = None) -> tuple[int, str]:
-        return ask(self.port, target, method, body)
+    def wait_until_ready(self) -> Container:
+        """The server is ready, or the test fails with the log."""
+        wait_for(self._is_ready, "the container is ready")
+        return self
 
-    def log(self, **options: Any) -> str:
-        text: bytes = self.container.logs(**options)
-        return text.decode()
+    def _is_ready(self) -> bool:
+        self.inner.reload()
+        assert self.inner.status in ("created", "running"), self.log()
+        try:
+            return self.get("/readyz").status == 200
+        except (OSError, http.client.HTTPException, KeyError, IndexError):
+            # The engine's proxy takes connections before the server does.
+            return False
 
-    def status(self) -> str:
-        self.container.reload()
-        text: str = self.container.status
+    def get(self, target: str, method: str = "GET", body: bytes = b"", **fields: str) -> Response:
+        """One request on a connection of its own."""
+        with self.connect() as connection:
+            return send(connection, target, method, body, **fields).response(method)
+
+    def connect(self) -> Connection:
+        return Connection(self.port)
+
+    def log(self, *, out: bool = True, err: bool = True) -> str:
+        """stdout and stderr so far."""
+        return str(self.inner.logs(stdout=out, stderr=err).decode())
+
+    def wait_for_log(self, text: str) -> None:
+        wait_for(lambda: text in self.log(), f"{text!r} in the log")
+
+    def records(self) -> list[dict[str, Any]]:
+        """What the server says on stderr, which is one JSON object a line."""
+        return [json.loads(line) for line in self.log(out=False).splitlines()]
+
+    def run(self, *words: str, status: int = 0) -> str:
+        """`docker exec`: its output, once it has ended with this status."""
+        result = self.inner.exec_run(list(words))
+        text: str = result.output.decode()
+        assert result.exit_code == status, text
         return text
 
-    def health(self) -> str:
-        self.container.reload()
-        text: str = self.container.attrs["State"]["Health"]["Status"]
-        return text
+    def wait_for_health(self, wanted: str) -> None:
+        def has() -> bool:
+            self.inner.reload()
+            return bool(self.inner.attrs["State"]["Health"]["Status"] == wanted)
 
-    def wait_until_serving(self) -> None:
-        wait_for(
-            lambda: " listening on " in self.log() or self.status() == "exited", lambda: f"it serves:\n{self.log()}"
-        )
-        assert self.status() == "running", self.log()
+        wait_for(has, f"health is {wanted}")
 
-    def wait_for_exit(self) -> int:
-        """Its exit status."""
-        status: int = self.container.wait(timeout=PATIENCE_S)["StatusCode"]
-        return status
+    def wait(self) -> int:
+        """The exit status, once it has ended."""
+        return int(self.inner.wait(timeout=STOP_S * 2)["StatusCode"])
 
-    def inside_run(self, *command: str, **options: Any) -> tuple[int, str]:
-        """Exit status and output of a command in the container."""
-        code, output = self.container.exec_run(list(command), **options)
-        return code, output.decode()
-
-    def pids(self, word: str) -> list[int]:
-        """Numbers, inside the container, of the processes whose command line has `word`."""
-        script = (
-            "import pathlib,sys\n"
-            "for p in pathlib.Path('/proc').glob('[0-9]*'):\n"
-            "    try: line = (p/'cmdline').read_bytes().decode().replace(chr(0), ' ')\n"
-            "    except OSError: continue\n"
-            "    if sys.argv[1] in line and 'pathlib' not in line: print(p.name)\n"
-        )
-        code, output = self.inside_run("python3", "-c", script, word)
-        assert code == 0, output
-        return [int(line) for line in output.split()]
-
-    def zombies(self) -> str:
-        script = (
-            "import pathlib\n"
-            "for p in pathlib.Path('/proc').glob('[0-9]*'):\n"
-            "    try: text = (p/'stat').read_text()\n"
-            "    except OSError: continue\n"
-            "    if text.rpartition(')')[2].split()[0] == 'Z': print(text)\n"
-        )
-        return self.inside_run("python3", "-c", script)[1]
-
-    def remove(self) -> None:
-        self.container.remove(force=True, v=True)
+    def stop(self) -> int:
+        """As `docker stop` does; the exit status (137 when the grace time was not enough)."""
+        self.inner.stop(timeout=STOP_S)
+        return self.wait()
 
 
-def start(
-    engine: docker.DockerClient, image: str, command: Sequence[str], port: int, options: dict[str, Any]
-) -> Running:
-    """Starts it; it may end at once."""
-    options.setdefault("ports", {f"{port}/tcp": ("127.0.0.1", None)})
-    return Running(engine.containers.run(image, list(command) or None, detach=True, **options), port)
+def send(connection: Connection, target: str, method: str = "GET", body: bytes = b"", **fields: str) -> Connection:
+    """A request whose answer may be read later."""
+    head = f"{method} {target} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: {len(body)}\r\n"
+    head += "".join(f"{name.replace('_', '-')}: {value}\r\n" for name, value in fields.items())
+    return connection.send(head.encode() + b"\r\n" + body)
 
 
-Run = Callable[..., Running]  #: the fixture `run`
+def free_port() -> int:
+    """For what cannot be told to find one itself."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])
+
+
+Run = Callable[..., Container]

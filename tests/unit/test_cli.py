@@ -241,6 +241,12 @@ def test_health_asks_the_first_address_of_the_configuration(tmp_path: Path, port
     assert main(["health", "--listen", f"127.0.0.1:{port}"]) == 0
 
 
+def test_health_of_a_wildcard_address_tries_both_families(port: int) -> None:
+    # `[::]` takes IPv4 as well, and a container without an IPv6 network has no ::1.
+    assert main(["health", "--listen", f"0.0.0.0:{port}"]) == 0
+    assert main(["health", "--listen", f"[::]:{port}"]) == 0
+
+
 def test_health_follows_the_server_of_the_container(port: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     command_line = tmp_path / "cmdline"
     monkeypatch.setattr(cli, "PROCESS_1", command_line)

@@ -1,0 +1,68 @@
+"""One child process: how its death is noticed where the kernel's own way is closed."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import sys
+
+import pytest
+from harness import count_fds
+
+from appserver.logging import get_logger
+from appserver.supervisor.loop import Loop
+from appserver.supervisor.process import Child, Command, Death
+
+WAITS = "import sys, socket; socket.socket(fileno=int(sys.argv[1])).recv(1)"
+
+
+def start(loop: Loop, code: str, deaths: list[Death]) -> Child:
+    def died(death: Death) -> None:
+        deaths.append(death)
+        loop.stop()
+
+    command = Command([sys.executable, "-c", code], dict(os.environ))
+    return Child(loop, command, get_logger(), lambda message: None, died)
+
+
+@pytest.fixture
+def loop() -> Loop:
+    return Loop()
+
+
+@pytest.mark.parametrize("refusal", [0, errno.EPERM, errno.ENOSYS])
+def test_a_death_is_noticed_also_without_pidfds(loop: Loop, monkeypatch: pytest.MonkeyPatch, refusal: int) -> None:
+    def refuse(*_arguments: object) -> None:
+        raise OSError(refusal, os.strerror(refusal))
+
+    if refusal:
+        # What a container's seccomp filter answers that is older than the calls.
+        monkeypatch.setattr(os, "pidfd_open", refuse)
+        monkeypatch.setattr(signal, "pidfd_send_signal", refuse)
+    deaths: list[Death] = []
+    start(loop, "raise SystemExit(7)", deaths)
+    loop.run()
+    assert [death.status for death in deaths] == [7]
+    child = start(loop, WAITS, deaths)
+    child.signal(signal.SIGKILL)
+    loop.run()
+    assert [death.status for death in deaths] == [7, -signal.SIGKILL]
+    child.signal(signal.SIGKILL)  # nobody is there any more
+    with pytest.raises(ChildProcessError):
+        os.waitpid(child.pid, os.WNOHANG)
+    loop.close()
+
+
+def test_without_descriptors_left_nothing_stays_behind(loop: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_arguments: object) -> None:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setattr(os, "pidfd_open", refuse)
+    before = count_fds(os.getpid())
+    with pytest.raises(OSError, match="Too many open files"):
+        start(loop, WAITS, [])
+    assert count_fds(os.getpid()) == before
+    with pytest.raises(ChildProcessError):
+        os.waitpid(-1, os.WNOHANG)
+    loop.close()
