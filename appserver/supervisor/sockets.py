@@ -103,8 +103,8 @@ def _sentence(listener: Listener, error: OSError) -> str:
             )
         case errno.EACCES if port < PRIVILEGED_PORTS:
             why = (
-                f"no right to bind port {port}; choose a port from {PRIVILEGED_PORTS} up with --listen or CHEROKEE_LISTEN,"
-                " start as root (and set `user`), or grant CAP_NET_BIND_SERVICE"
+                f"no right to bind port {port}; choose a port from {PRIVILEGED_PORTS} up"
+                " with --listen or CHEROKEE_LISTEN, start as root (and set `user`), or grant CAP_NET_BIND_SERVICE"
             )
         case errno.EACCES | errno.EPERM:
             why = f"no right to bind port {port}: a security policy of this system forbids it"

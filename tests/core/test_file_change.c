@@ -1,4 +1,4 @@
-/* with: base/memory.c report/event.c http/date.c http/conditional.c http/byteranges.c http/accept.c handler/mime.c handler/beneath.c handler/file_cache.c */
+/* with: base/memory.c report/event.c http/date.c http/conditional.c http/byteranges.c http/accept.c handler/mime.c handler/beneath.c handler/file_cache.c handler/file_find.c handler/file_load.c */
 #include "base/platform.h"
 
 #include <unistd.h>
@@ -118,10 +118,10 @@ static void test_truncation_while_loading(void)
     written_while_reading = "";
     prepare(AS_METHOD_GET, "/busy.txt");
     found what;
-    look_up((const file_handler *)handler, request.path, &what);
+    look_up((const as_file_handler *)handler, request.path, &what);
     CHECK_INT(what.stamp.size, 13);
     write_file("busy.txt", "short");
-    as_file_entry *entry = load((const file_handler *)handler, &request, &what);
+    as_file_entry *entry = load((const as_file_handler *)handler, &request, &what);
     CHECK_INT(entry->kind, AS_FILE_MEMORY);
     CHECK_STR(entry->content, "short");
     as_file_entry_release(entry);
@@ -328,7 +328,7 @@ static void test_broken_disk(void)
     as_event event;
     begin();
     prepare(AS_METHOD_GET, "/file.txt");
-    const file_handler *files = (const file_handler *)handler;
+    const as_file_handler *files = (const as_file_handler *)handler;
     CHECK_INT(refuse_for_error(files, &request, EIO), AS_VERDICT_ERROR);
     CHECK_INT(request.response.status, 500);
     CHECK(next_event(&event));

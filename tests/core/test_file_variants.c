@@ -1,4 +1,4 @@
-/* with: base/memory.c report/event.c http/date.c http/conditional.c http/byteranges.c http/accept.c handler/mime.c handler/beneath.c handler/file_cache.c */
+/* with: base/memory.c report/event.c http/date.c http/conditional.c http/byteranges.c http/accept.c handler/mime.c handler/beneath.c handler/file_cache.c handler/file_find.c handler/file_load.c */
 #include "handler/file.c"
 
 #include "file_fixture.h"
@@ -106,8 +106,8 @@ static void test_choice(void)
 static void test_operators_order(void)
 {
     begin_compressed(1 << 20, 4096);
-    ((file_handler *)handler)->codings[0] = AS_CODING_GZIP;
-    ((file_handler *)handler)->codings[2] = AS_CODING_BR;
+    ((as_file_handler *)handler)->codings[0] = AS_CODING_GZIP;
+    ((as_file_handler *)handler)->codings[2] = AS_CODING_BR;
     write_neighbour("a.js.br", "br", 784111777);
     write_neighbour("a.js.gz", "gzip!", 784111777);
     check_variant("/a.js", "br, gzip", "gzip", "gzip!");

@@ -73,6 +73,13 @@ static inline bool as_str_next_member(as_str *list, as_str *member)
     return false;
 }
 
+/* Copies `text` to `out`, which has room; returns where it ends. */
+static inline char *as_str_append(char *out, as_str text)
+{
+    memcpy(out, text.ptr, text.len);
+    return out + text.len;
+}
+
 /* Decimal digits of `value` into `out` (at least 20 bytes); returns how many. */
 static inline size_t as_str_put_u64(char *out, uint64_t value)
 {

@@ -13,7 +13,7 @@
  *
  * The root is opened by its path whenever the file system has to be asked, so that a tree that is replaced (a build
  * directory made anew, a "current" link that is switched) is served from then on. */
-#include "handler/file.h"
+#include "handler/file_handler.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -22,390 +22,20 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "handler/beneath.h"
-#include "handler/file_cache.h"
 #include "http/byteranges.h"
 #include "http/conditional.h"
 #include "http/date.h"
 #include "report/counters.h"
 #include "report/event.h"
-
 enum {
-    /* A file that changes while it is copied is copied again, then sent from its descriptor instead. */
-    LOAD_ATTEMPTS = 3,
-    /* How young, in seconds of a clock that was read at the start of the turn, a change makes an entry racy. */
-    RACY_S = 1,
     /* How long at most a path that does not exist is believed not to. */
     MISSING_MS = 1000,
-    /* Paths that are longer than this and do not exist are not worth remembering. */
-    MISSING_PATH = 256,
-    /* The field lines of an entry but for the media type. */
-    FIELDS_SIZE = 256,
 };
 
 #define ALLOW "Allow: GET, HEAD, OPTIONS\r\n"
 #define WELL_KNOWN "/.well-known"
-#define VARY "Vary: Accept-Encoding\r\n"
-
-typedef struct file_handler {
-    as_handler handler;
-    /* Unlike an address never used again, so that entries of a freed handler cannot be taken for another's. */
-    uint64_t root_id;
-    char *root;
-    int root_fd;
-    char *index;
-    as_symlinks symlinks;
-    uint8_t codings[AS_CODINGS];
-    int codings_len;
-    as_str fallback;
-    const as_mime *mime;
-} file_handler;
-
-/* A file's compressed neighbours by as_coding: names of their own, and tags of their own (RFC 9110 section 8.8.3.3). */
-static const struct {
-    const char *suffix;
-    const char *mark;
-    as_str field;
-} CODINGS[AS_CODINGS] = {
-    [AS_CODING_BR] = {".br", "-br", {"Content-Encoding: br\r\n", 22}},
-    [AS_CODING_ZSTD] = {".zst", "-zst", {"Content-Encoding: zstd\r\n", 24}},
-    [AS_CODING_GZIP] = {".gz", "-gz", {"Content-Encoding: gzip\r\n", 24}},
-};
 
 static uint64_t last_root_id; /* any thread, atomic */
-
-/* What the file system says about a path. */
-typedef struct found {
-    int fd;    /* -1 with `error` otherwise; a regular file unless is_directory */
-    int error; /* errno; 0 when there is something */
-    bool is_directory;
-    as_file_stamp stamp;
-    const char *index; /* the index file's name, which `path` then ends with */
-    int8_t coding;     /* as in an entry */
-    as_str type;
-    char path[AS_BENEATH_PATH_SIZE]; /* below the root */
-} found;
-
-static bool is_present(const found *what)
-{
-    return what->error == 0;
-}
-
-static as_file_stamp stamp_of(const struct stat *status)
-{
-    return (as_file_stamp){
-        .device = status->st_dev,
-        .inode = status->st_ino,
-        .size = status->st_size,
-        .modified_ns =
-            (int64_t)((uint64_t)status->st_mtim.tv_sec * (uint64_t)AS_NS_PER_S + (uint64_t)status->st_mtim.tv_nsec),
-        .changed_ns =
-            (int64_t)((uint64_t)status->st_ctim.tv_sec * (uint64_t)AS_NS_PER_S + (uint64_t)status->st_ctim.tv_nsec),
-    };
-}
-
-static bool is_same_version(const as_file_stamp *a, const as_file_stamp *b)
-{
-    return a->device == b->device && a->inode == b->inode && a->size == b->size && a->modified_ns == b->modified_ns &&
-           a->changed_ns == b->changed_ns;
-}
-
-/* Whether fd still is the version `stamp`; `now` gets what it is. */
-static bool is_unchanged(int fd, const as_file_stamp *stamp, as_file_stamp *now)
-{
-    struct stat status;
-    if (fstat(fd, &status) < 0)
-        return false;
-    *now = stamp_of(&status);
-    return is_same_version(stamp, now);
-}
-
-/* Looking things up. */
-
-static int open_root(const file_handler *handler)
-{
-    int fd = open(handler->root, O_PATH | O_DIRECTORY | O_CLOEXEC);
-    /* Opened before privileges were dropped, below a directory that the server's user may not enter. */
-    if (fd < 0 && errno == EACCES)
-        return handler->root_fd;
-    return fd;
-}
-
-static void close_root(const file_handler *handler, int fd)
-{
-    if (fd != handler->root_fd)
-        close(fd);
-}
-
-/* Opens what->path. O_NONBLOCK so that a FIFO without a writer does not stop the loop, O_NOCTTY for terminals. */
-static void open_path(const file_handler *handler, int root_fd, found *what)
-{
-    struct stat status;
-    what->error = 0;
-    what->is_directory = false;
-    what->fd = as_beneath_open(root_fd, what->path, O_RDONLY | O_NONBLOCK | O_NOCTTY, handler->symlinks);
-    if (what->fd < 0) {
-        what->error = errno;
-        return;
-    }
-    if (fstat(what->fd, &status) < 0)
-        what->error = errno;
-    else if (S_ISDIR(status.st_mode))
-        what->is_directory = true;
-    else if (!S_ISREG(status.st_mode))
-        what->error = EACCES;
-    what->stamp = stamp_of(&status);
-    if (what->error != 0 || what->is_directory) {
-        close(what->fd);
-        what->fd = -1;
-    }
-}
-
-/* A directory that may be entered but not listed cannot be opened for reading and still has a slash at its end. */
-static void look_for_closed_directory(const file_handler *handler, int root_fd, found *what)
-{
-    int fd = as_beneath_open(root_fd, what->path, O_PATH | O_DIRECTORY, handler->symlinks);
-    if (fd < 0)
-        return;
-    close(fd);
-    what->error = 0;
-    what->is_directory = true;
-}
-
-static void look_for_index(const file_handler *handler, int root_fd, size_t directory_len, found *what)
-{
-    what->error = ENOENT;
-    for (const char *name = handler->index; *name != '\0'; name += strlen(name) + 1) {
-        size_t len = strlen(name);
-        if (directory_len + len >= sizeof(what->path))
-            continue;
-        memcpy(what->path + directory_len, name, len + 1);
-        open_path(handler, root_fd, what);
-        what->index = name;
-        if (is_present(what) && !what->is_directory)
-            return;
-        if (what->error != 0 && what->error != ENOENT)
-            return;
-        what->error = ENOENT;
-    }
-}
-
-static void look_up(const file_handler *handler, as_str path, found *what)
-{
-    what->fd = -1;
-    what->is_directory = false;
-    what->index = NULL;
-    what->coding = -1;
-    size_t len = path.len - 1;
-    if (len >= sizeof(what->path) || memchr(path.ptr, '\0', path.len) != NULL) {
-        what->error = ENAMETOOLONG;
-        return;
-    }
-    memcpy(what->path, path.ptr + 1, len);
-    what->path[len] = '\0';
-    int root_fd = open_root(handler);
-    if (root_fd < 0) {
-        what->error = errno;
-        return;
-    }
-    if (path.ptr[path.len - 1] == '/') {
-        look_for_index(handler, root_fd, len, what);
-    } else {
-        open_path(handler, root_fd, what);
-        if (what->error == EACCES)
-            look_for_closed_directory(handler, root_fd, what);
-    }
-    close_root(handler, root_fd);
-    what->type = as_mime_of(handler->mime, as_str_from(what->path));
-}
-
-/* The compressed neighbour of a file that was found before. */
-static void look_up_neighbour(const file_handler *handler, const as_file_entry *file, int coding, found *what)
-{
-    int len = snprintf(what->path, sizeof(what->path), "%s%s%s", file->path.ptr + 1,
-                       file->index != NULL ? file->index : "", CODINGS[coding].suffix);
-    what->fd = -1;
-    what->is_directory = false;
-    what->index = NULL;
-    what->coding = (int8_t)coding;
-    what->type = file->type;
-    what->error = ENAMETOOLONG;
-    if (len >= (int)sizeof(what->path))
-        return;
-    int root_fd = open_root(handler);
-    what->error = errno;
-    if (root_fd < 0)
-        return;
-    open_path(handler, root_fd, what);
-    close_root(handler, root_fd);
-}
-
-/* Loading. */
-
-/* A file and its neighbours are entries of the same path, each by an id of its own. */
-static uint64_t id_of(const file_handler *handler, int coding)
-{
-    return handler->root_id + (uint64_t)(coding + 1);
-}
-
-static bool is_young(int64_t time_ns, int64_t wall_s)
-{
-    return time_ns / AS_NS_PER_S >= wall_s - RACY_S;
-}
-
-static void write_etag(as_file_entry *entry, bool is_weak)
-{
-    int len = snprintf(entry->etag, sizeof(entry->etag), "%s\"%llx-%llx%s\"", is_weak ? "W/" : "",
-                       (unsigned long long)entry->stamp.size, (unsigned long long)entry->stamp.modified_ns,
-                       entry->coding >= 0 ? CODINGS[entry->coding].mark : "");
-    assert(len > 0 && len < AS_FILE_ETAG_SIZE);
-    entry->validators.etag = as_str_of(entry->etag, (size_t)len);
-}
-
-static char *append(char *out, as_str text)
-{
-    memcpy(out, text.ptr, text.len);
-    return out + text.len;
-}
-
-/* The field lines in such an order that those of an error page are their beginning and those of a 304 (RFC 9110 section
- * 15.4.5) their end. */
-static void write_fields(as_file_entry *entry, bool varies)
-{
-    char date[AS_DATE_LEN];
-    char *out = entry->space;
-    out = append(out, AS_STR("Content-Type: "));
-    out = append(out, entry->type);
-    out = append(out, AS_STR("\r\n"));
-    entry->type_line_len = (size_t)(out - entry->space);
-    out = append(out, AS_STR("X-Content-Type-Options: nosniff\r\n"));
-    entry->plain_len = (size_t)(out - entry->space);
-    out = append(out, AS_STR("Accept-Ranges: bytes\r\n"));
-    if (entry->coding >= 0)
-        out = append(out, CODINGS[entry->coding].field);
-    entry->validators_at = (size_t)(out - entry->space);
-    if (varies)
-        out = append(out, AS_STR(VARY));
-    out = append(out, AS_STR("ETag: "));
-    out = append(out, entry->validators.etag);
-    out = append(out, AS_STR("\r\n"));
-    if (entry->validators.last_modified >= 0) {
-        as_date_format(entry->validators.last_modified, date);
-        out = append(out, AS_STR("Last-Modified: "));
-        out = append(out, as_str_of(date, sizeof(date)));
-        out = append(out, AS_STR("\r\n"));
-    }
-    entry->fields = as_str_of(entry->space, (size_t)(out - entry->space));
-    assert(entry->fields.len <= entry->type.len + FIELDS_SIZE);
-}
-
-/* Everything of the entry that follows from the version. */
-static void describe(as_file_entry *entry, const file_handler *handler, const as_loop *loop, const found *what)
-{
-    const as_file_stamp *stamp = &what->stamp;
-    entry->stamp = *stamp;
-    entry->type = what->type;
-    entry->index = what->index;
-    entry->coding = what->coding;
-    entry->checked_ns = loop->now_ns;
-    entry->is_racy = is_young(stamp->changed_ns, loop->wall_s);
-    /* RFC 9110 section 8.8.2.1: a date in the future is replaced by the present one. */
-    int64_t modified_s = stamp->modified_ns < 0 ? -1 : stamp->modified_ns / AS_NS_PER_S;
-    entry->validators.last_modified = modified_s > loop->wall_s ? loop->wall_s : modified_s;
-    write_etag(entry, is_young(stamp->modified_ns, loop->wall_s));
-    write_fields(entry, handler->codings_len > 0);
-}
-
-/* Exactly `size` bytes from the start of the file; false when it has fewer or cannot be read. */
-static bool read_whole(int fd, char *out, size_t size)
-{
-    size_t done = 0;
-    while (done < size) {
-        ssize_t n = pread(fd, out + done, size - done, (off_t)done);
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n <= 0)
-            return false;
-        done += (size_t)n;
-    }
-    return true;
-}
-
-/* A cached copy of the file; NULL when it is too large, there is no room or it does not stand still. The fd stays the
- * caller's. */
-static as_file_entry *load_copy(const file_handler *handler, as_request *request, found *what)
-{
-    as_file_cache *cache = request->home->file_cache;
-    for (int attempt = 0; attempt < LOAD_ATTEMPTS; attempt++) {
-        size_t fields_size = what->type.len + FIELDS_SIZE;
-        size_t size = (size_t)what->stamp.size;
-        if (what->stamp.size > (int64_t)as_file_cache_options_of(cache)->file_size ||
-            !as_file_cache_make_room(cache, AS_FILE_MEMORY, request->path, fields_size + size))
-            return NULL;
-        as_file_entry *entry =
-            as_file_entry_new(cache, id_of(handler, what->coding), request->path, fields_size + size);
-        if (entry == NULL)
-            return NULL;
-        as_file_stamp now = what->stamp;
-        char *content = entry->space + fields_size;
-        bool is_whole = read_whole(what->fd, content, size);
-        if (is_unchanged(what->fd, &what->stamp, &now) && is_whole) {
-            entry->kind = AS_FILE_MEMORY;
-            entry->content = as_str_of(content, size);
-            describe(entry, handler, request->home->loop, what);
-            as_file_cache_put(cache, entry);
-            return entry;
-        }
-        as_file_entry_release(entry);
-        what->stamp = now;
-    }
-    return NULL;
-}
-
-/* An entry that is the open file, and takes the fd. It is remembered when it is large; a small one is here because it
- * could not be copied now. */
-static as_file_entry *load_open(const file_handler *handler, as_request *request, found *what)
-{
-    as_file_cache *cache = request->home->file_cache;
-    as_file_entry *entry =
-        as_file_entry_new(cache, id_of(handler, what->coding), request->path, what->type.len + FIELDS_SIZE);
-    if (entry == NULL)
-        return NULL;
-    entry->kind = AS_FILE_OPEN;
-    entry->fd = what->fd;
-    what->fd = -1;
-    describe(entry, handler, request->home->loop, what);
-    if (what->stamp.size > (int64_t)as_file_cache_options_of(cache)->file_size &&
-        as_file_cache_make_room(cache, AS_FILE_OPEN, request->path, 0))
-        as_file_cache_put(cache, entry);
-    return entry;
-}
-
-/* The entry for a regular file, held once for the caller; NULL without memory. Takes what->fd. */
-static as_file_entry *load(const file_handler *handler, as_request *request, found *what)
-{
-    as_file_entry *entry = load_copy(handler, request, what);
-    if (entry == NULL)
-        entry = load_open(handler, request, what);
-    if (what->fd >= 0)
-        close(what->fd);
-    return entry;
-}
-
-static void remember_missing(const file_handler *handler, as_request *request)
-{
-    as_file_cache *cache = request->home->file_cache;
-    if (request->path.len > MISSING_PATH || as_file_cache_options_of(cache)->revalidate_ms == 0 ||
-        !as_file_cache_make_room(cache, AS_FILE_MISSING, request->path, 0))
-        return;
-    as_file_entry *entry = as_file_entry_new(cache, id_of(handler, -1), request->path, 0);
-    if (entry == NULL)
-        return;
-    entry->kind = AS_FILE_MISSING;
-    entry->checked_ns = request->home->loop->now_ns;
-    as_file_cache_put(cache, entry);
-    as_file_entry_release(entry);
-}
 
 /* Answering. */
 
@@ -549,7 +179,7 @@ static bool is_fresh(const as_file_entry *entry, const as_home *home)
     if (home->loop->now_ns - entry->checked_ns >= believed_ms * AS_NS_PER_MS)
         return false;
     as_file_stamp now;
-    return entry->kind != AS_FILE_OPEN || is_unchanged(entry->fd, &entry->stamp, &now);
+    return entry->kind != AS_FILE_OPEN || as_file_is_unchanged(entry->fd, &entry->stamp, &now);
 }
 
 /* The file system could not be asked; what was known a moment ago is then better than nothing. */
@@ -568,24 +198,24 @@ static bool is_outdated(const as_file_stamp *neighbour, const as_file_stamp *fil
 }
 
 /* The neighbour of `file`, held for the caller, or NULL. What was known and has gone is forgotten. */
-static as_file_entry *find_neighbour(const file_handler *handler, as_request *request, const as_file_entry *file,
+static as_file_entry *find_neighbour(const as_file_handler *handler, as_request *request, const as_file_entry *file,
                                      int coding)
 {
     as_home *home = request->home;
-    as_file_entry *known = as_file_cache_find(home->file_cache, id_of(handler, coding), request->path);
+    as_file_entry *known = as_file_cache_find(home->file_cache, as_file_id(handler, coding), request->path);
     if (AS_LIKELY(known != NULL && is_fresh(known, home) && !is_outdated(&known->stamp, &file->stamp))) {
         as_file_entry_hold(known);
         return known;
     }
-    found what;
-    look_up_neighbour(handler, file, coding, &what);
+    as_file_found what;
+    as_file_look_up_neighbour(handler, file, coding, &what);
     if (known != NULL && known->kind == AS_FILE_MEMORY && is_shortage(what.error) &&
         !is_outdated(&known->stamp, &file->stamp)) {
         as_file_entry_hold(known);
         return known;
     }
     bool is_usable = what.error == 0 && !what.is_directory && !is_outdated(&what.stamp, &file->stamp);
-    if (is_usable && known != NULL && !known->is_racy && is_same_version(&known->stamp, &what.stamp)) {
+    if (is_usable && known != NULL && !known->is_racy && as_file_is_same_version(&known->stamp, &what.stamp)) {
         close(what.fd);
         known->checked_ns = home->loop->now_ns;
         as_file_entry_hold(known);
@@ -594,7 +224,7 @@ static as_file_entry *find_neighbour(const file_handler *handler, as_request *re
     if (known != NULL)
         as_file_cache_drop(home->file_cache, known);
     if (is_usable)
-        return load(handler, request, &what);
+        return as_file_load(handler, request, &what);
     if (what.fd >= 0)
         close(what.fd);
     return NULL;
@@ -602,7 +232,7 @@ static as_file_entry *find_neighbour(const file_handler *handler, as_request *re
 
 /* The coding that the client likes best of those that may be there, the operator's order among equals; -1 for the file
  * as it is. */
-static int choose_coding(const file_handler *handler, const as_accepted *accepted, uint8_t absent)
+static int choose_coding(const as_file_handler *handler, const as_accepted *accepted, uint8_t absent)
 {
     int best = -1;
     uint16_t best_weight = accepted->identity_is_named && accepted->identity > 0 ? accepted->identity - 1 : 0;
@@ -617,7 +247,7 @@ static int choose_coding(const file_handler *handler, const as_accepted *accepte
 }
 
 /* What the client gets of the file and its neighbours, held for the caller; NULL when it accepts none. */
-static as_file_entry *choose_variant(const file_handler *handler, as_request *request, as_file_entry *file)
+static as_file_entry *choose_variant(const as_file_handler *handler, as_request *request, as_file_entry *file)
 {
     as_accepted accepted;
     as_accept_codings(&request->head, &accepted);
@@ -634,13 +264,13 @@ static as_file_entry *choose_variant(const file_handler *handler, as_request *re
     return file;
 }
 
-static as_verdict respond_negotiated(const file_handler *handler, as_request *request, as_file_entry *file)
+static as_verdict respond_negotiated(const as_file_handler *handler, as_request *request, as_file_entry *file)
 {
     as_file_entry_hold(file); /* loading a neighbour may push it out of the cache */
     as_file_entry *variant = choose_variant(handler, request, file);
     as_file_entry_release(file);
     if (variant == NULL) {
-        as_request_add_field(request, AS_STR(VARY));
+        as_request_add_field(request, AS_STR(AS_FILE_VARY));
         return refuse(request, 406);
     }
     as_verdict verdict = respond_variant(request, variant);
@@ -650,7 +280,7 @@ static as_verdict respond_negotiated(const file_handler *handler, as_request *re
 
 /* Pages that do not exist. */
 
-static as_verdict serve(const file_handler *handler, as_request *request);
+static as_verdict serve(const as_file_handler *handler, as_request *request);
 
 /* A page, as against a part of one: a script or an image that is missing must not be answered with HTML. Browsers name
  * text/html when they navigate; others that take anything get the page where the path does not name a file by an
@@ -663,7 +293,7 @@ static bool asks_for_a_page(const as_request *request)
     return verdict == AS_MEDIA_NAMED || (verdict == AS_MEDIA_TAKEN && memchr(slash, '.', name_len) == NULL);
 }
 
-static as_verdict answer_missing(const file_handler *handler, as_request *request)
+static as_verdict answer_missing(const as_file_handler *handler, as_request *request)
 {
     if (handler->fallback.len == 0 || request->error_status != 0 || as_str_equal(request->path, handler->fallback))
         return refuse(request, 404);
@@ -674,7 +304,7 @@ static as_verdict answer_missing(const file_handler *handler, as_request *reques
     return serve(handler, request);
 }
 
-static as_verdict respond_entry(const file_handler *handler, as_request *request, as_file_entry *entry)
+static as_verdict respond_entry(const as_file_handler *handler, as_request *request, as_file_entry *entry)
 {
     if (entry->kind == AS_FILE_MISSING)
         return answer_missing(handler, request);
@@ -709,14 +339,14 @@ static as_verdict redirect_to_directory(as_request *request)
     if (request->error_status != 0)
         return refuse(request, 404);
     char *line = as_arena_alloc(&request->arena, 3 * request->path.len + query.len + 64);
-    char *out = append(line, AS_STR("Location: "));
+    char *out = as_str_append(line, AS_STR("Location: "));
     out = write_encoded(out, request->path);
     *out++ = '/';
     if (query.ptr != NULL) {
         *out++ = '?';
-        out = append(out, query);
+        out = as_str_append(out, query);
     }
-    out = append(out, AS_STR("\r\n"));
+    out = as_str_append(out, AS_STR("\r\n"));
     request->response.status = 301;
     request->response.fields = as_str_of(line, (size_t)(out - line));
     request->response.body = (as_body){.kind = AS_BODY_NONE, .fd = -1};
@@ -744,12 +374,12 @@ static as_verdict refuse_broken(as_request *request, int error)
     return refuse(request, 500);
 }
 
-static as_verdict refuse_for_error(const file_handler *handler, as_request *request, int error)
+static as_verdict refuse_for_error(const as_file_handler *handler, as_request *request, int error)
 {
     switch (error) {
     case ENOENT:
     case ENOTDIR:
-        remember_missing(handler, request);
+        as_file_remember_missing(handler, request);
         return answer_missing(handler, request);
     case ENAMETOOLONG:
     case ELOOP:
@@ -798,17 +428,17 @@ static bool is_public(as_str path, bool is_error_page)
 }
 
 /* Asks the file system; `entry` is what was known, no longer believed, or NULL. */
-static as_verdict handle_by_lookup(const file_handler *handler, as_request *request, as_file_entry *entry)
+static as_verdict handle_by_lookup(const as_file_handler *handler, as_request *request, as_file_entry *entry)
 {
     as_home *home = request->home;
-    found what;
-    look_up(handler, request->path, &what);
+    as_file_found what;
+    as_file_look_up(handler, request->path, &what);
     if ((what.error == EMFILE || what.error == ENFILE) && as_file_cache_shed(home->file_cache) > 0) {
-        entry = as_file_cache_find(home->file_cache, id_of(handler, -1), request->path);
-        look_up(handler, request->path, &what);
+        entry = as_file_cache_find(home->file_cache, as_file_id(handler, -1), request->path);
+        as_file_look_up(handler, request->path, &what);
     }
     if (what.fd >= 0 && entry != NULL && entry->kind != AS_FILE_MISSING && !entry->is_racy &&
-        is_same_version(&entry->stamp, &what.stamp)) {
+        as_file_is_same_version(&entry->stamp, &what.stamp)) {
         close(what.fd);
         entry->checked_ns = home->loop->now_ns;
         entry->absent = 0;
@@ -826,7 +456,7 @@ static as_verdict handle_by_lookup(const file_handler *handler, as_request *requ
         return refuse_for_error(handler, request, what.error);
     if (what.is_directory)
         return redirect_to_directory(request);
-    entry = load(handler, request, &what);
+    entry = as_file_load(handler, request, &what);
     if (entry == NULL)
         return refuse_busy(request, "out of memory");
     as_verdict verdict = respond_entry(handler, request, entry);
@@ -834,10 +464,10 @@ static as_verdict handle_by_lookup(const file_handler *handler, as_request *requ
     return verdict;
 }
 
-static as_verdict serve(const file_handler *handler, as_request *request)
+static as_verdict serve(const as_file_handler *handler, as_request *request)
 {
     as_home *home = request->home;
-    as_file_entry *entry = as_file_cache_find(home->file_cache, id_of(handler, -1), request->path);
+    as_file_entry *entry = as_file_cache_find(home->file_cache, as_file_id(handler, -1), request->path);
     if (AS_LIKELY(entry != NULL && is_fresh(entry, home))) {
         AS_COUNT(home->counters, cache_hits, 1);
         return respond_entry(handler, request, entry);
@@ -859,7 +489,7 @@ static as_verdict handle_method(as_request *request)
 
 static as_verdict handle_file(const as_handler *base, as_request *request)
 {
-    const file_handler *handler = (const file_handler *)base;
+    const as_file_handler *handler = (const as_file_handler *)base;
     /* The error page of a failed POST is not asked for by GET. */
     bool is_error_page = request->error_status != 0;
     if (AS_UNLIKELY(request->head.method != AS_METHOD_GET && request->head.method != AS_METHOD_HEAD && !is_error_page))
@@ -871,7 +501,7 @@ static as_verdict handle_file(const as_handler *base, as_request *request)
 
 static void free_handler(as_handler *base)
 {
-    file_handler *handler = (file_handler *)base;
+    as_file_handler *handler = (as_file_handler *)base;
     close(handler->root_fd);
     as_free((char *)handler->fallback.ptr);
     as_free(handler->index);
@@ -900,7 +530,7 @@ as_handler *as_file_handler_new(const as_file_options *options)
     int fd = open(options->root, O_PATH | O_DIRECTORY | O_CLOEXEC);
     if (fd < 0)
         return NULL;
-    file_handler *handler = as_alloc(sizeof(*handler));
+    as_file_handler *handler = as_alloc(sizeof(*handler));
     handler->handler.ops = &FILE_OPS;
     handler->root_id = __atomic_fetch_add(&last_root_id, AS_CODINGS + 1, __ATOMIC_RELAXED);
     handler->root_fd = fd;

@@ -6,6 +6,7 @@ import errno
 import os
 import signal
 import sys
+from pathlib import Path
 
 import pytest
 from harness import count_fds
@@ -54,15 +55,17 @@ def test_a_death_is_noticed_also_without_pidfds(loop: Loop, monkeypatch: pytest.
     loop.close()
 
 
-def test_without_descriptors_left_nothing_stays_behind(loop: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_descriptors_left_nothing_stays_behind(
+    loop: Loop, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     def refuse(*_arguments: object) -> None:
         raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
 
     monkeypatch.setattr(os, "pidfd_open", refuse)
-    before = count_fds(os.getpid())
+    before = count_fds(os.getpid(), tmp_path)
     with pytest.raises(OSError, match="Too many open files"):
         start(loop, WAITS, [])
-    assert count_fds(os.getpid()) == before
+    assert count_fds(os.getpid(), tmp_path) == before
     with pytest.raises(ChildProcessError):
         os.waitpid(-1, os.WNOHANG)
     loop.close()
