@@ -1,4 +1,7 @@
-"""The request vectors against the real server: refused ones never reach a handler, accepted ones arrive as they were meant."""
+"""The request vectors against the real server.
+
+Refused ones never reach a handler, accepted ones arrive as they were meant.
+"""
 
 from __future__ import annotations
 
