@@ -1,7 +1,4 @@
-"""The request vectors against the real server.
-
-Refused ones never reach a handler, accepted ones arrive as they were meant.
-"""
+"""The request vectors against the real server: refused ones reach no handler, others arrive as they are meant."""
 
 from __future__ import annotations
 
