@@ -1,8 +1,8 @@
-"""The fuzz targets: what each is made of, and running them. As a program: `targets.py SECONDS [TARGET...]` fuzzes with libFuzzer.
+"""The fuzz targets: what each is made of, and running them with libFuzzer (`targets.py SECONDS [TARGET...]`).
 
-A target `fuzz_NAME.c` says in its head which core files it needs (`with:`) and, besides `corpus/NAME`, which folders of tests/
-its seeds are in (`seeds:`). Inputs of the corpus are named by their SHA-1. What crashes a target is written to `corpus/NAME` as
-`crash-...`: commit it with the fix.
+A target `fuzz_NAME.c` says in its head which core files it needs (`with:`) and, besides `corpus/NAME`, which folders of
+tests/ its seeds are in (`seeds:`). Inputs of the corpus are named by their SHA-1. What crashes a target is written to
+`corpus/NAME` as `crash-...`: give it such a name and commit it with the fix.
 """
 
 from __future__ import annotations
@@ -76,7 +76,13 @@ def fuzz(target: Target, seconds: int) -> bool:
         data = seed.read_bytes()
         (found / hashlib.sha1(data).hexdigest()).write_bytes(data)
     target.corpus.mkdir(parents=True, exist_ok=True)
-    command = [str(program), f"-max_total_time={seconds}", f"-max_len={MAX_INPUT}", "-timeout=10", "-print_final_stats=1"]
+    command = [
+        str(program),
+        f"-max_total_time={seconds}",
+        f"-max_len={MAX_INPUT}",
+        "-timeout=10",
+        "-print_final_stats=1",
+    ]
     command += [f"-artifact_prefix={target.corpus}/", str(found)]
     done = subprocess.run(command, cwd=OUT, capture_output=True, text=True)
     figures = dict(re.findall(r"^stat::(\w+):\s+(\d+)$", done.stderr, re.MULTILINE))
@@ -93,7 +99,8 @@ def main() -> int:
         known = ", ".join(target.name for target in targets())
         print(f"usage: targets.py SECONDS [TARGET...]; the targets are {known}", file=sys.stderr)
         return 2
-    return 0 if all([fuzz(target, int(seconds)) for target in chosen]) else 1
+    found_nothing = [fuzz(target, int(seconds)) for target in chosen]
+    return 0 if all(found_nothing) else 1
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Replays the corpus of every fuzz target with gcc's sanitizers. `make fuzz` looks for more inputs with clang's libFuzzer."""
+"""Replays the corpus of every fuzz target with gcc's sanitizers; `make fuzz` looks for more with clang's libFuzzer."""
 
 from __future__ import annotations
 
@@ -22,11 +22,10 @@ def test_corpus(target: targets.Target) -> None:
     assert target.seeds, f"{target.corpus} has no input"
     objects = [test_core.object_of(name, SANITIZE) for name in target.core_files]
     out = test_core.OBJECTS / f"fuzz-{target.name}"
-    flags = [flag for flag in targets.build.cflags(SANITIZE) if flag != "-Wmissing-prototypes"]
+    flags = [*targets.build.cflags(SANITIZE), *targets.build.ldflags(SANITIZE)]
     sources = [str(target.source), str(targets.FOLDER / "replay.c")]
     test_core.run(
-        ["gcc", *flags, "-Werror", f"-I{test_core.FOLDER}", *sources, *map(str, objects), "-o", str(out)]
-        + targets.build.ldflags(SANITIZE)
+        ["gcc", *flags, "-Werror", f"-I{test_core.FOLDER}", *sources, *map(str, objects), "-o", str(out)],
     )
     done = subprocess.run(
         [str(out), *map(str, target.seeds)],

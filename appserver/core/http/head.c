@@ -137,17 +137,12 @@ static int find_end(const char *buf, size_t len, size_t start, size_t *scanned, 
         }
     }
     const char *first_lf = len > start ? memchr(buf + start, '\n', len - start) : NULL;
-    if (first_lf == NULL) {
-        int err = check_start(buf + start, len - start);
-        if (err != AS_OK)
-            return err;
-        if (len - start > limits->target_size + AS_MAX_METHOD_LEN + sizeof(" HTTP/1.1\r\n"))
-            return AS_EURITOOLONG;
-    } else {
-        int err = check_start(buf + start, (size_t)(first_lf - buf) - start);
-        if (err != AS_OK)
-            return err;
-    }
+    size_t line = (first_lf != NULL ? (size_t)(first_lf - buf) : len) - start;
+    int err = check_start(buf + start, line);
+    if (err != AS_OK)
+        return err;
+    if (line > limits->target_size + AS_MAX_METHOD_LEN + sizeof(" HTTP/1.1\r\n"))
+        return AS_EURITOOLONG;
     return len - start >= limits->header_size ? AS_EHEADTOOLARGE : AS_EAGAIN;
 }
 
