@@ -21,7 +21,7 @@ from tests.core import test_core
 from tests.request_vectors import vectors
 
 SANITIZE = "address,undefined"
-CORE_FILES = ("base/memory.c", "base/buf.c", "base/error.c", "http/head.c", "http/target.c", "http/chunked.c")
+CORE_FILES = ("base/memory.c", "base/buf.c", "base/error.c", "base/scan.c", "http/head.c", "http/target.c", "http/chunked.c")
 MUTATIONS = 40  #: of each vector
 MAX_SIZE = 3000  #: larger vectors are left out: they are for limits, and the others have limits of their own
 

@@ -1,4 +1,4 @@
-/* with: base/error.c http/head.c http/date.c http/conditional.c */
+/* with: base/error.c base/scan.c http/head.c http/date.c http/conditional.c */
 /* Field lines that bring preconditions and ranges: a range lies within its representation. */
 #include "http/conditional.h"
 

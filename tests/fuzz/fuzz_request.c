@@ -1,4 +1,4 @@
-/* with: base/memory.c base/buf.c base/error.c http/head.c http/target.c http/chunked.c */
+/* with: base/memory.c base/buf.c base/error.c base/scan.c http/head.c http/target.c http/chunked.c */
 /* seeds: requests/valid requests/invalid */
 /* A whole request: its outcome does not depend on how it is cut into packets. */
 #include "request_reader.h"

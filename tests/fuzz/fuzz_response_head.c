@@ -1,4 +1,4 @@
-/* with: base/memory.c base/error.c http/head.c http/response_head.c */
+/* with: base/memory.c base/error.c base/scan.c http/head.c http/response_head.c */
 /* What executors and programs send: whatever passes is whole lines, without framing of its own and without a way to end the head early. */
 #include "http/response_head.h"
 

@@ -1,4 +1,4 @@
-/* with: base/error.c http/head.c http/target.c */
+/* with: base/error.c base/scan.c http/head.c http/target.c */
 /* A request target: what is routed starts with a slash, has no segment that leads elsewhere, and fits into its room. */
 #include "http/target.h"
 

@@ -142,7 +142,8 @@ void as_file_look_up(const as_file_handler *handler, as_str path, as_file_found 
 }
 
 /* The compressed neighbour of a file that was found before. */
-void as_file_look_up_neighbour(const as_file_handler *handler, const as_file_entry *file, int coding, as_file_found *what)
+void as_file_look_up_neighbour(const as_file_handler *handler, const as_file_entry *file, int coding,
+                               as_file_found *what)
 {
     int len = snprintf(what->path, sizeof(what->path), "%s%s%s", file->path.ptr + 1,
                        file->index != NULL ? file->index : "", as_file_codings[coding].suffix);

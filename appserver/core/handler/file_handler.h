@@ -51,7 +51,8 @@ typedef struct as_file_found {
 /* What is at `path` of a request, an index file for a folder: fills in `what`, whose fd is the caller's. */
 void as_file_look_up(const as_file_handler *handler, as_str path, as_file_found *what);
 /* Likewise the compressed neighbour of a file that was found before. */
-void as_file_look_up_neighbour(const as_file_handler *handler, const as_file_entry *file, int coding, as_file_found *what);
+void as_file_look_up_neighbour(const as_file_handler *handler, const as_file_entry *file, int coding,
+                               as_file_found *what);
 bool as_file_is_same_version(const as_file_stamp *a, const as_file_stamp *b);
 /* Whether fd still is the version `stamp`; `now` gets what it is. */
 bool as_file_is_unchanged(int fd, const as_file_stamp *stamp, as_file_stamp *now);

@@ -70,7 +70,8 @@ static void write_fields(as_file_entry *entry, bool varies)
 }
 
 /* Everything of the entry that follows from the version. */
-static void describe(as_file_entry *entry, const as_file_handler *handler, const as_loop *loop, const as_file_found *what)
+static void describe(as_file_entry *entry, const as_file_handler *handler, const as_loop *loop,
+                     const as_file_found *what)
 {
     const as_file_stamp *stamp = &what->stamp;
     entry->stamp = *stamp;
