@@ -1,11 +1,11 @@
-/* with: base/memory.c report/event.c http/date.c http/conditional.c http/byteranges.c http/accept.c handler/mime.c handler/beneath.c handler/file_cache.c handler/file_find.c handler/file_load.c */
+/* with: base/memory.c report/event.c http/date.c http/conditional.c http/byteranges.c http/accept.c handler/mime.c handler/beneath.c handler/file_cache.c handler/file_find.c handler/file.c */
 #include "base/platform.h"
 
 #include <unistd.h>
 
 static ssize_t read_under_change(int fd, void *out, size_t size, off_t offset);
 #define pread read_under_change
-#include "handler/file.c"
+#include "handler/file_load.c"
 #undef pread
 
 #include <sys/resource.h>
@@ -117,11 +117,11 @@ static void test_truncation_while_loading(void)
     write_file("busy.txt", "a longer text");
     written_while_reading = "";
     prepare(AS_METHOD_GET, "/busy.txt");
-    found what;
-    look_up((const as_file_handler *)handler, request.path, &what);
+    as_file_found what;
+    as_file_look_up((const as_file_handler *)handler, request.path, &what);
     CHECK_INT(what.stamp.size, 13);
     write_file("busy.txt", "short");
-    as_file_entry *entry = load((const as_file_handler *)handler, &request, &what);
+    as_file_entry *entry = as_file_load((const as_file_handler *)handler, &request, &what);
     CHECK_INT(entry->kind, AS_FILE_MEMORY);
     CHECK_STR(entry->content, "short");
     as_file_entry_release(entry);

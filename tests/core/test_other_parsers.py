@@ -21,7 +21,8 @@ from tests.core import test_core
 from tests.request_vectors import vectors
 
 SANITIZE = "address,undefined"
-CORE_FILES = ("base/memory.c", "base/buf.c", "base/error.c", "base/scan.c", "http/head.c", "http/target.c", "http/chunked.c")
+CORE_NAMES = "base/memory base/buf base/error base/scan http/head http/target http/chunked"
+CORE_FILES = tuple(f"{name}.c" for name in CORE_NAMES.split())
 MUTATIONS = 40  #: of each vector
 MAX_SIZE = 3000  #: larger vectors are left out: they are for limits, and the others have limits of their own
 
