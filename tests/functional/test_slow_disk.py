@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import signal
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from harness import Connection, Server, wait_for
@@ -23,6 +26,15 @@ def disk(serve) -> Iterator[tuple[Server, SlowFiles]]:
         yield server, mounted
     finally:
         mounted.__exit__(None, None, None)
+
+
+def is_open(pid: int, name: str) -> bool:
+    """Whether the process has a file of that name open."""
+    for entry in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # closed meanwhile
+            if name in str(entry.readlink()):
+                return True
+    return False
 
 
 def ask(connection: Connection, target: str) -> Connection:
@@ -54,5 +66,6 @@ def test_other_loops_go_on(disk, name):
     finally:
         for connection in before:
             connection.close()
-    # The large file stays open in the cache of the loop that sent it; the folder is unmounted lazily.
-    server.remember_fds()
+    # The large file stays open in the cache of the loop that sent it; a reload begins with an empty one.
+    server.kill(signal.SIGHUP)
+    wait_for(lambda: not is_open(server.one_pid("core_main"), name), "the earlier cache has gone")
