@@ -8,6 +8,9 @@ static ssize_t read_under_change(int fd, void *out, size_t size, off_t offset);
 #include "handler/file_load.c"
 #undef pread
 
+#include "report/counters.h"
+#include "report/event.h"
+
 #include <sys/resource.h>
 
 #include "file_fixture.h"
