@@ -1,4 +1,4 @@
-/* with: base/memory.c report/event.c http/date.c http/conditional.c http/byteranges.c http/accept.c handler/mime.c handler/beneath.c handler/file_cache.c handler/file_find.c handler/file.c */
+/* with: base/memory.c report/event.c http/date.c http/conditional.c http/byteranges.c http/accept.c handler/mime.c handler/beneath.c handler/file_cache.c handler/file_find.c */
 #include "base/platform.h"
 
 #include <unistd.h>
@@ -7,9 +7,7 @@ static ssize_t read_under_change(int fd, void *out, size_t size, off_t offset);
 #define pread read_under_change
 #include "handler/file_load.c"
 #undef pread
-
-#include "report/counters.h"
-#include "report/event.h"
+#include "handler/file.c"
 
 #include <sys/resource.h>
 
