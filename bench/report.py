@@ -80,6 +80,7 @@ def machine() -> dict[str, str]:
         "cpus": str(os.cpu_count()),
         "kernel": platform.release(),
         "python": platform.python_version(),
+        "load average before": f"{os.getloadavg()[0]:.1f}",
     }
 
 
@@ -91,6 +92,11 @@ def versions(peers: dict[str, Peer]) -> dict[str, str]:
 def _markdown(head: list[str], rows: list[list[str]]) -> str:
     lines = ["| " + " | ".join(head) + " |", "|---|" + "---:|" * (len(head) - 1)]
     return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in rows])
+
+
+def _cell(value: float, form: str) -> str:
+    """A figure; nothing for 0, which is what wrk says when it has no figure (the slowest of pipelined responses)."""
+    return form.format(value) if value else "-"
 
 
 def _requests_table(result: Result) -> str:
@@ -106,7 +112,7 @@ def _requests_table(result: Result) -> str:
             f"{result.median(label, 'cpu_user_us'):.2f}",
         ]
         row.append(f"{cpu / base:.2f}" if base else "")
-        row += [form.format(result.median(label, key)) for _heading, key, form in COLUMNS]
+        row += [_cell(result.median(label, key), form) for _heading, key, form in COLUMNS]
         rows.append(row)
     return _markdown([*head, *(heading for heading, _key, _form in COLUMNS)], rows)
 
@@ -156,6 +162,12 @@ def table(result: Result) -> str:
     return f"### {result.title} (`{result.name}`)\n\n{body}\n"
 
 
+def _figure(result: Result) -> str:
+    """The drawing of a sweep, when there is one (`--plots bench/figures`)."""
+    path = README.parent / "figures" / f"{result.name}.svg"
+    return f"\n![{result.title}](figures/{path.name})\n" if path.exists() else ""
+
+
 def write_readme(run: Run) -> None:
     """Puts the tables between their marks in bench/README.md."""
     text = README.read_text()
@@ -166,5 +178,5 @@ def write_readme(run: Run) -> None:
     where = ", ".join(f"{key}: {value}" for key, value in run.machine.items())
     what = ", ".join(f"{name} {version}" for name, version in run.versions.items())
     facts = f"{where}.\n\nVersions: {what}.\n\nMedians of {run.rounds} interleaved rounds of {run.seconds} s each.\n"
-    tables = "\n".join(table(result) for result in run.results)
+    tables = "\n".join(table(result) + _figure(result) for result in run.results)
     README.write_text(f"{before}{BEGIN}\n\n{facts}\n{tables}\n{END}{after}")

@@ -192,6 +192,7 @@ def measure(options: argparse.Namespace) -> report.Run:
     if unknown := [name for name in names if name not in scenarios]:
         raise BenchError(f"--scenarios: {', '.join(unknown)}: unknown; there are: {', '.join(scenarios)}")
     enter_own_network()
+    machine = report.machine()
     limit = raise_descriptor_limit()
     os.sched_setaffinity(0, {LOAD_CPU})
     with tempfile.TemporaryDirectory(prefix="bench-files-") as files:
@@ -205,7 +206,7 @@ def measure(options: argparse.Namespace) -> report.Run:
             result = runner.run(within_descriptors(scenarios[name], limit))
             print(report.table(result), flush=True)
             results.append(result)
-    return report.Run(report.machine(), report.versions(peers), options.rounds, options.seconds, results)
+    return report.Run(machine, report.versions(peers), options.rounds, options.seconds, results)
 
 
 def main() -> int:
