@@ -509,7 +509,11 @@ static void begin_next(as_conn *conn)
     x->in_len = left;
     x->reused = true;
     begin_exchange(x);
-    as_h1_set_phase(conn, AS_PHASE_HEAD);
+    /* The buffer is as large as the configuration of the request before wanted it. */
+    if (reserve_input(x))
+        as_h1_set_phase(conn, AS_PHASE_HEAD);
+    else
+        as_conn_close(conn);
 }
 
 void as_h1_finish(as_exchange *x, bool cut)
