@@ -24,8 +24,8 @@ enum {
     AS_MAX_INLINE_BODY = 64 * 1024,
     /* Bodies up to this size are spooled to a memfd, larger ones to an unlinked file. */
     AS_SPOOL_MEMORY = 1024 * 1024,
-    /* What a lingering close reads and drops before it gives up on the client. */
-    AS_MAX_LINGER = 256 * 1024,
+    /* What is read and dropped of a body that nobody wants, so that its connection can go on; with more it is closed. */
+    AS_MAX_DISCARD = 256 * 1024,
 };
 
 /* >>> cdef */
