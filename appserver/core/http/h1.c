@@ -14,6 +14,7 @@ enum {
     INPUT_EXTRA = 4096,       /* room behind the largest head for body bytes that came with it */
     KEPT_BUFFER = 128 * 1024, /* larger output buffers are freed with their request */
     LINGER_MS = 2000,         /* how long a client may take to see the answer and close */
+    LINGER_MOST_MS = 10000,   /* and how long it may go on sending before it does */
     KEPT_EXCHANGES = 256,
     TURN_STEPS = 256, /* of one connection that pipelines, likewise */
     TURN_READS = 16,  /* reads of one body before other connections get their turn */
@@ -295,13 +296,6 @@ static bool call_handler(as_exchange *x)
     return true;
 }
 
-/* Whether a body that nobody wants is read and dropped to keep the connection. Else the answer says that it closes (RFC 9112 section 9.6), or the client would
- * send its next request into a closed connection. After Expect it may not send the body at all, which makes the next byte ambiguous. */
-static bool worth_reading_over(const as_head *head)
-{
-    return !head->expect_continue && head->content_length <= AS_MAX_LINGER;
-}
-
 /* A head has been parsed: what is behind it, who answers, and whether its body is wanted. */
 static bool accept_head(as_exchange *x)
 {
@@ -326,11 +320,8 @@ static bool accept_head(as_exchange *x)
     request->path = request->target.path;
     as_request_route(request);
     fill_peer(x);
-    if (!x->has_body || request->handler == NULL || !request->handler->ops->wants_body) {
-        if (x->has_body && !worth_reading_over(head))
-            x->close_after = true;
+    if (!x->has_body || request->handler == NULL || !request->handler->ops->wants_body)
         return call_handler(x);
-    }
     if (head->content_length >= 0 && (uint64_t)head->content_length > limits->body_size)
         return refuse(x, 413);
     as_spool_init(&x->spool, request->epoch->spool_directory);
@@ -437,6 +428,7 @@ static bool on_body(as_conn *conn)
         if (x->body_done)
             break;
         if (reads == TURN_READS) {
+            as_conn_set_timeout(conn, limits_of(x)->body_timeout_ms);
             as_conn_put_off(conn);
             return false;
         }
@@ -468,12 +460,23 @@ static bool client_has_gone(const as_exchange *x)
     return conn->broken || (conn->half_closed && x->request.head.keep_alive);
 }
 
+/* Whether the rest of a body that nobody wants is read and dropped, so that the connection can go on behind it. After Expect the client may not send the body at
+ * all, which makes the next byte ambiguous. */
+static bool will_discard(const as_exchange *x)
+{
+    const as_head *head = &x->request.head;
+    return !head->expect_continue && (head->chunked || x->body_left <= AS_MAX_DISCARD);
+}
+
 static bool on_handler(as_conn *conn)
 {
     as_exchange *x = conn->state;
     if (x->in_handler)
         return false;
     if (x->answered) {
+        /* Decided now, for the head of the response announces it. */
+        if (!x->body_done && !will_discard(x))
+            x->close_after = true;
         as_h1_set_phase(conn, AS_PHASE_SEND);
         as_h1_begin_response(x);
         return true;
@@ -508,8 +511,17 @@ static bool begin_linger(as_conn *conn)
     let_go_of_response(x);
     as_conn_shut_writing(conn);
     as_conn_set_timeout(conn, LINGER_MS);
-    x->discarded = 0;
+    x->linger_until_ns = x->home->loop->now_ns + LINGER_MOST_MS * AS_NS_PER_MS;
     return true;
+}
+
+static void end_connection(as_conn *conn)
+{
+    const as_exchange *x = conn->state;
+    if (x->body_done && x->next == x->in_len && !conn->readable)
+        as_conn_close(conn);
+    else
+        begin_linger(conn);
 }
 
 static void begin_next(as_conn *conn)
@@ -542,20 +554,15 @@ void as_h1_finish(as_exchange *x, bool cut)
         as_conn_close(conn);
         return;
     }
-    bool unread = !x->body_done || x->next < x->in_len;
-    if (!x->close_after && !x->body_done) {
+    if (x->close_after) {
+        end_connection(conn);
+        return;
+    }
+    if (!x->body_done) {
         let_go_of_response(x);
         as_chunked_init(&x->chunked);
         as_h1_set_phase(conn, AS_PHASE_DISCARD);
         as_conn_set_timeout(conn, limits_of(x)->body_timeout_ms);
-        return;
-    }
-    if (x->close_after) {
-        if (!unread && !conn->readable) {
-            as_conn_close(conn);
-            return;
-        }
-        begin_linger(conn);
         return;
     }
     end_exchange(x);
@@ -566,7 +573,7 @@ static bool on_discard(as_conn *conn)
 {
     as_exchange *x = conn->state;
     for (;;) {
-        if (consume_input(x, false) != AS_OK || x->discarded > AS_MAX_LINGER)
+        if (consume_input(x, false) != AS_OK || x->discarded > AS_MAX_DISCARD)
             return begin_linger(conn);
         if (x->body_done)
             break;
@@ -578,24 +585,31 @@ static bool on_discard(as_conn *conn)
             return false;
         }
     }
+    if (x->close_after) { /* the server is going down since the response went out */
+        end_connection(conn);
+        return !conn->closing;
+    }
     end_exchange(x);
     begin_next(conn);
-    return true;
+    return !conn->closing;
 }
 
 static bool on_linger(as_conn *conn)
 {
-    as_exchange *x = conn->state;
-    for (;;) {
+    const as_exchange *x = conn->state;
+    for (int reads = 0; reads < TURN_READS; reads++) {
         ssize_t n = conn->readable ? as_conn_read(conn, x->in, x->in_capacity) : AS_EAGAIN;
         if (n == AS_EAGAIN)
             return false;
-        x->discarded += n > 0 ? (uint64_t)n : 0;
-        if (n <= 0 || x->discarded > AS_MAX_LINGER) {
+        if (n <= 0 || x->home->loop->now_ns > x->linger_until_ns) {
             as_conn_close(conn);
             return false;
         }
+        if (!conn->draining)
+            as_conn_set_timeout(conn, LINGER_MS);
     }
+    as_conn_put_off(conn);
+    return false;
 }
 
 /* What was held back goes out when there is nothing else to do for the connection. When the socket is full, its write event leads here again. */

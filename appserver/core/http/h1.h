@@ -40,6 +40,7 @@ typedef struct as_exchange {
     as_chunked chunked;
     uint64_t body_left; /* of a Content-Length body */
     uint64_t discarded;
+    int64_t linger_until_ns;
     as_spool spool;
     bool head_timed : 1;
     bool has_body : 1;

@@ -33,8 +33,8 @@ enum {
     AS_MAX_ACCEPTED = 32,
     /* From the end of a program's output to the word on how the program ended: one that closes its output and works on holds its client up no longer. */
     AS_END_NEWS_MS = 500,
-    /* What a lingering close reads and drops before it gives up on the client. */
-    AS_MAX_LINGER = 256 * 1024,
+    /* What is read and dropped of a body that nobody wants, so that its connection can go on; with more it is closed. */
+    AS_MAX_DISCARD = 256 * 1024,
 };
 
 /* >>> cdef */
