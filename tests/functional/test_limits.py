@@ -209,10 +209,12 @@ def test_no_descriptors_left(serve) -> None:
     used = len(list(Path(f"/proc/{core}/fd").iterdir()))
     _, hard = resource.prlimit(core, resource.RLIMIT_NOFILE)
     resource.prlimit(core, resource.RLIMIT_NOFILE, (used + 5, hard))
+    get = "GET / HTTP/1.1\r\nHost: x\r\n\r\n"
     connections = [server.connect() for _ in range(20)]
     try:
+        assert connections[0].send(get).response().status == 200
         server.wait_for_log("no file descriptors left: accepting pauses")
-        assert connections[0].send("GET / HTTP/1.1\r\nHost: x\r\n\r\n").response().status == 200
+        assert connections[0].send(get).response().status == 200
     finally:
         resource.prlimit(core, resource.RLIMIT_NOFILE, (hard, hard))
         for connection in connections:

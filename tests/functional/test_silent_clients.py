@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from harness import count_fds, wait_for
+from harness import wait_for
 
 CONFIG = "limits: {idle_timeout: 300ms}\nsites:\n  - {name: a, root: www}\n"
 
@@ -17,9 +17,9 @@ def test_a_client_that_never_speaks_is_closed_as_idle(serve):
 def test_a_client_that_speaks_after_it_was_accepted(serve):
     server = serve({"www/index.html": "hi"})
     core = server.one_pid("core_main")
-    before = count_fds(core)
+    before = server.count_fds(core)
     with server.connect() as late:
-        wait_for(lambda: count_fds(core) > before, "the silent connection is accepted")
+        wait_for(lambda: server.count_fds(core) > before, "the silent connection is accepted")
         assert late.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n").response().text == "hi"
 
 
