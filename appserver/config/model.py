@@ -358,6 +358,14 @@ class Config:
         default_text="the user who starts it",
     )
     group: str | None = _key("group", "Group, likewise.", None, default_text="the main group of `user`")
+    accept: str = _key(
+        "choice",
+        "Who accepts connections: the loops, of which the kernel wakes one (self-managed); loop 0, which hands them"
+        " to the others in turn (coordinator); every loop, all of which are woken (independent); or every"
+        " loop on a socket of its own (reuseport: programs of the same user can then take a share of the port).",
+        "self-managed",
+        choices=("coordinator", "independent", "self-managed", "reuseport"),
+    )
     limits: Limits = _key("block", "Limits for clients.", Limits, block=Limits)
     log: Log = _key("block", "Logs.", Log, block=Log)
     cache: Cache = _key("block", "The file cache.", Cache, block=Cache)

@@ -80,6 +80,7 @@ class LoadedConfig:
     pools: tuple[PoolSpec, ...]
     listeners: tuple[Listener, ...]
     threads: int  #: loops of the core
+    accept: str  #: how they share the listening sockets
     user: str | None  #: name or number; None: stay who we are
     group: str | None
     log: Log
@@ -107,6 +108,7 @@ def build(
             Listener(each.text, each.host, each.port, listener_url(each.host, each.port)) for each in config.listen
         ),
         threads=threads,
+        accept=config.accept,
         user=config.user,
         group=config.group,
         log=config.log,

@@ -33,8 +33,13 @@ int as_server_set_pool(as_server *server, int index, const as_pool_settings *set
 int as_server_set_capacity(as_server *server, int pool, uint32_t capacity);
 int as_server_executor_died(as_server *server, int pool, uint32_t executor);
 
+/* How the loops share listening sockets: 0 self-managed (also without this call), 1 coordinator, 2 independent, 3 a socket for each loop. Before the first
+ * listener. */
+int as_server_set_accept(as_server *server, int mode);
 /* Listening socket `fd`, duplicated. While running: the loops begin with it at once. */
 int as_server_add_listener(as_server *server, int fd);
+/* Likewise one socket for each loop (SO_REUSEPORT); the first one names them all. */
+int as_server_add_listeners(as_server *server, const int *fds);
 /* Stops accepting on the listener that was added with this fd. */
 int as_server_remove_listener(as_server *server, int fd);
 

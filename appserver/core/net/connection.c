@@ -60,7 +60,6 @@ static void link_conn(as_net *net, as_conn *conn)
     net->open = conn;
     net->open_count++;
     AS_COUNT(net->counters, connections_open, 1);
-    __atomic_fetch_add(net->open_everywhere, 1, __ATOMIC_RELAXED);
 }
 
 static void unlink_conn(as_net *net, as_conn *conn)
@@ -75,10 +74,16 @@ static void unlink_conn(as_net *net, as_conn *conn)
     assert(net->open_count > 0);
     net->open_count--;
     AS_COUNT(net->counters, connections_open, -1);
-    __atomic_fetch_sub(net->open_everywhere, 1, __ATOMIC_RELAXED);
 }
 
-as_conn *as_conn_open(as_net *net, int fd, const as_address *remote)
+/* Last, after the socket is closed: whoever is let in for this one shall find its descriptor free. */
+static void leave_gate(as_gate *gate, int ticket)
+{
+    as_gate_forget_client(gate, ticket);
+    as_gate_leave(gate);
+}
+
+as_conn *as_conn_open(as_net *net, int fd, const as_address *remote, int ticket)
 {
     as_conn *conn = take_object(net);
     conn->watch = (as_watch){.fd = fd, .ready = on_event};
@@ -86,12 +91,14 @@ as_conn *as_conn_open(as_net *net, int fd, const as_address *remote)
     conn->transport = &as_plain_transport;
     conn->protocol = net->protocol;
     conn->remote = *remote;
+    conn->ticket = ticket;
     conn->readable = true;
     conn->writable = true;
     conn->draining = net->draining;
     if (as_loop_watch(net->loop, &conn->watch, EPOLLIN | EPOLLRDHUP | EPOLLET) != AS_OK) {
         close(fd);
         give_object(net, conn);
+        leave_gate(net->gate, ticket);
         return NULL;
     }
     link_conn(net, conn);
@@ -123,6 +130,7 @@ void as_conn_close(as_conn *conn)
     as_loop_unwatch(net->loop, &conn->watch);
     close(conn->watch.fd);
     unlink_conn(net, conn);
+    leave_gate(net->gate, conn->ticket);
     /* `work` may still be queued for the next turn; then the cleaning waits for that. */
     if (conn->put_off)
         conn->work.run = clean_later;

@@ -5,11 +5,12 @@
 #ifndef AS_NET_CONNECTION_H
 #define AS_NET_CONNECTION_H
 
-#include <netinet/in.h>
 #include <sys/uio.h>
 #include <sys/un.h>
 
 #include "loop/loop.h"
+#include "net/gate.h"
+#include "net/tuning.h"
 #include "report/counters.h"
 
 typedef struct as_conn as_conn;
@@ -32,12 +33,6 @@ typedef struct as_protocol_ops {
     void (*closing)(as_conn *conn);   /* give back whatever the protocol holds */
 } as_protocol_ops;
 
-typedef union as_address {
-    struct sockaddr any;
-    struct sockaddr_in v4;
-    struct sockaddr_in6 v6;
-} as_address;
-
 struct as_conn {
     as_watch watch;
     as_net *net;
@@ -50,6 +45,7 @@ struct as_conn {
     as_deferred work; /* put-off advance, or the final cleaning */
     as_address remote;
     as_address local;  /* family 0 until asked for */
+    int ticket;        /* of the client's count in the gate; 0: none */
     uint32_t requests; /* answered on this connection */
     uint8_t phase;     /* the protocol's */
     bool readable : 1; /* a read has not said AS_EAGAIN since the last event */
@@ -72,13 +68,14 @@ struct as_net {
     uint32_t open_count;
     as_conn *free_conns;
     uint32_t free_count;
-    uint64_t *open_everywhere;    /* shared with the other loops: for the limit */
+    as_gate *gate;                /* shared with the other loops: for the limits */
     void (*emptied)(as_net *net); /* the last connection has gone while draining; may be NULL */
     bool draining;
 };
 
-/* Takes the connected socket `fd`; NULL when it cannot be watched (then it is closed). Reads at once: with deferred accept the request is there already. */
-as_conn *as_conn_open(as_net *net, int fd, const as_address *remote);
+/* Takes the connected socket `fd`, its place in the gate and its client's ticket (0: none); NULL when it cannot be watched (then all three are given back).
+ * Reads at once: with deferred accept the request is there already. */
+as_conn *as_conn_open(as_net *net, int fd, const as_address *remote, int ticket);
 
 /* Marks and unlinks; the object is freed at the end of the turn, when no event can refer to it any more. */
 void as_conn_close(as_conn *conn);
