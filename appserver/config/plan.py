@@ -175,6 +175,13 @@ class _Planner:
                 "file_size": config.cache.file_size,
                 "revalidate_ms": config.cache.revalidate_ms,
             },
+            "tuning": {
+                "accept_one": config.tuning.accept_batch == "one",
+                "write_separate": config.tuning.write == "separate",
+                "cork": config.tuning.cork,
+                "no_sendfile": config.tuning.sendfile == "off",
+                "no_reuse": config.tuning.reuse == "off",
+            },
             "spool": config.spool,
             "access_log": {"format": config.log.access},
             "types": {extension.lstrip("."): media for extension, media in config.types.items()},

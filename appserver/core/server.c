@@ -563,6 +563,11 @@ static void change_snapshot(engine *e, order *o)
         .per_client = snapshot->limits.connections_per_client,
         .wait = snapshot->limits.wait_over_limit != 0,
     };
+    e->gate_rules.accept_one = snapshot->tuning.accept_one != 0;
+    as_net_tune(&e->net, &snapshot->tuning);
+    e->home.no_reuse = snapshot->tuning.no_reuse != 0;
+    if (e->home.no_reuse)
+        as_h1_free_exchanges(&e->home);
     resume_listening(e, NULL);
 }
 

@@ -8,6 +8,7 @@
 
 #include "base/error.h"
 #include "http/limits.h"
+#include "net/tuning.h"
 #include "report/event.h"
 
 /* >>> cdef */
@@ -67,6 +68,7 @@ as_snapshot *as_snapshot_new(const as_limits *limits, const char *server_softwar
 void as_snapshot_free(as_snapshot *snapshot); /* only one that was never applied */
 int as_snapshot_set_cache(as_snapshot *snapshot, uint64_t bytes, uint32_t entries, uint32_t file_size,
                           uint32_t revalidate_ms);
+int as_snapshot_set_tuning(as_snapshot *snapshot, const as_tuning *tuning);
 int as_snapshot_add_type(as_snapshot *snapshot, const char *extension, const char *type);
 /* Handlers: the index of the new handler, or a negative as_err. `index_names`: NUL-separated, ended by an empty name. symlinks: 0 beneath, 1 deny, 2 follow. */
 int as_snapshot_add_file(as_snapshot *snapshot, const char *root, const char *index_names, int symlinks);

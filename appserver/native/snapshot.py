@@ -12,6 +12,7 @@ Plan = Mapping[str, Any]
 
 PLAN_VERSION = 1
 SYMLINKS = {"beneath": 0, "deny": 1, "follow": 2}
+CORKS = {"more": 0, "cork": 1, "off": 2}
 HEALTH = {"live": 0, "ready": 1}
 
 
@@ -45,6 +46,8 @@ def build_snapshot(plan: Plan, pools: Mapping[str, int]) -> Snapshot:
                 snapshot.handle, cache["bytes"], cache["entries"], cache["file_size"], cache["revalidate_ms"]
             )
         )
+        tuning = {**plan["tuning"], "cork": CORKS[plan["tuning"]["cork"]]}
+        check(lib.as_snapshot_set_tuning(snapshot.handle, ffi.new("as_tuning *", tuning)))
         for extension, media in plan["types"].items():
             check(lib.as_snapshot_add_type(snapshot.handle, c_text(extension), c_text(media)))
         for handler in plan["handlers"]:

@@ -67,6 +67,7 @@ static void begin(as_accept_mode mode, int accepting, as_hand_over hand_over)
         woken[i] = 0;
         events[i] = as_event_ring_new(i, event_fd, &counters[i]);
         nets[i] = (as_net){.loop = &loops[i], .counters = &counters[i], .protocol = &sink, .gate = &gate};
+        as_net_tune(&nets[i], &(as_tuning){0});
         as_listener_options options = {
             .net = &nets[i], .events = events[i], .rules = &rules, .mode = mode, .hand_over = hand_over, .loop = i};
         if (i < accepting)

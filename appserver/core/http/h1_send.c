@@ -182,7 +182,7 @@ static as_send_result send_file(as_exchange *x)
         if (!x->conn->writable)
             return AS_SEND_BLOCKED;
         int64_t want = x->file_left < turn ? x->file_left : turn;
-        ssize_t n = as_conn_send_file(x->conn, body->fd, x->file_at, (size_t)want);
+        ssize_t n = as_conn_send_file(x->conn, body->fd, x->file_at, (size_t)want, want < x->file_left);
         if (n == AS_EAGAIN)
             return AS_SEND_BLOCKED;
         if (n <= 0) /* 0: the file has become shorter than the length that the client was promised */

@@ -42,7 +42,7 @@ static as_conn *take_object(as_net *net)
 
 static void give_object(as_net *net, as_conn *conn)
 {
-    if (net->free_count >= KEPT_CONNECTIONS) {
+    if (net->free_count >= KEPT_CONNECTIONS || net->no_reuse) {
         as_free(conn);
         return;
     }
@@ -88,7 +88,7 @@ as_conn *as_conn_open(as_net *net, int fd, const as_address *remote, int ticket)
     as_conn *conn = take_object(net);
     conn->watch = (as_watch){.fd = fd, .ready = on_event};
     conn->net = net;
-    conn->transport = &as_plain_transport;
+    conn->transport = net->transport;
     conn->protocol = net->protocol;
     conn->remote = *remote;
     conn->ticket = ticket;
@@ -173,9 +173,9 @@ ssize_t as_conn_write(as_conn *conn, const struct iovec *parts, int count, bool 
     return after_write(conn, conn->transport->write(conn, parts, count, more), wanted);
 }
 
-ssize_t as_conn_send_file(as_conn *conn, int fd, int64_t offset, size_t len)
+ssize_t as_conn_send_file(as_conn *conn, int fd, int64_t offset, size_t len, bool more)
 {
-    ssize_t n = conn->transport->send_file(conn, fd, offset, len);
+    ssize_t n = conn->transport->send_file(conn, fd, offset, len, more);
     /* 0: the file is shorter than it was; nothing to wait for. */
     return n == 0 ? 0 : after_write(conn, n, len);
 }
@@ -273,12 +273,26 @@ void as_net_cut(as_net *net)
         as_conn_close(net->open);
 }
 
-void as_net_free(as_net *net)
+static void free_kept(as_net *net)
 {
-    assert(net->open == NULL);
     while (net->free_conns != NULL) {
         as_conn *conn = net->free_conns;
         net->free_conns = conn->older;
         as_free(conn);
     }
+    net->free_count = 0;
+}
+
+void as_net_tune(as_net *net, const as_tuning *tuning)
+{
+    net->transport = as_plain_transport(tuning);
+    net->no_reuse = tuning->no_reuse != 0;
+    if (net->no_reuse)
+        free_kept(net);
+}
+
+void as_net_free(as_net *net)
+{
+    assert(net->open == NULL);
+    free_kept(net);
 }

@@ -17,12 +17,16 @@ typedef struct as_conn as_conn;
 typedef struct as_net as_net;
 
 /* Results: bytes (> 0), 0 for the end of the stream (read), AS_EAGAIN, or AS_ECLOSED when the peer has gone. `more`: further bytes follow at once, so the kernel
- * shall not send a small packet yet (MSG_MORE: the paper's TCP_CORK without its two system calls). */
+ * shall not send a small packet yet (MSG_MORE: the paper's TCP_CORK without its two system calls, unless as_tuning says otherwise). */
 typedef struct as_transport_ops {
     const char *name;
     ssize_t (*read)(as_conn *conn, void *buf, size_t len);
     ssize_t (*write)(as_conn *conn, const struct iovec *parts, int count, bool more);
-    ssize_t (*send_file)(as_conn *conn, int fd, int64_t offset, size_t len);
+    ssize_t (*send_file)(as_conn *conn, int fd, int64_t offset, size_t len, bool more);
+    /* the transport's own */
+    ssize_t (*write_under_cork)(as_conn *conn, const struct iovec *parts, int count, bool more);
+    ssize_t (*send_file_under_cork)(as_conn *conn, int fd, int64_t offset, size_t len, bool more);
+    int more_flag; /* MSG_MORE, or 0 */
 } as_transport_ops;
 
 typedef struct as_protocol_ops {
@@ -54,6 +58,7 @@ struct as_conn {
     bool half_closed : 1; /* the peer has shut down its sending side */
     bool broken : 1;      /* error or hang-up */
     bool closing : 1;
+    bool corked : 1;
     bool put_off : 1; /* `work` is queued for the next turn */
     bool draining : 1;
 };
@@ -64,7 +69,9 @@ struct as_net {
     as_counters *counters;
     void *home; /* the protocol's context: as_home */
     const as_protocol_ops *protocol;
-    as_conn *open; /* newest first */
+    const as_transport_ops *transport; /* of new connections */
+    bool no_reuse;                     /* objects of closed connections are not kept */
+    as_conn *open;                     /* newest first */
     uint32_t open_count;
     as_conn *free_conns;
     uint32_t free_count;
@@ -83,7 +90,7 @@ void as_conn_close(as_conn *conn);
 ssize_t as_conn_read(as_conn *conn, void *buf, size_t len);
 /* Both keep conn->writable and arm the write event when the kernel takes no more. */
 ssize_t as_conn_write(as_conn *conn, const struct iovec *parts, int count, bool more);
-ssize_t as_conn_send_file(as_conn *conn, int fd, int64_t offset, size_t len);
+ssize_t as_conn_send_file(as_conn *conn, int fd, int64_t offset, size_t len, bool more);
 
 /* protocol->advance in the next turn, so that others get theirs. */
 void as_conn_put_off(as_conn *conn);
@@ -102,6 +109,9 @@ void as_net_drain(as_net *net);
 void as_net_cut(as_net *net);
 void as_net_free(as_net *net);
 
-extern const as_transport_ops as_plain_transport;
+/* What `tuning` asks for; a static table. */
+const as_transport_ops *as_plain_transport(const as_tuning *tuning);
+/* What connections that open from now on go by. */
+void as_net_tune(as_net *net, const as_tuning *tuning);
 
 #endif
