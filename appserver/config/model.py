@@ -136,6 +136,42 @@ class Cache:
 
 
 @dataclass(frozen=True, slots=True)
+class Tuning:
+    """How the core does its work, not what: each key switches one choice of the design off or to another one, so that
+    its worth can be measured. The defaults are what wins. Connections that are open at a reload go on as they began.
+    From which size on files go by sendfile is `cache.file_size`.
+    """
+
+    accept_batch: str = _key(
+        "choice",
+        "Connections that a loop accepts in one turn: more while they keep coming, up to 64, or always one.",
+        "adaptive",
+        choices=("adaptive", "one"),
+    )
+    write: str = _key(
+        "choice",
+        "Head and first piece of a response in one system call, or each in its own.",
+        "gather",
+        choices=("gather", "separate"),
+    )
+    cork: str = _key(
+        "choice",
+        "What makes a head share a packet with what another call sends: MSG_MORE, TCP_CORK around both, or nothing.",
+        "more",
+        choices=("more", "cork", "off"),
+    )
+    sendfile: str = _key(
+        "choice",
+        "Files that the cache does not hold: by sendfile, or (off) read and written through a buffer of 64KiB.",
+        "on",
+        choices=("on", "off"),
+    )
+    reuse: str = _key(
+        "choice", "Whether the objects of connections and requests are kept for the next.", "on", choices=("on", "off")
+    )
+
+
+@dataclass(frozen=True, slots=True)
 class Health:
     """Paths that the core answers itself, on every site, even when all executors are busy."""
 
@@ -400,9 +436,18 @@ class Config:
         default_text="the user who starts it",
     )
     group: str | None = _key("group", "Group, likewise.", None, default_text="the main group of `user`")
+    accept: str = _key(
+        "choice",
+        "Who accepts connections: the loops, of which the kernel wakes one (self-managed); loop 0, which hands them"
+        " to the others in turn (coordinator); every loop, all of which are woken (independent); or every"
+        " loop on a socket of its own (reuseport: programs of the same user can then take a share of the port).",
+        "self-managed",
+        choices=("coordinator", "independent", "self-managed", "reuseport"),
+    )
     limits: Limits = _key("block", "Limits for clients.", Limits, block=Limits)
     log: Log = _key("block", "Logs.", Log, block=Log)
     cache: Cache = _key("block", "The file cache.", Cache, block=Cache)
+    tuning: Tuning = _key("block", "Choices of the design, for measurements.", Tuning, block=Tuning)
     spool: str = _key(
         "directory",
         "Folder for request bodies that are too large for memory (as files that are already unlinked).",

@@ -81,6 +81,7 @@ class LoadedConfig:
     pools: tuple[PoolSpec, ...]
     listeners: tuple[Listener, ...]
     threads: int  #: loops of the core
+    accept: str  #: how they share the listening sockets
     user: str | None  #: name or number; None: stay who we are
     group: str | None
     log: Log
@@ -108,6 +109,7 @@ def build(
             Listener(each.text, each.host, each.port, listener_url(each.host, each.port)) for each in config.listen
         ),
         threads=threads,
+        accept=config.accept,
         user=config.user,
         group=config.group,
         log=config.log,
@@ -173,6 +175,13 @@ class _Planner:
                 "entries": config.cache.entries,
                 "file_size": config.cache.file_size,
                 "revalidate_ms": config.cache.revalidate_ms,
+            },
+            "tuning": {
+                "accept_one": config.tuning.accept_batch == "one",
+                "write_separate": config.tuning.write == "separate",
+                "cork": config.tuning.cork,
+                "no_sendfile": config.tuning.sendfile == "off",
+                "no_reuse": config.tuning.reuse == "off",
             },
             "spool": config.spool,
             "access_log": {"format": config.log.access},

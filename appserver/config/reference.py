@@ -31,6 +31,7 @@ group: www-data
 limits: {header_size: 16KiB, body_size: 1GiB, header_timeout: 10s, idle_timeout: 60s, drain_timeout: 25s}
 log: {level: info, format: auto, access: combined, access_file: "-"}
 cache: {memory: 64MiB, entries: 4096, file_size: 256KiB, revalidate: 1s}
+tuning: {accept_batch: adaptive, write: gather, cork: more, sendfile: on, reuse: on}
 spool: /tmp
 types: {".foo": application/x-foo}
 types_file: off                                 # or /etc/mime.types

@@ -68,7 +68,15 @@ def ldflags(sanitize: str = SANITIZE) -> list[str]:
 
 
 #: The headers with a fenced part that cffi reads.
-BORDER = ("base/error.h", "base/process.h", "http/limits.h", "report/event.h", "server.h", "spawner/spawner.h")
+BORDER = (
+    "base/error.h",
+    "base/process.h",
+    "http/limits.h",
+    "net/tuning.h",
+    "report/event.h",
+    "server.h",
+    "spawner/spawner.h",
+)
 
 
 def cdef() -> str:

@@ -32,9 +32,10 @@ typedef struct pool_record {
 } pool_record;
 
 typedef struct listening {
-    uint32_t references; /* atomic: loops that watch it */
+    uint32_t references; /* atomic: loops that know it */
     int key;             /* the caller's number for it */
-    int fd;
+    bool is_shared;      /* fds[0] is every loop's; else loop i has fds[i] and closes it alone */
+    int fds[];
 } listening;
 
 typedef struct engine {
@@ -48,7 +49,9 @@ typedef struct engine {
     bool drained;
     as_hook hook;
     as_timer log_timer;
-    uint32_t connection_limit;
+    bool ended;
+    as_gate_rules gate_rules;
+    int next_loop; /* that a coordinator gives a connection to */
     struct {
         listening *what;
         as_listener listener;
@@ -61,7 +64,8 @@ struct as_server {
     uint32_t generation;
     int event_fd;
     engine **engines;
-    uint64_t connections_open;
+    as_gate gate;
+    as_accept_mode accept;
     pool_record pools[MAX_POOLS];
     int pools_len;
     listening *listening[MAX_LISTENERS];
@@ -140,7 +144,7 @@ static engine *new_engine(as_server *server, int index)
         .counters = &e->counters,
         .home = &e->home,
         .protocol = &as_h1_protocol,
-        .open_everywhere = &server->connections_open,
+        .gate = &server->gate,
         .emptied = emptied,
     };
     e->home = (as_home){
@@ -156,11 +160,15 @@ static engine *new_engine(as_server *server, int index)
     return e;
 }
 
-static void release_listening(listening *what)
+/* A loop's own socket goes with its loop: as long as it were open, the kernel would give it connections. */
+static void release_listening(listening *what, int loop)
 {
+    if (!what->is_shared)
+        close(what->fds[loop]);
     if (__atomic_sub_fetch(&what->references, 1, __ATOMIC_ACQ_REL) > 0)
         return;
-    close(what->fd);
+    if (what->is_shared)
+        close(what->fds[0]);
     as_free(what);
 }
 
@@ -170,9 +178,59 @@ static void stop_listening(engine *e, const listening *what, bool finish)
         if (e->listeners[i].what == NULL || (what != NULL && e->listeners[i].what != what))
             continue;
         as_listener_stop(&e->listeners[i].listener, finish);
-        release_listening(e->listeners[i].what);
+        release_listening(e->listeners[i].what, e->home.index);
         e->listeners[i].what = NULL;
     }
+}
+
+static void resume_listening(engine *e, order *o)
+{
+    (void)o;
+    for (int i = 0; i < MAX_LISTENERS; i++) {
+        if (e->listeners[i].what != NULL)
+            as_listener_resume(&e->listeners[i].listener);
+    }
+}
+
+/* A connection has closed on some loop, and `loop` waits for that. */
+static void wake_for_place(as_gate *gate, int loop)
+{
+    as_server *server = AS_CONTAINER_OF(gate, as_server, gate);
+    post(server->engines[loop], resume_listening, NULL, 0, 0);
+}
+
+/* A connection on its way from the coordinator to its loop. */
+typedef struct arrival {
+    as_message message;
+    int fd;
+    int ticket;
+    as_address remote;
+} arrival;
+
+static void arrive(as_message *message, as_loop *loop)
+{
+    arrival *a = AS_CONTAINER_OF(message, arrival, message);
+    engine *e = loop->owner;
+    if (e->ended)
+        close(a->fd); /* the gate's counts end with the server */
+    else
+        as_conn_open(&e->net, a->fd, &a->remote, a->ticket);
+    as_free(a);
+}
+
+/* The coordinator's hand_over: to each of the other loops in turn; to itself when it is alone. */
+static void hand_over(as_listener *listener, int fd, const as_address *remote, int ticket)
+{
+    engine *e = AS_CONTAINER_OF(listener->net, engine, net);
+    as_server *server = e->server;
+    if (server->loops == 1) {
+        as_conn_open(&e->net, fd, remote, ticket);
+        return;
+    }
+    e->next_loop = e->next_loop % (server->loops - 1) + 1;
+    arrival *a = as_alloc(sizeof(*a));
+    *a = (arrival){.fd = fd, .ticket = ticket, .remote = *remote};
+    as_loop_post(&server->engines[e->next_loop]->loop, &a->message, arrive);
 }
 
 static void epoch_ended(as_epoch *epoch)
@@ -197,6 +255,9 @@ static void retire_epoch(engine *e)
 /* The loop's last act, on its own thread: what is open is cut, and everything that belongs to the loop goes. */
 static void end_engine(engine *e)
 {
+    /* A loop that is stopped before its first turn has its orders still before it, and with them what they hold. */
+    as_loop_turn(&e->loop, 0);
+    e->ended = true;
     stop_listening(e, NULL, false);
     as_net_cut(&e->net);
     as_loop_turn(&e->loop, 0);
@@ -238,6 +299,7 @@ as_server *as_server_new(int loops, uint32_t generation, int event_fd)
     server->loops = loops;
     server->generation = generation & 0xffff;
     server->event_fd = event_fd;
+    as_gate_init(&server->gate, wake_for_place);
     server->engines = as_alloc((size_t)loops * sizeof(*server->engines));
     for (int i = 0; i < loops; i++) {
         server->engines[i] = new_engine(server, i);
@@ -348,11 +410,20 @@ int as_server_executor_died(as_server *server, int pool, uint32_t executor)
 static void start_listening(engine *e, order *o)
 {
     listening *what = o->subject;
+    as_accept_mode mode = e->server->accept;
+    as_listener_options options = {
+        .net = &e->net,
+        .events = e->home.events,
+        .rules = &e->gate_rules,
+        .mode = mode,
+        .hand_over = mode == AS_ACCEPT_COORDINATOR ? hand_over : NULL,
+        .loop = e->home.index,
+    };
     for (int i = 0; i < MAX_LISTENERS; i++) {
         if (e->listeners[i].what != NULL)
             continue;
-        if (as_listener_start(&e->listeners[i].listener, &e->net, e->home.events, what->fd, &e->connection_limit) ==
-            AS_OK) {
+        int fd = what->fds[what->is_shared ? 0 : e->home.index];
+        if (as_listener_start(&e->listeners[i].listener, &options, fd) == AS_OK) {
             e->listeners[i].what = what;
             return;
         }
@@ -360,25 +431,73 @@ static void start_listening(engine *e, order *o)
     }
     as_event_emit(e->home.events, AS_EVENT_ERROR, 0, -1, 0, "a listening socket cannot be watched: %s",
                   strerror(errno));
-    release_listening(what);
+    release_listening(what, e->home.index);
 }
 
-int as_server_add_listener(as_server *server, int fd)
+/* How many loops know a listener: with a coordinator it is the first alone. */
+static int accepting_loops(const as_server *server)
+{
+    return server->accept == AS_ACCEPT_COORDINATOR ? 1 : server->loops;
+}
+
+static void post_accepting(as_server *server, void (*run)(engine *, order *), listening *what)
+{
+    for (int i = 0; i < accepting_loops(server); i++)
+        post(server->engines[i], run, what, 0, 0);
+}
+
+static int duplicate_all(listening *what, const int *fds, int count)
+{
+    for (int i = 0; i < count; i++) {
+        what->fds[i] = fcntl(fds[i], F_DUPFD_CLOEXEC, 0);
+        if (what->fds[i] >= 0)
+            continue;
+        as_problem_system("a listening socket cannot be duplicated");
+        while (i-- > 0)
+            close(what->fds[i]);
+        return AS_ESYSTEM;
+    }
+    return AS_OK;
+}
+
+static int add_listening(as_server *server, const int *fds, int count, bool is_shared)
 {
     for (int i = 0; i < MAX_LISTENERS; i++) {
         if (server->listening[i] != NULL)
             continue;
-        listening *what = as_alloc(sizeof(*what));
-        *what = (listening){.references = (uint32_t)server->loops, .key = fd, .fd = fcntl(fd, F_DUPFD_CLOEXEC, 0)};
-        if (what->fd < 0) {
+        listening *what = as_alloc(sizeof(*what) + (size_t)count * sizeof(*what->fds));
+        what->references = (uint32_t)accepting_loops(server);
+        what->key = fds[0];
+        what->is_shared = is_shared;
+        if (duplicate_all(what, fds, count) != AS_OK) {
             as_free(what);
-            return as_problem_system("a listening socket cannot be duplicated");
+            return AS_ESYSTEM;
         }
         server->listening[i] = what;
-        post_all(server, start_listening, what, 0, 0);
+        post_accepting(server, start_listening, what);
         return AS_OK;
     }
     return as_problem(AS_EFULL, "there are %d listening sockets already, which is the most", MAX_LISTENERS);
+}
+
+int as_server_set_accept(as_server *server, int mode)
+{
+    if (mode < AS_ACCEPT_SELF_MANAGED || mode > AS_ACCEPT_REUSEPORT)
+        return as_problem(AS_EINVALID, "there is no way %d of accepting", mode);
+    server->accept = (as_accept_mode)mode;
+    return AS_OK;
+}
+
+int as_server_add_listener(as_server *server, int fd)
+{
+    return add_listening(server, &fd, 1, true);
+}
+
+int as_server_add_listeners(as_server *server, const int *fds)
+{
+    if (server->accept == AS_ACCEPT_COORDINATOR)
+        return as_problem(AS_EINVALID, "with a coordinator there is one socket for all loops");
+    return add_listening(server, fds, server->loops, false);
 }
 
 static void end_listening(engine *e, order *o)
@@ -391,7 +510,7 @@ int as_server_remove_listener(as_server *server, int fd)
     for (int i = 0; i < MAX_LISTENERS; i++) {
         if (server->listening[i] == NULL || server->listening[i]->key != fd)
             continue;
-        post_all(server, end_listening, server->listening[i], 0, 0);
+        post_accepting(server, end_listening, server->listening[i]);
         server->listening[i] = NULL;
         return AS_OK;
     }
@@ -435,7 +554,17 @@ static void change_snapshot(engine *e, order *o)
     retire_epoch(e);
     e->home.epoch = epoch;
     e->home.file_cache = epoch->file_cache;
-    e->connection_limit = snapshot->limits.connections;
+    e->gate_rules = (as_gate_rules){
+        .connections = snapshot->limits.connections,
+        .per_client = snapshot->limits.connections_per_client,
+        .wait = snapshot->limits.wait_over_limit != 0,
+    };
+    e->gate_rules.accept_one = snapshot->tuning.accept_one != 0;
+    as_net_tune(&e->net, &snapshot->tuning);
+    e->home.no_reuse = snapshot->tuning.no_reuse != 0;
+    if (e->home.no_reuse)
+        as_h1_free_exchanges(&e->home);
+    resume_listening(e, NULL);
 }
 
 int as_server_apply(as_server *server, as_snapshot *snapshot)
@@ -489,10 +618,20 @@ static void drain_engine(engine *e, order *o)
     as_net_drain(&e->net);
 }
 
+/* The others drain behind the last connections that the coordinator hands them: messages of one sender keep their order. */
+static void drain_coordinator(engine *e, order *o)
+{
+    drain_engine(e, o);
+    for (int i = 1; i < e->server->loops; i++)
+        post(e->server->engines[i], drain_engine, NULL, 0, 0);
+}
+
 int as_server_drain(as_server *server)
 {
     as_server_set_ready(server, 0);
-    if (!server->draining)
+    if (!server->draining && server->accept == AS_ACCEPT_COORDINATOR)
+        post(server->engines[0], drain_coordinator, NULL, 0, 0);
+    else if (!server->draining)
         post_all(server, drain_engine, NULL, 0, 0);
     server->draining = true;
     return AS_OK;
@@ -522,6 +661,7 @@ void as_server_free(as_server *server)
     }
     if (server->current != NULL)
         as_snapshot_release(server->current);
+    as_gate_free(&server->gate);
     as_free(server->engines);
     as_free(server);
 }

@@ -8,6 +8,7 @@
 
 #include "base/error.h"
 #include "http/limits.h"
+#include "net/tuning.h"
 #include "report/event.h"
 
 /* >>> cdef */
@@ -33,8 +34,13 @@ int as_server_set_pool(as_server *server, int index, const as_pool_settings *set
 int as_server_set_capacity(as_server *server, int pool, uint32_t capacity);
 int as_server_executor_died(as_server *server, int pool, uint32_t executor);
 
+/* How the loops share listening sockets: 0 self-managed (also without this call), 1 coordinator, 2 independent, 3 a socket for each loop. Before the first
+ * listener. */
+int as_server_set_accept(as_server *server, int mode);
 /* Listening socket `fd`, duplicated. While running: the loops begin with it at once. */
 int as_server_add_listener(as_server *server, int fd);
+/* Likewise one socket for each loop (SO_REUSEPORT); the first one names them all. */
+int as_server_add_listeners(as_server *server, const int *fds);
 /* Stops accepting on the listener that was added with this fd. */
 int as_server_remove_listener(as_server *server, int fd);
 
@@ -62,6 +68,7 @@ as_snapshot *as_snapshot_new(const as_limits *limits, const char *server_softwar
 void as_snapshot_free(as_snapshot *snapshot); /* only one that was never applied */
 int as_snapshot_set_cache(as_snapshot *snapshot, uint64_t bytes, uint32_t entries, uint32_t file_size,
                           uint32_t revalidate_ms);
+int as_snapshot_set_tuning(as_snapshot *snapshot, const as_tuning *tuning);
 /* `replaces`: whether it goes before one that is there. */
 int as_snapshot_add_type(as_snapshot *snapshot, const char *extension, const char *type, int replaces);
 /* Handlers: the index of the new handler, or a negative as_err. `index_names`: NUL-separated, ended by an empty name. symlinks: 0 beneath, 1 deny, 2 follow.

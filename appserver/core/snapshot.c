@@ -89,6 +89,14 @@ int as_snapshot_set_cache(as_snapshot *snapshot, uint64_t bytes, uint32_t entrie
     return AS_OK;
 }
 
+int as_snapshot_set_tuning(as_snapshot *snapshot, const as_tuning *tuning)
+{
+    if (tuning->cork > AS_CORK_OFF)
+        return as_problem(AS_EINVALID, "there is no way %d of holding back a head", tuning->cork);
+    snapshot->tuning = *tuning;
+    return AS_OK;
+}
+
 int as_snapshot_add_type(as_snapshot *snapshot, const char *extension, const char *type, int replaces)
 {
     if (!replaces && as_mime_has(snapshot->mime, as_str_from(extension)))

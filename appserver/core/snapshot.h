@@ -36,6 +36,7 @@ typedef struct as_host {
 struct as_snapshot {
     uint32_t references; /* atomic: one for each loop that uses it */
     as_limits limits;
+    as_tuning tuning;
     char *server_software;
     char *spool_directory;
     as_file_cache_options cache;

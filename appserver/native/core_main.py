@@ -13,7 +13,7 @@ import os
 import select
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from appserver.native import report
@@ -43,7 +43,8 @@ class CoreProcess:
         self._server: Server | None = None
         self._loops = 0
         self._pools: dict[str, int] = {}  #: name -> the core's number; pools are never taken away
-        self._listeners: dict[str, int] = {}  #: id -> our descriptor, which is also the core's name for it
+        self._listeners: dict[str, list[int]] = {}
+        """id -> our descriptors: one, or one for each loop. The first is also the core's name for the listener."""
         self._fds: dict[str, int] = {}  #: for the next start or apply
         self._log_format = "off"
         self._drained: set[int] = set()
@@ -120,6 +121,7 @@ class CoreProcess:
             raise ControlError("the core was started twice")
         self._loops = message.number("loops", 1)
         server = self._server = Server(self._loops, message.number("generation"), self._event_fd)
+        server.set_accept(message.text("accept"))
         self._apply(server, message, plan, fds)
         server.start()
         self._channel.send("ready")
@@ -132,7 +134,7 @@ class CoreProcess:
         self._add_listeners(server, fds)
         self._set_access_log(server, plan, fds)
         server.apply(snapshot)
-        wanted = message.fields.get("listeners") or []
+        wanted = {_listener_id(name) for name in message.fields.get("listeners") or []}
         for key in [key for key in self._listeners if key not in wanted]:
             self._remove_listener(server, key)
         if message.type == "apply":
@@ -152,28 +154,27 @@ class CoreProcess:
         """All of them or none."""
         added: list[str] = []
         try:
-            for name in [name for name in fds if name.startswith("listener:")]:
-                key = name.removeprefix("listener:")
+            for key, names in _group_listeners(fds).items():
                 if key not in self._listeners:
-                    self._add_listener(server, key, fds.pop(name))
+                    self._add_listener(server, key, [fds.pop(name) for name in names])
                     added.append(key)
         except CoreError:
             for key in added:
                 self._remove_listener(server, key)
             raise
 
-    def _add_listener(self, server: Server, key: str, fd: int) -> None:
+    def _add_listener(self, server: Server, key: str, fds: list[int]) -> None:
         try:
-            server.add_listener(fd)
+            server.add_listener(fds)
         except CoreError:
-            os.close(fd)
+            _close_all(fds)
             raise
-        self._listeners[key] = fd
+        self._listeners[key] = fds
 
     def _remove_listener(self, server: Server, key: str) -> None:
-        fd = self._listeners.pop(key)
-        server.remove_listener(fd)
-        os.close(fd)
+        fds = self._listeners.pop(key)
+        server.remove_listener(fds[0])
+        _close_all(fds)
 
     def _set_access_log(self, server: Server, plan: Plan, fds: dict[str, int]) -> None:
         if "access-log" in fds:
@@ -205,8 +206,8 @@ class CoreProcess:
         server = self._the_server()
         server.set_ready(False)
         # Our descriptors go first: the loops then take what waits in the backlog and close the last ones.
-        for fd in self._listeners.values():
-            os.close(fd)
+        for fds in self._listeners.values():
+            _close_all(fds)
         self._listeners.clear()
         server.drain()
         self._drain_ends = time.monotonic() + timeout_s
@@ -246,6 +247,26 @@ class CoreProcess:
 
     def _log(self, level: str, event: str) -> None:
         self._channel.send("log", level=level, event=event)
+
+
+def _listener_id(name: str) -> str:
+    """`ID` of a socket for all loops, or of `ID@LOOP`, the one of a single loop."""
+    return name.partition("@")[0]
+
+
+def _group_listeners(names: Iterable[str]) -> dict[str, list[str]]:
+    """The names of the listening sockets among `names`, by the listener's id and in the order of the loops."""
+    found: dict[str, dict[int, str]] = {}
+    for name in names:
+        if name.startswith("listener:"):
+            key, _, loop = name.removeprefix("listener:").partition("@")
+            found.setdefault(key, {})[int(loop or 0)] = name
+    return {key: [by_loop[loop] for loop in sorted(by_loop)] for key, by_loop in found.items()}
+
+
+def _close_all(fds: list[int]) -> None:
+    for fd in fds:
+        os.close(fd)
 
 
 def _read_plan(fd: int) -> Plan:

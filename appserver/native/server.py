@@ -14,6 +14,7 @@ from appserver.native.report import Event, counter_names, pull_events
 if TYPE_CHECKING:
     from appserver.native.snapshot import Snapshot
 
+ACCEPT_MODES = {"self-managed": 0, "coordinator": 1, "independent": 2, "reuseport": 3}
 ACCESS_LOG_FORMATS = {"off": 0, "combined": 1, "json": 2}
 
 
@@ -105,9 +106,20 @@ class Server:
         """Its requests are given to others or answered."""
         check(lib.as_server_executor_died(self._handle, pool, executor))
 
-    def add_listener(self, fd: int) -> None:
-        """Accepts on the listening socket `fd`; it stays the caller's and names it for :meth:`remove_listener`."""
-        check(lib.as_server_add_listener(self._handle, fd))
+    def set_accept(self, mode: str) -> None:
+        """How the loops share listening sockets; before the first of them."""
+        check(lib.as_server_set_accept(self._handle, ACCEPT_MODES[mode]))
+
+    def add_listener(self, fds: Sequence[int]) -> None:
+        """Accepts on the listening socket that all loops share, or on one for each loop. They stay the caller's; the
+        first names them for :meth:`remove_listener`.
+        """
+        if len(fds) == 1:
+            check(lib.as_server_add_listener(self._handle, fds[0]))
+        elif len(fds) == self._loops:
+            check(lib.as_server_add_listeners(self._handle, ffi.new("int[]", list(fds))))
+        else:
+            raise CoreError(f"{len(fds)} listening sockets for {self._loops} loops")
 
     def remove_listener(self, fd: int) -> None:
         check(lib.as_server_remove_listener(self._handle, fd))

@@ -13,6 +13,7 @@ Plan = Mapping[str, Any]
 PLAN_VERSION = 1
 SYMLINKS = {"beneath": 0, "deny": 1, "follow": 2}
 CODINGS = {"br": 0, "zst": 1, "gz": 2}
+CORKS = {"more": 0, "cork": 1, "off": 2}
 HEALTH = {"live": 0, "ready": 1}
 
 
@@ -46,6 +47,8 @@ def build_snapshot(plan: Plan, pools: Mapping[str, int]) -> Snapshot:
                 snapshot.handle, cache["bytes"], cache["entries"], cache["file_size"], cache["revalidate_ms"]
             )
         )
+        tuning = {**plan["tuning"], "cork": CORKS[plan["tuning"]["cork"]]}
+        check(lib.as_snapshot_set_tuning(snapshot.handle, ffi.new("as_tuning *", tuning)))
         for key, replaces in (("types_of_file", False), ("types", True)):
             for extension, media in plan[key].items():
                 check(lib.as_snapshot_add_type(snapshot.handle, c_text(extension), c_text(media), replaces))

@@ -32,7 +32,7 @@ class Setup:
     """What the core is to do."""
 
     plan: Plan
-    listeners: Mapping[str, int]  #: descriptors by id
+    listeners: Mapping[str, int]  #: descriptors by id, or by `ID@LOOP` when each loop has its own
     links: Iterable[Links]  #: of the plan's pools
     access_log: int | None  #: None: as it is
 
@@ -65,9 +65,10 @@ class CoreOwner(Protocol):
 class Core:
     """The core process, whichever one it is just now."""
 
-    def __init__(self, loop: Loop, loops: int, identity: Identity | None, owner: CoreOwner) -> None:
+    def __init__(self, loop: Loop, loops: int, accept: str, identity: Identity | None, owner: CoreOwner) -> None:
         self._loop = loop
         self._loops = loops
+        self._accept = accept
         self._identity = identity
         self._owner = owner
         self._log = get_logger(process="core")
@@ -108,7 +109,7 @@ class Core:
             self._again(self._backoff.after_boot_failure())
             return
         self._set_timer(BOOT_TIME_S, partial(self._give_up, "the core was not ready in time"))
-        self._configure("start", setup, generation=self._generation, loops=self._loops)
+        self._configure("start", setup, generation=self._generation, loops=self._loops, accept=self._accept)
         self._owner.core_started()
 
     def apply(self, setup: Setup) -> None:

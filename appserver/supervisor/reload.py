@@ -140,7 +140,8 @@ class Reload:
 
 def fixed_warnings(old: LoadedConfig, new: LoadedConfig) -> list[str]:
     """What cannot be changed while the server runs."""
-    pairs = {"threads": (old.threads, new.threads), "user": (old.user, new.user), "group": (old.group, new.group)}
+    names = ("threads", "accept", "user", "group")
+    pairs = {name: (getattr(old, name), getattr(new, name)) for name in names}
     return [
         f"{name}: {after} takes effect at the next start; {before} holds until then"
         for name, (before, after) in pairs.items()

@@ -16,38 +16,47 @@ PRIVILEGED_PORTS = 1024
 
 
 class Listeners:
-    """The sockets by the listeners' ids; they are the same ones over a reload."""
+    """The sockets by the listeners' ids; they are the same ones over a reload. `loops`: each listener has a socket for
+    each of so many loops (SO_REUSEPORT); None: one for all.
+    """
 
-    def __init__(self) -> None:
-        self._sockets: dict[str, socket.socket] = {}
+    def __init__(self, loops: int | None = None) -> None:
+        self._loops = loops
+        self._sockets: dict[str, list[socket.socket]] = {}
         self._urls: dict[str, str] = {}
 
     def open(self, wanted: Iterable[Listener]) -> list[str]:
         """Binds those that are not there yet and returns their ids. Raises StartError, with nothing changed."""
         wanted = list(wanted)
-        opened: dict[str, socket.socket] = {}
+        opened: dict[str, list[socket.socket]] = {}
         try:
             for listener in wanted:
                 if listener.id not in self._sockets:
-                    opened[listener.id] = open_listener(listener, wanted)
+                    opened[listener.id] = [open_listener(listener, wanted)]
+                    if self._loops is not None:
+                        opened[listener.id] += open_siblings(listener, opened[listener.id][0], self._loops - 1)
         except StartError:
-            for sock in opened.values():
-                sock.close()
+            for sockets in opened.values():
+                _close_all(sockets)
             raise
         self._sockets |= opened
         for listener in wanted:
-            self._urls[listener.id] = _real_url(listener, self._sockets[listener.id])
+            self._urls[listener.id] = _real_url(listener, self._sockets[listener.id][0])
         return list(opened)
 
     def close(self, ids: Iterable[str] | None = None) -> None:
         """Closes these, or all."""
         for key in list(self._sockets if ids is None else ids):
-            self._sockets.pop(key).close()
+            _close_all(self._sockets.pop(key))
             self._urls.pop(key, None)
 
     def fds(self, ids: Iterable[str] | None = None) -> dict[str, int]:
-        """Descriptors by id; all when `ids` is None."""
-        return {key: self._sockets[key].fileno() for key in (self._sockets if ids is None else ids)}
+        """Descriptors by id, or by `ID@LOOP` when each loop has its own; all when `ids` is None."""
+        found = {}
+        for key in self._sockets if ids is None else ids:
+            for loop, sock in enumerate(self._sockets[key]):
+                found[key if self._loops is None else f"{key}@{loop}"] = sock.fileno()
+        return found
 
     def ids(self) -> list[str]:
         return list(self._sockets)
@@ -76,6 +85,37 @@ def open_listener(listener: Listener, others: Iterable[Listener] = ()) -> socket
         sock.close()
         raise StartError(_sentence(listener, error)) from error
     return sock
+
+
+def open_siblings(listener: Listener, first: socket.socket, count: int) -> list[socket.socket]:
+    """`count` more sockets on the address of `first`, between which the kernel shares out the connections.
+
+    `first` was bound and listens without SO_REUSEPORT: with it, a second server would not be refused but given a share
+    of the port. It joins the group now that the port is ours. Raises StartError.
+    """
+    found: list[socket.socket] = []
+    try:
+        first.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        for _ in range(count):
+            sock = socket.socket(first.family, socket.SOCK_STREAM)
+            found.append(sock)
+            sock.setblocking(False)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            if first.family == socket.AF_INET6:
+                only = first.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY)
+                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, only)
+            sock.bind(first.getsockname())
+            sock.listen(BACKLOG)
+    except OSError as error:
+        _close_all(found)
+        raise StartError(_sentence(listener, error)) from error
+    return found
+
+
+def _close_all(sockets: Iterable[socket.socket]) -> None:
+    for sock in sockets:
+        sock.close()
 
 
 def _resolve(listener: Listener) -> tuple[socket.AddressFamily, Any]:

@@ -61,10 +61,11 @@ class Supervisor:
         self.links: dict[str, Links] = {}  #: never taken away: see segments.py
         self.pools: dict[str, Executors] = {}  #: those that were ever there; `config.pools` are the wanted ones
         self.loop = Loop()
-        self.listeners = Listeners()
         self.identity = find_identity(self.config.user, self.config.group)
         self.loops = self.config.threads
-        self.core = Core(self.loop, self.loops, self.identity, self)
+        self.accept = self.config.accept
+        self.listeners = Listeners(self.loops if self.accept == "reuseport" else None)
+        self.core = Core(self.loop, self.loops, self.accept, self.identity, self)
         self._access_log = -1
 
     def run(self) -> int:

@@ -1,4 +1,4 @@
-/* with: base/memory.c base/buf.c base/error.c report/event.c loop/loop.c net/connection.c net/plain.c http/access_log.c http/chunked.c http/date.c http/h1_send.c base/scan.c http/head.c http/request.c http/response_head.c http/spool.c http/target.c */
+/* with: base/memory.c base/buf.c base/error.c report/event.c loop/loop.c net/connection.c net/gate.c net/plain.c http/access_log.c http/chunked.c http/date.c http/h1_send.c base/scan.c http/head.c http/request.c http/response_head.c http/spool.c http/target.c */
 /* One connection and what it does with its requests: a socket pair, a loop that the test turns by hand, and handlers that answer as the test says. */
 #include "http/h1.c"
 
@@ -14,7 +14,7 @@ static as_loop loop;
 static as_counters counters;
 static as_home home;
 static as_net net;
-static uint64_t open_everywhere;
+static as_gate gate;
 static int event_fd;
 static int client;
 static as_conn *conn;
@@ -123,8 +123,10 @@ static void begin(const char *text)
                    .counters = &counters,
                    .home = &home,
                    .protocol = &as_h1_protocol,
-                   .open_everywhere = &open_everywhere,
+                   .gate = &gate,
                    .emptied = on_emptied};
+    as_gate_init(&gate, NULL);
+    as_net_tune(&net, &(as_tuning){0});
     pending = NULL;
     handled = released = abandoned = 0;
     answers_at_once = true;
@@ -136,7 +138,8 @@ static void begin(const char *text)
     client = pair[1];
     CHECK_INT(write(client, text, strlen(text)), strlen(text));
     as_address remote = {.any.sa_family = AF_UNIX};
-    conn = as_conn_open(&net, pair[0], &remote);
+    CHECK(as_gate_enter(&gate, 1));
+    conn = as_conn_open(&net, pair[0], &remote, 0);
     CHECK(conn != NULL);
 }
 
@@ -186,7 +189,8 @@ static void end(void)
     CHECK_INT(epoch.live, 0);
     CHECK_INT(larger_epoch.live, 0);
     CHECK_INT(home.requests_active, 0);
-    CHECK_INT(open_everywhere, 0);
+    CHECK_INT(gate.open, 0);
+    as_gate_free(&gate);
     as_loop_free(&loop);
     as_event_ring_free(home.events);
     close(event_fd);

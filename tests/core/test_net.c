@@ -1,6 +1,7 @@
 /* with: base/memory.c base/error.c report/event.c loop/loop.c net/plain.c */
 /* Connections and listeners with a protocol that only notes what happens. */
 #include "net/connection.c"
+#include "net/gate.c"
 #include "net/listener.c"
 
 #include <fcntl.h>
@@ -12,12 +13,12 @@
 static as_loop loop;
 static as_counters counters;
 static as_net net;
-static uint64_t open_everywhere;
+static as_gate gate;
+static as_gate_rules rules;
 static as_event_ring *events;
 static int event_fd;
 static as_listener listener;
 static int listening;
-static uint32_t limit;
 
 static int advanced, closed, drained;
 static char input[256 * 1024];
@@ -59,13 +60,16 @@ static void begin(void)
     counters = (as_counters){0};
     event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     events = as_event_ring_new(0, event_fd, &counters);
-    net = (as_net){.loop = &loop, .counters = &counters, .protocol = &notes, .open_everywhere = &open_everywhere};
+    as_gate_init(&gate, NULL);
+    net = (as_net){.loop = &loop, .counters = &counters, .protocol = &notes, .gate = &gate};
+    as_net_tune(&net, &(as_tuning){0});
     advanced = closed = drained = 0;
-    limit = 1000;
+    rules = (as_gate_rules){.connections = 1000};
     listening = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     CHECK(bind(listening, (struct sockaddr *)&address, sizeof(address)) == 0 && listen(listening, 128) == 0);
-    CHECK_INT(as_listener_start(&listener, &net, events, listening, &limit), AS_OK);
+    as_listener_options options = {.net = &net, .events = events, .rules = &rules};
+    CHECK_INT(as_listener_start(&listener, &options, listening), AS_OK);
 }
 
 static void turn(void)
@@ -79,7 +83,8 @@ static void end(void)
     as_net_cut(&net);
     turn();
     as_net_free(&net);
-    CHECK_INT(open_everywhere, 0);
+    CHECK_INT(gate.open, 0);
+    as_gate_free(&gate);
     as_loop_free(&loop);
     as_event_ring_free(events);
     close(event_fd);
@@ -130,29 +135,11 @@ static int connect_speaker(void)
     return client;
 }
 
-/* Several at once: the batch grows while they keep coming and shrinks when there is none left. */
-static void test_batches(void)
-{
-    begin();
-    int clients[40];
-    for (size_t i = 0; i < AS_COUNT_OF(clients); i++)
-        clients[i] = connect_speaker();
-    int turns = 0;
-    for (; net.open_count < AS_COUNT_OF(clients); turns++)
-        as_loop_turn(&loop, 1000);
-    CHECK(turns <= 6); /* 1 + 2 + 4 + 8 + 16 + 9 */
-    uint32_t grown = listener.batch;
-    CHECK(grown > 1 && grown <= BATCH_MAX);
-    for (size_t i = 0; i < AS_COUNT_OF(clients); i++)
-        close(clients[i]);
-    end();
-}
-
 /* At the limit a client gets an answer and not a reset, even when its request is there already. */
 static void test_limit(void)
 {
     begin();
-    limit = 0;
+    rules.connections = 0;
     int fd = connect_client();
     const char request[] = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
     CHECK_INT(send(fd, request, strlen(request), 0), strlen(request));
@@ -162,32 +149,7 @@ static void test_limit(void)
     ssize_t n = recv(fd, answer, sizeof(answer), MSG_WAITALL);
     CHECK(n > 0 && strncmp(answer, "HTTP/1.1 503 ", 13) == 0);
     CHECK_INT(recv(fd, answer, sizeof(answer), 0), 0);
-    CHECK_INT(open_everywhere, 0);
-    close(fd);
-    end();
-}
-
-/* Without descriptors: a pause instead of a spin, and then on. */
-static void test_no_descriptors(void)
-{
-    begin();
-    int fd = connect_client();
-    struct rlimit before, none;
-    CHECK(getrlimit(RLIMIT_NOFILE, &before) == 0);
-    none = before;
-    none.rlim_cur = 3;
-    CHECK(setrlimit(RLIMIT_NOFILE, &none) == 0);
-    while (counters.accept_paused == 0)
-        as_loop_turn(&loop, 1000);
-    CHECK(!listener.watching && as_timer_is_set(&listener.pause));
-    turn();
-    CHECK_INT(counters.accept_paused, 1);
-    CHECK(setrlimit(RLIMIT_NOFILE, &before) == 0);
-    while (net.open == NULL)
-        as_loop_turn(&loop, 1000);
-    CHECK(listener.watching);
-    as_event event;
-    CHECK(as_event_next(events, &event) && strstr(event.text, "no file descriptors left") != NULL);
+    CHECK_INT(gate.open, 0);
     close(fd);
     end();
 }
@@ -200,11 +162,11 @@ static void test_resume_that_fails(void)
     as_timer_clear(&loop, &listener.pause);
     int saved = listener.watch.fd;
     listener.watch.fd = -1;
-    resume(&listener.pause);
+    end_pause(&listener.pause);
     CHECK(!listener.watching && as_timer_is_set(&listener.pause));
     as_timer_clear(&loop, &listener.pause);
     listener.watch.fd = saved;
-    resume(&listener.pause);
+    end_pause(&listener.pause);
     CHECK(listener.watching);
     end();
 }
@@ -311,9 +273,7 @@ static void test_address_texts(void)
 int main(void)
 {
     test_accept_read_close();
-    test_batches();
     test_limit();
-    test_no_descriptors();
     test_resume_that_fails();
     test_stop();
     test_partial_writes();

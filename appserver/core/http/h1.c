@@ -81,7 +81,7 @@ static void give_exchange(as_exchange *x)
     if (x->out.capacity > KEPT_BUFFER)
         as_buf_free(&x->out);
     uint32_t kept = home->exchanges != NULL ? (uint32_t)((as_exchange *)home->exchanges)->scanned + 1 : 1;
-    if (kept > KEPT_EXCHANGES) {
+    if (kept > KEPT_EXCHANGES || home->no_reuse) {
         as_loop_defer(home->loop, &x->freeing, free_later); /* an event of this turn may still name its pipe_watch */
         return;
     }

@@ -78,7 +78,7 @@ typedef struct as_exchange {
 /* h1.c */
 void as_h1_set_phase(as_conn *conn, as_phase phase);
 void as_h1_advance(as_conn *conn);
-/* Frees the objects kept for reuse; when the loop has ended. */
+/* Frees the objects kept for reuse; when the loop has ended, or keeps none any longer. Not while events are delivered. */
 void as_h1_free_exchanges(as_home *home);
 /* The response is out (or cut: `cut`): log, count, release, and on to the next request. */
 void as_h1_finish(as_exchange *exchange, bool cut);

@@ -239,7 +239,8 @@ static as_send_result send_file(as_exchange *x, int64_t *turn)
         if (!x->conn->writable)
             return AS_SEND_BLOCKED;
         int64_t want = x->file_left < *turn ? x->file_left : *turn;
-        ssize_t n = as_conn_send_file(x->conn, body->fd, x->file_at, (size_t)want);
+        bool more = want < x->file_left || x->next_piece < body->pieces_len;
+        ssize_t n = as_conn_send_file(x->conn, body->fd, x->file_at, (size_t)want, more);
         if (n == AS_EAGAIN)
             return AS_SEND_BLOCKED;
         if (n <= 0) /* 0: the file has become shorter than the length that the client was promised */

@@ -40,15 +40,19 @@ enum {
 /* >>> cdef */
 /* The configurable limits of one snapshot. Sizes in bytes, times in milliseconds. */
 typedef struct as_limits {
-    uint32_t header_size;         /* request line and fields: 431 */
-    uint32_t target_size;         /* request target: 414 */
-    uint64_t body_size;           /* request body: 413 */
-    uint32_t header_timeout_ms;   /* first byte to end of head: 408 */
-    uint32_t body_timeout_ms;     /* between two reads of a body: 408 */
-    uint32_t idle_timeout_ms;     /* keep-alive without a request: close */
-    uint32_t send_timeout_ms;     /* no progress while writing: close */
-    uint32_t keep_alive_requests; /* requests on one connection, 0 for no limit */
-    uint32_t connections;         /* open at once in the whole server */
+    uint32_t header_size;            /* request line and fields: 431 */
+    uint32_t target_size;            /* request target: 414 */
+    uint64_t body_size;              /* request body: 413 */
+    uint32_t header_timeout_ms;      /* first byte to end of head: 408 */
+    uint32_t body_timeout_ms;        /* between two reads of a body: 408 */
+    uint32_t idle_timeout_ms;        /* keep-alive without a request: close */
+    uint32_t send_timeout_ms;        /* no progress while writing: close */
+    uint32_t keep_alive_requests;    /* requests on one connection, 0 for no limit */
+    uint32_t connections;            /* open at once in the whole server */
+    uint32_t connections_per_client; /* of one remote address (IPv6: /64): 503; 0 for no limit */
+    uint32_t
+        min_rate; /* bytes per second that a client sends of a body (408) and takes of a response (cut), averaged over the timeout; 0: any */
+    uint8_t wait_over_limit; /* over `connections` they wait in the backlog; else 503 */
 } as_limits;
 /* <<< cdef */
 

@@ -46,6 +46,7 @@ struct as_home {
     uint64_t next_request_id;
     uint32_t requests_active;
     void *exchanges; /* http/h1: kept objects */
+    bool no_reuse;   /* none are kept */
     char date[29];   /* of `date_s`, ready for the Date field */
     int64_t date_s;
 };

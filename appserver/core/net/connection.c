@@ -42,7 +42,7 @@ static as_conn *take_object(as_net *net)
 
 static void give_object(as_net *net, as_conn *conn)
 {
-    if (net->free_count >= KEPT_CONNECTIONS) {
+    if (net->free_count >= KEPT_CONNECTIONS || net->no_reuse) {
         as_free(conn);
         return;
     }
@@ -60,7 +60,6 @@ static void link_conn(as_net *net, as_conn *conn)
     net->open = conn;
     net->open_count++;
     AS_COUNT(net->counters, connections_open, 1);
-    __atomic_fetch_add(net->open_everywhere, 1, __ATOMIC_RELAXED);
 }
 
 static void unlink_conn(as_net *net, as_conn *conn)
@@ -75,23 +74,31 @@ static void unlink_conn(as_net *net, as_conn *conn)
     assert(net->open_count > 0);
     net->open_count--;
     AS_COUNT(net->counters, connections_open, -1);
-    __atomic_fetch_sub(net->open_everywhere, 1, __ATOMIC_RELAXED);
 }
 
-as_conn *as_conn_open(as_net *net, int fd, const as_address *remote)
+/* Last, after the socket is closed: whoever is let in for this one shall find its descriptor free. */
+static void leave_gate(as_gate *gate, int ticket)
+{
+    as_gate_forget_client(gate, ticket);
+    as_gate_leave(gate);
+}
+
+as_conn *as_conn_open(as_net *net, int fd, const as_address *remote, int ticket)
 {
     as_conn *conn = take_object(net);
     conn->watch = (as_watch){.fd = fd, .ready = on_event};
     conn->net = net;
-    conn->transport = &as_plain_transport;
+    conn->transport = net->transport;
     conn->protocol = net->protocol;
     conn->remote = *remote;
+    conn->ticket = ticket;
     conn->readable = true;
     conn->writable = true;
     conn->draining = net->draining;
     if (as_loop_watch(net->loop, &conn->watch, EPOLLIN | EPOLLRDHUP | EPOLLET) != AS_OK) {
         close(fd);
         give_object(net, conn);
+        leave_gate(net->gate, ticket);
         return NULL;
     }
     link_conn(net, conn);
@@ -123,6 +130,7 @@ void as_conn_close(as_conn *conn)
     /* No other descriptor refers to the socket, so closing it ends the watch as well (epoll(7)): a system call less. */
     close(conn->watch.fd);
     unlink_conn(net, conn);
+    leave_gate(net->gate, conn->ticket);
     /* `work` may still be queued for the next turn; then the cleaning waits for that. */
     if (conn->put_off)
         conn->work.run = clean_later;
@@ -165,9 +173,9 @@ ssize_t as_conn_write(as_conn *conn, const struct iovec *parts, int count, bool 
     return after_write(conn, conn->transport->write(conn, parts, count, more), wanted);
 }
 
-ssize_t as_conn_send_file(as_conn *conn, int fd, int64_t offset, size_t len)
+ssize_t as_conn_send_file(as_conn *conn, int fd, int64_t offset, size_t len, bool more)
 {
-    ssize_t n = conn->transport->send_file(conn, fd, offset, len);
+    ssize_t n = conn->transport->send_file(conn, fd, offset, len, more);
     /* 0: the file is shorter than it was; nothing to wait for. */
     return n == 0 ? 0 : after_write(conn, n, len);
 }
@@ -265,12 +273,26 @@ void as_net_cut(as_net *net)
         as_conn_close(net->open);
 }
 
-void as_net_free(as_net *net)
+static void free_kept(as_net *net)
 {
-    assert(net->open == NULL);
     while (net->free_conns != NULL) {
         as_conn *conn = net->free_conns;
         net->free_conns = conn->older;
         as_free(conn);
     }
+    net->free_count = 0;
+}
+
+void as_net_tune(as_net *net, const as_tuning *tuning)
+{
+    net->transport = as_plain_transport(tuning);
+    net->no_reuse = tuning->no_reuse != 0;
+    if (net->no_reuse)
+        free_kept(net);
+}
+
+void as_net_free(as_net *net)
+{
+    assert(net->open == NULL);
+    free_kept(net);
 }

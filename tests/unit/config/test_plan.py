@@ -59,6 +59,13 @@ def test_the_plan_of_defaults_is_complete() -> None:
             "connections": 10000,
         },
         "cache": {"bytes": 67108864, "entries": 4096, "file_size": 262144, "revalidate_ms": 1000},
+        "tuning": {
+            "accept_one": False,
+            "write_separate": False,
+            "cork": "more",
+            "no_sendfile": False,
+            "no_reuse": False,
+        },
         "spool": "/tmp",
         "access_log": {"format": "combined"},
         "types_of_file": {},
@@ -332,3 +339,19 @@ def test_sources_of_applications_and_scripts_are_watched() -> None:
         watch=(Path("/c.yaml"),),
     )
     assert loaded.watch == (Path("/c.yaml"), Path("/app"), Path("/h/x.py"))
+
+
+def test_tuning_and_accept_reach_the_core() -> None:
+    loaded = load(
+        "accept: coordinator\n"
+        "tuning: {accept_batch: one, write: separate, cork: cork, sendfile: off, reuse: off}\n"
+        "sites: [{root: /www}]\n"
+    )
+    assert loaded.accept == "coordinator"
+    assert loaded.plan["tuning"] == {
+        "accept_one": True,
+        "write_separate": True,
+        "cork": "cork",
+        "no_sendfile": True,
+        "no_reuse": True,
+    }
