@@ -28,6 +28,7 @@ case ${1:-} in
     ;;
   test)
     need unshare util-linux
+    need strace strace
     ;;
   fuzz)
     need clang clang

@@ -40,7 +40,10 @@ def site_of(folder: Path) -> Site:
     folder = Path(os.path.normpath(folder.absolute()))
     complaint = folder_complaint(folder)
     if complaint:
-        raise ConfigError([f"{complaint}; create the folder or name another one: cherokee-app serve DIR"])
+        advice = "create the folder or name another one: cherokee-app serve DIR"
+        if folder.is_file():
+            advice = f"if it is a configuration: cherokee-app serve --config {folder}"
+        raise ConfigError([f"{complaint}; {advice}"])
     www, handlers, cgi_bin = folder / WWW, folder / HANDLERS, folder / CGI_BIN
     root = www if www.is_dir() else folder
     rules = []

@@ -378,7 +378,8 @@ class Site:
     name: str = _key("name", "Name in logs.", "", default_text='the first host, or "main"')
     hosts: tuple[str, ...] = _key(
         "hosts",
-        "Host names, `*.example.org` for all below one, `*` for any; a site without hosts takes what no other takes.",
+        "Host names, `*.example.org` for all below one, `*` for any; a site without hosts takes what no other takes,"
+        " and without such a site the first one does.",
         (),
         default_text="any",
     )

@@ -130,6 +130,13 @@ def test_root_that_does_not_exist(tmp_path: Path) -> None:
     assert "no-such-folder" in errors
 
 
+def test_configuration_where_a_folder_is_expected(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text("threads: 1\n")
+    errors = refused(tmp_path, "serve", "config.yaml")
+    assert len(errors.splitlines()) == 1
+    assert f"cherokee-app serve --config {tmp_path}/config.yaml" in errors
+
+
 def test_port_in_use(tmp_path: Path) -> None:
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))

@@ -166,7 +166,7 @@ def test_serve_gives_the_supervisor_a_source(tmp_path: Path, supervisor: Supervi
         ),
         (
             ["file"],
-            "cherokee-app: '{}/file' is not a folder; create the folder or name another one: cherokee-app serve DIR\n",
+            "cherokee-app: '{0}/file' is not a folder; if it is a configuration: cherokee-app serve --config {0}/",
         ),
         ([".", "--listen", "80"], "cherokee-app: --listen: found '80'; expected HOST:PORT such as 127.0.0.1:8080,"),
         ([".", "--listen", "a:65536"], "cherokee-app: --listen: found 'a:65536'; expected a port from 0 to 65535"),

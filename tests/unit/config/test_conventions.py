@@ -53,7 +53,7 @@ def test_a_folder_that_cannot_be_served_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     for folder, message in [
         (tmp_path / "none", "'{}' does not exist; create the folder or name another one: cherokee-app serve DIR"),
-        (tmp_path / "file", "'{}' is not a folder; create the folder or name another one: cherokee-app serve DIR"),
+        (tmp_path / "file", "'{0}' is not a folder; if it is a configuration: cherokee-app serve --config {0}"),
     ]:
         with pytest.raises(ConfigError) as caught:
             site_of(folder)
