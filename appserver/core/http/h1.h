@@ -61,6 +61,7 @@ typedef struct as_exchange {
     bool from_error : 1; /* the response is already an error page: no second attempt */
     as_str head_rest;    /* unsent part of the head, and of memory bodies that were copied with it */
     as_str memory_rest;  /* unsent part of a memory body or of a pipe's prefix */
+    as_job job;          /* with shortest_first: the file's place in the order */
     int64_t file_at;
     int64_t file_left;
     int64_t pipe_left; /* of a piped body with a length; -1 */

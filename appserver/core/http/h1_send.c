@@ -16,6 +16,7 @@ enum {
     PIPE_READ = 64 * 1024,   /* a pipe's usual capacity */
     TURN_FILE = 1024 * 1024, /* bytes of one file before other connections get their turn */
     TURN_PIPE = 8,           /* reads of one pipe, likewise */
+    AT_ONCE = 64 * 1024,     /* a file that is no larger does not queue up with the large ones */
     SMALL_BODY = 1024,       /* cheaper to copy behind the head than to give the kernel a second piece */
 };
 
@@ -174,10 +175,36 @@ void as_h1_begin_response(as_exchange *x)
 
 /* Files. */
 
+/* How much of its file a connection may send now. Fair: the same for all, whenever the socket takes it. Shortest first: what the schedule grants. */
+static int64_t turn_of(const as_exchange *x)
+{
+    if (!x->request.epoch->shortest_first)
+        return TURN_FILE;
+    if (x->job.entered == 0 && x->file_left <= AT_ONCE)
+        return x->file_left;
+    return (int64_t)as_schedule_grant(&x->home->schedule, &x->job);
+}
+
+static void go_on_by_schedule(as_job *job)
+{
+    as_h1_advance(AS_CONTAINER_OF(job, as_exchange, job)->conn);
+}
+
+static void wait_for_turn(as_exchange *x)
+{
+    if (!x->request.epoch->shortest_first) {
+        as_conn_put_off(x->conn);
+        return;
+    }
+    as_conn_set_timeout(x->conn, 0); /* it is we who keep the client waiting */
+    x->job.run = go_on_by_schedule;
+    as_schedule_enter(&x->home->schedule, &x->job, (uint64_t)x->file_left);
+}
+
 static as_send_result send_file(as_exchange *x)
 {
     const as_body *body = &x->request.response.body;
-    int64_t turn = TURN_FILE;
+    int64_t turn = turn_of(x);
     while (x->file_left > 0 && turn > 0) {
         if (!x->conn->writable)
             return AS_SEND_BLOCKED;
@@ -191,10 +218,13 @@ static as_send_result send_file(as_exchange *x)
         x->file_left -= n;
         turn -= n;
         x->body_sent += (uint64_t)n;
+        if (x->job.entered != 0)
+            as_schedule_spend(&x->home->schedule, (uint64_t)n);
     }
     if (x->file_left == 0)
         return AS_SEND_DONE;
-    as_conn_put_off(x->conn);
+    if (x->conn->writable) /* else the socket's event brings it back */
+        wait_for_turn(x);
     return AS_SEND_BLOCKED;
 }
 
