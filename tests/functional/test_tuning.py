@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import itertools
+import json
+import os
 import random
 import signal
 import threading
 from pathlib import Path
 
 import pytest
-from harness import Server, wait_for
+from harness import Server, state_of_threads, wait_for
 
 SMALL = b"a small file\n" * 20
 CACHED = random.Random(1).randbytes(100 * 1024)
@@ -119,6 +121,38 @@ def test_a_large_download_ends_under_a_stream_of_shorter_ones(serve, tmp_path: P
         for thread in threads:
             thread.join()
     assert not failures
+    server.remember_fds()
+
+
+@pytest.mark.parametrize(
+    ("schedule", "order"),
+    [("fair", ["/400", "/300", "/200", "/100"]), ("shortest-first", ["/100", "/200", "/300", "/400"])],
+)
+def test_the_order_of_large_files(serve, schedule: str, order: list[str]) -> None:
+    """Four requests that are all there in one turn, the largest first. Each answer fits into its socket, so the access
+    log tells in which order they were sent.
+    """
+    files: dict[str, str | bytes] = {f"www/{kib}": bytes(kib * 1024) for kib in (100, 200, 300, 400)}
+    text = config().replace("access: off", "access: json") + "cache: {file_size: 16KiB}\n"
+    server = serve(files, config=f"schedule: {schedule}\n" + text)
+    connections = [server.connect() for _ in range(4)]
+    for connection in connections:  # accepted, each by itself
+        assert connection.send("GET /none HTTP/1.1\r\nHost: a\r\n\r\n").response().status == 404
+    core = server.one_pid("core_main")
+    os.kill(core, signal.SIGSTOP)
+    wait_for(lambda: state_of_threads(core) == {"T"}, "the core has stopped")
+    for connection, kib in zip(connections, (400, 300, 200, 100), strict=True):
+        connection.send(f"GET /{kib} HTTP/1.1\r\nHost: a\r\n\r\n")
+    os.kill(core, signal.SIGCONT)
+    for connection, kib in zip(connections, (400, 300, 200, 100), strict=True):
+        assert len(connection.response().body) == kib * 1024
+        connection.close()
+
+    def targets() -> list[str]:
+        records = [json.loads(line) for line in list(server.lines) if '"target":' in line]
+        return [record["target"] for record in records if record["status"] == 200]
+
+    assert wait_for(lambda: len(found := targets()) == 4 and found, "four requests in the log") == order
     server.remember_fds()
 
 
