@@ -445,6 +445,13 @@ class Config:
         "self-managed",
         choices=("coordinator", "independent", "self-managed", "reuseport"),
     )
+    schedule: str = _key(
+        "choice",
+        "Order in which a loop goes on with large files: each in turn (fair), or the one with the least left first"
+        " (shortest-first), where a long wait counts like being shorter.",
+        "fair",
+        choices=("fair", "shortest-first"),
+    )
     limits: Limits = _key("block", "Limits for clients.", Limits, block=Limits)
     log: Log = _key("block", "Logs.", Log, block=Log)
     cache: Cache = _key("block", "The file cache.", Cache, block=Cache)

@@ -182,6 +182,7 @@ class _Planner:
                 "cork": config.tuning.cork,
                 "no_sendfile": config.tuning.sendfile == "off",
                 "no_reuse": config.tuning.reuse == "off",
+                "shortest_first": config.schedule == "shortest-first",
             },
             "spool": config.spool,
             "access_log": {"format": config.log.access},

@@ -156,6 +156,7 @@ static engine *new_engine(as_server *server, int index)
         .lanes_len = 0,
         .next_request_id = (uint64_t)server->generation << 48 | (uint64_t)index << 40 | 1,
     };
+    as_schedule_init(&e->home.schedule, &e->loop);
     as_loop_add_hook(&e->loop, &e->hook, turn_ends);
     return e;
 }
@@ -268,6 +269,7 @@ static void end_engine(engine *e)
             as_lane_free(e->lanes[i]);
     }
     as_h1_free_exchanges(&e->home);
+    as_schedule_free(&e->home.schedule);
     retire_epoch(e);
     as_net_free(&e->net);
 }
@@ -550,6 +552,7 @@ static void change_snapshot(engine *e, order *o)
         .route = as_snapshot_route,
         .error_page = as_snapshot_error_page,
         .ended = epoch_ended,
+        .shortest_first = snapshot->tuning.shortest_first != 0,
     };
     retire_epoch(e);
     e->home.epoch = epoch;

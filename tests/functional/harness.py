@@ -214,6 +214,11 @@ def state_of(pid: int) -> str:
         return ""
 
 
+def state_of_threads(pid: int) -> set[str]:
+    """The states of all threads of a process; SIGSTOP reaches them one by one."""
+    return {stat.read_text().rpartition(")")[2].split()[0] for stat in Path(f"/proc/{pid}/task").glob("*/stat")}
+
+
 def count_fds(pid: int, site: Path) -> int:
     """Open descriptors of a process; -1 when it has gone. A file of the site that each loop keeps open is none."""
     kept: dict[str, int] = {}

@@ -10,7 +10,7 @@ import socket
 from pathlib import Path
 
 import pytest
-from harness import Connection, Server, children_of, launch, wait_for, write_tree
+from harness import Connection, Server, children_of, launch, state_of_threads, wait_for, write_tree
 
 MODES = ("coordinator", "independent", "self-managed", "reuseport")
 LOOPS = 3
@@ -52,10 +52,7 @@ def stop_core(server: Server) -> int:
     """The core's pid, once every one of its threads stands still: SIGSTOP reaches them one by one."""
     core = server.one_pid("core_main")
     os.kill(core, signal.SIGSTOP)
-    stats = list(Path(f"/proc/{core}/task").glob("*/stat"))
-    wait_for(
-        lambda: all(stat.read_text().rpartition(")")[2].split()[0] == "T" for stat in stats), "the core has stopped"
-    )
+    wait_for(lambda: state_of_threads(core) == {"T"}, "the core has stopped")
     return core
 
 

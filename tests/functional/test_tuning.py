@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import itertools
+import json
+import os
 import random
 import signal
+import threading
 from pathlib import Path
 
 import pytest
-from harness import Server, wait_for
+from harness import Server, state_of_threads, wait_for
 
 SMALL = b"a small file\n" * 20
 CACHED = random.Random(1).randbytes(100 * 1024)
@@ -75,6 +78,95 @@ def test_a_reload_changes_the_way_of_working(serve, tmp_path: Path) -> None:
         assert head.startswith(b"HTTP/1.1 200 OK")
         assert body + connection.file.read(len(LARGE) - len(body)) == LARGE
         assert connection.send("GET /small.txt HTTP/1.1\r\nHost: a\r\n\r\n").response().body == SMALL
+
+
+@pytest.mark.parametrize("schedule", ["fair", "shortest-first"])
+def test_a_large_download_ends_under_a_stream_of_shorter_ones(serve, tmp_path: Path, schedule: str) -> None:
+    """More of the shorter ones come as long as it takes, and all of them are files that have to queue."""
+    server = serve({"www/medium.bin": CACHED * 5}, config=f"schedule: {schedule}\n" + config())
+    block = random.Random(3).randbytes(1024 * 1024)
+    with (tmp_path / "www/huge.bin").open("wb") as file:
+        for _ in range(96):
+            file.write(block)
+    stop = threading.Event()
+    served: list[int] = []
+    failures: list[BaseException] = []
+
+    def stream() -> None:
+        try:
+            with server.connect() as connection:
+                while not stop.is_set():
+                    response = connection.send("GET /medium.bin HTTP/1.1\r\nHost: a\r\n\r\n").response()
+                    assert response.body == CACHED * 5
+                    served.append(1)
+        except BaseException as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=stream) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    try:
+        wait_for(lambda: served or failures, "the stream has begun")
+        with server.connect() as connection:
+            connection.send("GET /huge.bin HTTP/1.1\r\nHost: a\r\n\r\n")
+            assert connection.file.readline() == b"HTTP/1.1 200 OK\r\n"
+            while connection.file.readline() != b"\r\n":
+                pass
+            before = len(served)
+            for _ in range(96):
+                assert connection.file.read(len(block)) == block
+            assert len(served) > before or failures
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+    assert not failures
+    server.remember_fds()
+
+
+@pytest.mark.parametrize(
+    ("schedule", "order"),
+    [("fair", ["/400", "/300", "/200", "/100"]), ("shortest-first", ["/100", "/200", "/300", "/400"])],
+)
+def test_the_order_of_large_files(serve, schedule: str, order: list[str]) -> None:
+    """Four requests that are all there in one turn, the largest first. Each answer fits into its socket, so the access
+    log tells in which order they were sent.
+    """
+    files: dict[str, str | bytes] = {f"www/{kib}": bytes(kib * 1024) for kib in (100, 200, 300, 400)}
+    text = config().replace("access: off", "access: json") + "cache: {file_size: 16KiB}\n"
+    server = serve(files, config=f"schedule: {schedule}\n" + text)
+    connections = [server.connect() for _ in range(4)]
+    for connection in connections:  # accepted, each by itself
+        assert connection.send("GET /none HTTP/1.1\r\nHost: a\r\n\r\n").response().status == 404
+    core = server.one_pid("core_main")
+    os.kill(core, signal.SIGSTOP)
+    wait_for(lambda: state_of_threads(core) == {"T"}, "the core has stopped")
+    for connection, kib in zip(connections, (400, 300, 200, 100), strict=True):
+        connection.send(f"GET /{kib} HTTP/1.1\r\nHost: a\r\n\r\n")
+    os.kill(core, signal.SIGCONT)
+    for connection, kib in zip(connections, (400, 300, 200, 100), strict=True):
+        assert len(connection.response().body) == kib * 1024
+        connection.close()
+
+    def targets() -> list[str]:
+        records = [json.loads(line) for line in list(server.lines) if '"target":' in line]
+        return [record["target"] for record in records if record["status"] == 200]
+
+    assert wait_for(lambda: len(found := targets()) == 4 and found, "four requests in the log") == order
+    server.remember_fds()
+
+
+def test_schedule_changes_nothing_of_the_answers(serve) -> None:
+    server = serve(FILES, config="schedule: shortest-first\n" + config())
+    check_everything(server)
+    # Several that wait for their turn, of which some clients do not wait for theirs.
+    connections = [server.connect().send("GET /large.bin HTTP/1.1\r\nHost: a\r\n\r\n") for _ in range(12)]
+    for connection in connections[::3]:
+        connection.close()
+    for number, connection in enumerate(connections):
+        if number % 3:
+            assert connection.response().body == LARGE
+            connection.close()
 
 
 @pytest.mark.parametrize("sendfile", ["on", "off"])

@@ -114,6 +114,7 @@ static void begin_exchange(as_exchange *x)
     x->body_sent = 0;
     x->memory_rest = AS_STR_NONE;
     x->file_left = 0;
+    x->job = (as_job){0};
     x->framed.len = x->framed_sent = 0;
     request->home = home;
     request->epoch = home->epoch;
@@ -146,6 +147,7 @@ static void let_go_of_response(as_exchange *x)
 {
     as_request *request = &x->request;
     as_h1_unwatch_pipe(x);
+    as_schedule_leave(&x->home->schedule, &x->job);
     if (request->handler_state != NULL) {
         assert(request->handler->ops->abandon != NULL);
         request->handler->ops->abandon(request);

@@ -65,6 +65,7 @@ typedef struct as_exchange {
     as_buf out;          /* heads, with small bodies behind them; of several responses when requests are pipelined */
     size_t out_sent;
     as_str memory_rest; /* unsent part of a larger memory body or of a pipe's prefix */
+    as_job job;         /* with shortest_first: the file's place in the order */
     int64_t file_at;
     int64_t file_left;
     uint32_t next_piece; /* of response.body.pieces; those before it are in memory_rest and file_left, or sent */

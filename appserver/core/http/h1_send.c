@@ -17,6 +17,7 @@ enum {
     PIPE_READ = 64 * 1024,   /* a pipe's usual capacity */
     TURN_FILE = 1024 * 1024, /* bytes of one file before other connections get their turn */
     TURN_PIPE = 8,           /* reads of one pipe, likewise */
+    AT_ONCE = 64 * 1024,     /* a file that is no larger does not queue up with the large ones */
     SMALL_BODY = 2048,       /* cheaper to copy behind the head than to give the kernel a second piece */
     HELD_MAX = 32 * 1024,    /* bytes of responses that gather */
     MAX_PARTS = 16,          /* pieces of memory in one sendmsg */
@@ -231,10 +232,37 @@ as_send_result as_h1_send_held(as_exchange *x)
 
 /* Files. */
 
+/* How much of its file a connection may send now. Fair: the same for all, whenever the socket takes it. Shortest first: what the schedule grants. */
+static int64_t turn_of(const as_exchange *x, int64_t fair)
+{
+    if (!x->request.epoch->shortest_first)
+        return fair;
+    if (x->job.entered == 0 && x->file_left <= AT_ONCE)
+        return x->file_left;
+    return (int64_t)as_schedule_grant(&x->home->schedule, &x->job);
+}
+
+static void go_on_by_schedule(as_job *job)
+{
+    as_h1_advance(AS_CONTAINER_OF(job, as_exchange, job)->conn);
+}
+
+static void wait_for_turn(as_exchange *x)
+{
+    if (!x->request.epoch->shortest_first) {
+        as_conn_put_off(x->conn);
+        return;
+    }
+    as_conn_set_timeout(x->conn, 0); /* it is we who keep the client waiting */
+    x->job.run = go_on_by_schedule;
+    as_schedule_enter(&x->home->schedule, &x->job, (uint64_t)x->file_left);
+}
+
 /* `turn`: how much this connection may still send before the others get their turn. */
 static as_send_result send_file(as_exchange *x, int64_t *turn)
 {
     const as_body *body = &x->request.response.body;
+    *turn = turn_of(x, *turn);
     while (x->file_left > 0 && *turn > 0) {
         if (!x->conn->writable)
             return AS_SEND_BLOCKED;
@@ -249,10 +277,13 @@ static as_send_result send_file(as_exchange *x, int64_t *turn)
         x->file_left -= n;
         *turn -= n;
         x->body_sent += (uint64_t)n;
+        if (x->job.entered != 0)
+            as_schedule_spend(&x->home->schedule, (uint64_t)n);
     }
     if (x->file_left == 0)
         return AS_SEND_DONE;
-    as_conn_put_off(x->conn);
+    if (x->conn->writable) /* else the socket's event brings it back */
+        wait_for_turn(x);
     return AS_SEND_BLOCKED;
 }
 

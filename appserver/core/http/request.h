@@ -9,6 +9,7 @@
 #include "http/head.h"
 #include "http/target.h"
 #include "loop/loop.h"
+#include "loop/schedule.h"
 
 typedef struct as_request as_request;
 typedef struct as_handler as_handler;
@@ -30,6 +31,7 @@ typedef struct as_epoch {
     void (*ended)(struct as_epoch *epoch); /* retired and live == 0 */
     uint32_t live;
     bool retired;
+    bool shortest_first; /* large files go in the order of home->schedule */
 } as_epoch;
 
 /* One per loop thread: what handlers need of their loop. Rooms above http/ keep their per-loop state behind the opaque pointers. */
@@ -45,6 +47,7 @@ struct as_home {
     as_epoch *epoch;                   /* what new requests see */
     uint64_t next_request_id;
     uint32_t requests_active;
+    as_schedule schedule;
     void *exchanges; /* http/h1: kept objects */
     bool no_reuse;   /* none are kept */
     char date[29];   /* of `date_s`, ready for the Date field */

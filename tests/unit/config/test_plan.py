@@ -65,6 +65,7 @@ def test_the_plan_of_defaults_is_complete() -> None:
             "cork": "more",
             "no_sendfile": False,
             "no_reuse": False,
+            "shortest_first": False,
         },
         "spool": "/tmp",
         "access_log": {"format": "combined"},
@@ -343,7 +344,7 @@ def test_sources_of_applications_and_scripts_are_watched() -> None:
 
 def test_tuning_and_accept_reach_the_core() -> None:
     loaded = load(
-        "accept: coordinator\n"
+        "accept: coordinator\nschedule: shortest-first\n"
         "tuning: {accept_batch: one, write: separate, cork: cork, sendfile: off, reuse: off}\n"
         "sites: [{root: /www}]\n"
     )
@@ -354,4 +355,5 @@ def test_tuning_and_accept_reach_the_core() -> None:
         "cork": "cork",
         "no_sendfile": True,
         "no_reuse": True,
+        "shortest_first": True,
     }
