@@ -41,6 +41,7 @@ def handle(request):
     if kind == "/segfault":
         ctypes.string_at(0)
     if kind == "/hang":
+        (FOLDER / "running" / f"hang.{os.getpid()}").touch()
         a_name_to_be_seen_in_the_stack()
     return str(os.getpid())
 
@@ -318,6 +319,7 @@ def test_others_in_a_stuck_executor_are_not_lost(serve: Any) -> None:
     """Its other thread runs a request when the executor is replaced."""
     server = start(serve, "{request_time: 1s}", CONFIG.replace("processes: 2", "processes: 1"))
     hanging = Asking(server, "/app/hang", "POST", b"")
+    holder(server, "hang")  # its time is over first
     other = Asking(server, "/app/gate?name=a")
     first = holder(server, "a")
     assert hanging.response().status == 504
