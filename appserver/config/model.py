@@ -100,7 +100,28 @@ class Limits:
     keep_alive_requests: int = _count(
         0, 0, 2**31 - 1, "Requests on one connection before it is closed; 0 for no limit."
     )
+    min_rate: int = _size(
+        500,
+        0,
+        1 * GIB,
+        "Bytes per second that a client must send of a body, else 408, and take of a response, else it is cut off;"
+        " looked at after each `body_timeout` and `send_timeout` for that time as a whole. 0: only that something moves"
+        " in that time. (The default is that of Apache's reqtimeout.)",
+    )
     connections: int = _count(10_000, 1, 1_000_000, "Connections open at once in the whole server.")
+    over_limit: str = _key(
+        "choice",
+        "What becomes of connections over `connections`: 503 at once, or they wait in the backlog until one closes.",
+        "refuse",
+        choices=("refuse", "wait"),
+    )
+    connections_per_client: int = _count(
+        0,
+        0,
+        1_000_000,
+        "Connections open at once of one remote address (IPv6: of its /64 network), over all loops; more are 503; 0 for"
+        " no limit. 65536 clients are counted at once, further ones are let in. Behind a proxy, all are one client.",
+    )
     drain_timeout_ms: int = _time(
         25 * SECOND, 0, HOUR, "How long requests may finish after SIGTERM before they are cut off."
     )

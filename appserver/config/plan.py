@@ -168,7 +168,10 @@ class _Planner:
                 "idle_timeout_ms": config.limits.idle_timeout_ms,
                 "send_timeout_ms": config.limits.send_timeout_ms,
                 "keep_alive_requests": config.limits.keep_alive_requests,
+                "min_rate": config.limits.min_rate,
                 "connections": config.limits.connections,
+                "wait_over_limit": config.limits.over_limit == "wait",
+                "connections_per_client": config.limits.connections_per_client,
             },
             "cache": {
                 "bytes": config.cache.memory,

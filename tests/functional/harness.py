@@ -361,6 +361,29 @@ class Server:
     _reader: threading.Thread = field(default_factory=threading.Thread)
 
 
+def listening_inodes(port: int) -> list[str]:
+    """The sockets that listen on a port of 127.0.0.1, by inode."""
+    lines = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    return [line[9] for line in lines if line[3] == "0A" and int(line[1].split(":")[1], 16) == port]
+
+
+def watches(server: Server) -> list[list[tuple[str, int]]]:
+    """For each epoll instance of the core that watches a listening socket: inode and events of each."""
+    pid = server.one_pid("core_main")
+    wanted = listening_inodes(server.port)
+    found = []
+    for entry in Path(f"/proc/{pid}/fdinfo").iterdir():
+        watched = re.findall(r"tfd:\s*(\d+) events:\s*([0-9a-f]+)", entry.read_text())
+        inodes = []
+        for fd, events in watched:
+            inode = re.search(r"socket:\[(\d+)\]", str(Path(f"/proc/{pid}/fd/{fd}").readlink()))
+            if inode and inode[1] in wanted:
+                inodes.append((inode[1], int(events, 16)))
+        if inodes:
+            found.append(inodes)
+    return found
+
+
 def _read_lines(server: Server, found: queue.Queue[str | None]) -> None:
     assert server.process.stdout is not None
     for raw in server.process.stdout:

@@ -4,13 +4,22 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import signal
 import socket
 from pathlib import Path
 
 import pytest
-from harness import Connection, Server, children_of, launch, state_of_threads, wait_for, write_tree
+from harness import (
+    Connection,
+    Server,
+    children_of,
+    launch,
+    listening_inodes,
+    state_of_threads,
+    wait_for,
+    watches,
+    write_tree,
+)
 
 MODES = ("coordinator", "independent", "self-managed", "reuseport")
 LOOPS = 3
@@ -23,29 +32,6 @@ def config(mode: str, more: str = "") -> str:
 
 def start(serve, mode: str, more: str = "", *arguments: str) -> Server:
     return serve({"www/a.txt": "hello\n"}, *arguments, config=config(mode, more))
-
-
-def listening_inodes(port: int) -> list[str]:
-    """The sockets that listen on a port of 127.0.0.1, by inode."""
-    lines = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
-    return [line[9] for line in lines if line[3] == "0A" and int(line[1].split(":")[1], 16) == port]
-
-
-def watches(server: Server) -> list[list[tuple[str, int]]]:
-    """For each epoll instance of the core that watches a listening socket: inode and events of each."""
-    pid = server.one_pid("core_main")
-    wanted = listening_inodes(server.port)
-    found = []
-    for entry in Path(f"/proc/{pid}/fdinfo").iterdir():
-        watched = re.findall(r"tfd:\s*(\d+) events:\s*([0-9a-f]+)", entry.read_text())
-        inodes = []
-        for fd, events in watched:
-            inode = re.search(r"socket:\[(\d+)\]", str(Path(f"/proc/{pid}/fd/{fd}").readlink()))
-            if inode and inode[1] in wanted:
-                inodes.append((inode[1], int(events, 16)))
-        if inodes:
-            found.append(inodes)
-    return found
 
 
 def stop_core(server: Server) -> int:

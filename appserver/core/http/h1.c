@@ -107,7 +107,8 @@ static void begin_exchange(as_exchange *x)
     x->scanned = 0;
     x->next = 0;
     x->discarded = 0;
-    x->head_timed = x->has_body = x->in_handler = x->answered = x->close_after = x->head_only = x->chunks = false;
+    x->is_paced = x->head_timed = x->has_body = x->in_handler = x->answered = x->close_after = x->head_only =
+        x->chunks = false;
     x->pipe_ended = x->stream_over = x->stream_complete = x->released = x->from_error = x->held_back = false;
     x->prefix_pending = x->last_chunk = x->pipe_watched = x->end_awaited = false;
     x->body_done = true;
@@ -257,6 +258,7 @@ static bool refuse(as_exchange *x, int status)
 {
     fill_peer(x);
     x->close_after = true;
+    x->is_paced = false;
     if (x->conn->phase != AS_PHASE_HANDLER)
         as_h1_set_phase(x->conn, AS_PHASE_HANDLER);
     x->in_handler = true;
@@ -294,6 +296,7 @@ static bool call_handler(as_exchange *x)
     as_request *request = &x->request;
     as_h1_set_phase(x->conn, AS_PHASE_HANDLER);
     as_conn_set_timeout(x->conn, 0);
+    x->is_paced = false;
     as_request_handle(request);
     return true;
 }
@@ -436,7 +439,7 @@ static bool on_body(as_conn *conn)
         }
         ssize_t n = conn->readable ? read_body(x) : AS_EAGAIN;
         if (n == AS_EAGAIN) {
-            as_conn_set_timeout(conn, limits_of(x)->body_timeout_ms);
+            as_h1_wait_for_body(x);
             return false;
         }
         if (n <= 0) { /* gone in the middle of its own body */
@@ -551,6 +554,7 @@ static void begin_next(as_conn *conn)
 void as_h1_finish(as_exchange *x, bool cut)
 {
     as_conn *conn = x->conn;
+    x->is_paced = false;
     log_request(x, cut);
     if (cut) {
         as_conn_close(conn);
@@ -652,6 +656,8 @@ static void report_silence(const as_exchange *x)
 static void timed_out(as_conn *conn)
 {
     as_exchange *x = conn->state;
+    if (x != NULL && as_h1_keeps_pace(x))
+        return;
     switch (conn->phase) {
     case AS_PHASE_HEAD:
     case AS_PHASE_BODY:

@@ -45,6 +45,8 @@ typedef struct as_exchange {
     bool head_timed : 1;
     bool has_body : 1;
     bool body_done : 1;
+    bool is_paced : 1;  /* the connection's timer ends a window of limits.min_rate */
+    uint64_t pace_mark; /* what the client had sent or taken when the window began */
 
     /* answering */
     bool in_handler : 1; /* handle() is on the stack: a response made meanwhile waits for its return */
@@ -83,6 +85,13 @@ void as_h1_advance(as_conn *conn);
 void as_h1_free_exchanges(as_home *home);
 /* The response is out (or cut: `cut`): log, count, release, and on to the next request. */
 void as_h1_finish(as_exchange *exchange, bool cut);
+
+/* h1_pace.c: how slow a client may be. A window is one body_timeout or send_timeout long; in each the client has to send or take min_rate for as long. */
+void as_h1_wait_for_body(as_exchange *exchange);
+/* The socket takes no more of the response; `progress`: it took some since the last time. */
+void as_h1_wait_for_client(as_exchange *exchange, bool progress);
+/* The timer has fired: true when the client was fast enough, and then another window has begun. */
+bool as_h1_keeps_pace(as_exchange *exchange);
 
 /* h1_send.c */
 typedef enum { AS_SEND_DONE, AS_SEND_BLOCKED, AS_SEND_CUT } as_send_result;

@@ -253,7 +253,8 @@ static void wait_for_turn(as_exchange *x)
         as_conn_put_off(x->conn);
         return;
     }
-    as_conn_set_timeout(x->conn, 0); /* it is we who keep the client waiting */
+    if (!x->is_paced)
+        as_conn_set_timeout(x->conn, 0); /* it is we who keep the client waiting */
     x->job.run = go_on_by_schedule;
     as_schedule_enter(&x->home->schedule, &x->job, (uint64_t)x->file_left);
 }
@@ -400,7 +401,8 @@ static as_send_result send_pipe(as_exchange *x)
             return end_pipe(x);
         ssize_t n = read(body->fd, piece, sizeof(piece));
         if (n > 0) {
-            as_conn_set_timeout(x->conn, 0);
+            if (!x->is_paced)
+                as_conn_set_timeout(x->conn, 0);
             frame_piece(x, within_length(x, as_str_of(piece, (size_t)n)));
             continue;
         }
@@ -456,9 +458,13 @@ as_send_result as_h1_send(as_exchange *x)
     }
     if (result == AS_SEND_BLOCKED && !x->end_awaited) {
         /* No progress for too long ends the response: either the client does not read, or the pipe's writer is silent. */
-        uint32_t limit = conn->writable ? x->request.response.body.idle_ms : x->request.epoch->limits->send_timeout_ms;
-        if (moved || x->body_sent != sent_before || x->framed_sent != framed_before || !as_timer_is_set(&conn->timer))
-            as_conn_set_timeout(conn, limit);
+        bool progress = moved || x->body_sent != sent_before || x->framed_sent != framed_before;
+        if (!conn->writable) {
+            as_h1_wait_for_client(x, progress);
+        } else if (x->job.place == 0 && (progress || !as_timer_is_set(&conn->timer))) {
+            x->is_paced = false;
+            as_conn_set_timeout(conn, x->request.response.body.idle_ms);
+        }
     }
     return result;
 }

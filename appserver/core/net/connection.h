@@ -23,6 +23,8 @@ typedef struct as_transport_ops {
     ssize_t (*read)(as_conn *conn, void *buf, size_t len);
     ssize_t (*write)(as_conn *conn, const struct iovec *parts, int count, bool more);
     ssize_t (*send_file)(as_conn *conn, int fd, int64_t offset, size_t len, bool more);
+    /* What the peer has acknowledged of all that was sent to it, or a negative as_err when that cannot be known. */
+    int64_t (*taken)(as_conn *conn);
     /* the transport's own */
     ssize_t (*write_under_cork)(as_conn *conn, const struct iovec *parts, int count, bool more);
     ssize_t (*send_file_under_cork)(as_conn *conn, int fd, int64_t offset, size_t len, bool more);

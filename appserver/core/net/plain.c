@@ -1,7 +1,8 @@
 /* plain.c: TCP without encryption, in as many variants as there are ways to write (paper, section IV). A variant is a row of a table that a connection has for
  * life, so whichever is chosen, the usual way has no branch for the others. */
 #include <errno.h>
-#include <netinet/tcp.h>
+#include <linux/tcp.h> /* the C library's copy of tcp_info ends before tcpi_bytes_acked */
+#include <netinet/in.h>
 #include <sys/sendfile.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -80,6 +81,16 @@ static ssize_t by_copy(as_conn *conn, int fd, int64_t offset, size_t len, bool m
     return (ssize_t)sent;
 }
 
+static int64_t bytes_taken(as_conn *conn)
+{
+    struct tcp_info info = {0};
+    socklen_t len = sizeof(info);
+    if (getsockopt(conn->watch.fd, IPPROTO_TCP, TCP_INFO, &info, &len) < 0 ||
+        len < offsetof(struct tcp_info, tcpi_bytes_acked) + sizeof(info.tcpi_bytes_acked))
+        return AS_ESYSTEM;
+    return (int64_t)info.tcpi_bytes_acked;
+}
+
 /* TCP_CORK around all that belongs together, the paper's way: two system calls more than MSG_MORE. Pulled out when the last byte is with the kernel; a response
  * that is cut off closes its socket, which does the same. */
 
@@ -118,12 +129,18 @@ static ssize_t corked_file(as_conn *conn, int fd, int64_t offset, size_t len, bo
 }
 
 #define ROW(row_name, row_write, row_file, flag) \
-    {.name = row_name, .read = plain_read, .write = row_write, .send_file = row_file, .more_flag = flag}
+    {.name = row_name,                           \
+     .read = plain_read,                         \
+     .write = row_write,                         \
+     .send_file = row_file,                      \
+     .taken = bytes_taken,                       \
+     .more_flag = flag}
 #define CORKED_ROW(row_name, row_write, row_file) \
     {.name = row_name,                            \
      .read = plain_read,                          \
      .write = corked_write,                       \
      .send_file = corked_file,                    \
+     .taken = bytes_taken,                        \
      .write_under_cork = row_write,               \
      .send_file_under_cork = row_file}
 

@@ -56,7 +56,10 @@ def test_the_plan_of_defaults_is_complete() -> None:
             "idle_timeout_ms": 60000,
             "send_timeout_ms": 60000,
             "keep_alive_requests": 0,
+            "min_rate": 500,
             "connections": 10000,
+            "wait_over_limit": False,
+            "connections_per_client": 0,
         },
         "cache": {"bytes": 67108864, "entries": 4096, "file_size": 262144, "revalidate_ms": 1000},
         "tuning": {
