@@ -62,7 +62,7 @@ static void close_root(const as_file_handler *handler, int fd)
 /* Opens what->path. O_NONBLOCK so that a FIFO without a writer does not stop the loop, O_NOCTTY for terminals. */
 static void open_path(const as_file_handler *handler, int root_fd, as_file_found *what)
 {
-    struct stat status;
+    struct stat status = {0};
     what->error = 0;
     what->is_directory = false;
     what->fd = as_beneath_open(root_fd, what->path, O_RDONLY | O_NONBLOCK | O_NOCTTY, handler->symlinks);
