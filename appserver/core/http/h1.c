@@ -433,7 +433,7 @@ static bool on_body(as_conn *conn)
         if (x->body_done)
             break;
         if (reads == TURN_READS) {
-            as_conn_set_timeout(conn, limits_of(x)->body_timeout_ms);
+            as_h1_wait_for_body(x);
             as_conn_put_off(conn);
             return false;
         }

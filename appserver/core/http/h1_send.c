@@ -184,6 +184,19 @@ static bool take_piece(as_exchange *x)
     return true;
 }
 
+static as_send_result send_memory(as_exchange *x, bool *moved)
+{
+    while (!x->held_back && has_memory_left(x)) {
+        if (!x->conn->writable)
+            return AS_SEND_BLOCKED;
+        ssize_t n = write_memory(x);
+        if (n < 0 && n != AS_EAGAIN)
+            return AS_SEND_CUT;
+        *moved = *moved || n > 0;
+    }
+    return AS_SEND_DONE;
+}
+
 /* Whether the whole response is in `out` and another request is there to be answered right behind it. */
 static bool may_hold_back(const as_exchange *x)
 {
@@ -220,14 +233,8 @@ void as_h1_begin_response(as_exchange *x)
 
 as_send_result as_h1_send_held(as_exchange *x)
 {
-    while (x->out_sent < x->out.len) {
-        if (!x->conn->writable)
-            return AS_SEND_BLOCKED;
-        ssize_t n = write_memory(x);
-        if (n < 0 && n != AS_EAGAIN)
-            return AS_SEND_CUT;
-    }
-    return AS_SEND_DONE;
+    bool moved = false;
+    return send_memory(x, &moved);
 }
 
 /* Files. */
@@ -415,19 +422,6 @@ static as_send_result send_pipe(as_exchange *x)
     }
     as_conn_put_off(x->conn);
     return AS_SEND_BLOCKED;
-}
-
-static as_send_result send_memory(as_exchange *x, bool *moved)
-{
-    while (!x->held_back && has_memory_left(x)) {
-        if (!x->conn->writable)
-            return AS_SEND_BLOCKED;
-        ssize_t n = write_memory(x);
-        if (n < 0 && n != AS_EAGAIN)
-            return AS_SEND_CUT;
-        *moved = *moved || n > 0;
-    }
-    return AS_SEND_DONE;
 }
 
 static as_send_result send_pieces(as_exchange *x, bool *moved)

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import closing
 
 import pytest
+from harness import has_ipv6
 
 from appserver.config.plan import Listener, listener_url
 from appserver.errors import StartError
@@ -15,15 +16,6 @@ from appserver.supervisor.sockets import Listeners, _sentence, open_listener
 
 def listener(host: str, port: int = 0) -> Listener:
     return Listener(f"{host}:{port}", host, port, listener_url(host, port))
-
-
-def has_ipv6() -> bool:
-    try:
-        with socket.socket(socket.AF_INET6) as sock:
-            sock.bind(("::1", 0))
-    except OSError:
-        return False
-    return True
 
 
 needs_ipv6 = pytest.mark.skipif(not has_ipv6(), reason="this machine has no IPv6")
