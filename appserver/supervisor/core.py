@@ -183,6 +183,9 @@ class Core:
                 self._owner.core_stuck(
                     message.text("pool"), message.number("executor"), message.text("request"), message.text("about")
                 )
+            case "incident":
+                message.close_fds()
+                self._log.debug("a request went wrong in an executor", **message.fields)
             case "drained":
                 self._log.debug("the core has drained")
             case other:
