@@ -142,6 +142,13 @@ class Call(Exchange):
         if left is not None and len(data) > left:
             raise LengthError(f"write() past the Content-Length {self._head().length}")
 
+    def early_hints(self, headers: List[Tuple[str, str]]) -> None:
+        """`wsgi.early_hints`: an interim response 103 (RFC 8297) at once; without effect when the answer has begun.
+        Raises HeadError, TypeError."""
+        fields = heads.encode_interim(headers)
+        if not self.sent:
+            self.inform(103, fields)
+
     # What became of it
 
     def finish(self, result: Iterable[bytes]) -> None:
@@ -356,6 +363,7 @@ class Server:
             environ.update(self._base)
             environ["wsgi.url_scheme"] = environ.get("REQUEST_SCHEME", "http")
             environ["wsgi.input"] = call.body_file or BytesIO(call.body)
+            environ["wsgi.early_hints"] = call.early_hints
             if environ.get("REQUEST_METHOD") == "HEAD":
                 call.head_only = True
             result = self._find(environ)(environ, call.start_response)

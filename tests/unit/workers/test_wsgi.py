@@ -577,3 +577,40 @@ def test_forked_child_that_comes_back_does_not_answer(run: Run, source: str, sta
     assert core.exit_status() == 0
     assert core.output() == f"child {status}\n" * 3
     assert select.select(core.answers, [], [], 0)[0] == []
+
+
+HINTS = """
+hints = environ["wsgi.early_hints"]
+hints([("Link", "</a.css>; rel=preload; as=style"), ("Link", "</b.js>; rel=preload; as=script")])
+hints([("X-Second", "1")])
+write = ok()
+write(b"begun ")
+hints([("X-Late", "1")])
+return [b"and done"]
+"""
+
+
+def test_early_hints(run: Run) -> None:
+    core = run(application(HINTS))
+    core.send(core.frame())
+    first, second = core.next_answer(), core.next_answer()
+    assert (first.kind, first.status) == (second.kind, second.status) == (wire.INFORMATIONAL, 103)
+    assert first.fields == "Link: </a.css>; rel=preload; as=style\r\nLink: </b.js>; rel=preload; as=script\r\n"
+    assert second.fields == "X-Second: 1\r\n"
+    answer = core.complete(core.next_answer())
+    assert (answer.request_id, answer.body, answer.end_status) == (first.request_id, b"begun and done", 0)
+
+
+@pytest.mark.parametrize(
+    ("headers", "error"),
+    [
+        ("[('A', 'b\\r\\nC: d')]", "control character in header A"),
+        ("[('Connection', 'close')]", "header Connection is the server's to send"),
+        ("[('Content-Length', '3')]", "header Content-Length does not belong into an interim response"),
+        ("{'Link': '</a>'}", "headers must be a list of (name, value), not dict"),
+    ],
+)
+def test_bad_early_hints(run: Run, headers: str, error: str) -> None:
+    core = run(application(f"environ['wsgi.early_hints']({headers})\nok()\nreturn [b'x']"))
+    assert core.fetch().status == 500
+    assert error in core.log("handler failed")["error"]
