@@ -264,7 +264,7 @@ static void test_incident_with_a_large_body(void)
         as_incident incident = take_incident();
         CHECK(incident.truncated);
         CHECK_INT(lseek(incident.fd, 0, SEEK_END),
-                  AS_FRAME_HEAD + (long long)got.frames[0].head.environment_len + LIMIT);
+                  AS_REQUEST_HEAD_LEN + (long long)got.frames[0].head.environment_len + LIMIT);
         fingerprints[i] = incident.fingerprint;
         close(incident.fd);
         visitor_free(v);

@@ -42,7 +42,7 @@ static bool write_frame(const as_pending *pending, int fd, uint64_t body_len)
     const as_pool_handler *handler = (const as_pool_handler *)request->handler;
     char *out = lane->out; /* nothing is being sent meanwhile */
     int environment_len = as_environment_build(&handler->environment, request, !lane->options.cancel,
-                                               out + AS_FRAME_HEAD, AS_DATAGRAM_MAX - AS_FRAME_HEAD);
+                                               out + AS_REQUEST_HEAD_LEN, AS_DATAGRAM_MAX - AS_REQUEST_HEAD_LEN);
     if (environment_len < 0)
         return false;
     as_request_head head = {
@@ -58,7 +58,7 @@ static bool write_frame(const as_pending *pending, int fd, uint64_t body_len)
     head.length += (uint32_t)body_len;
     head.body_len = body_len;
     memcpy(out, &head, sizeof(head));
-    if (!write_all(fd, out, AS_FRAME_HEAD + (size_t)environment_len))
+    if (!write_all(fd, out, AS_REQUEST_HEAD_LEN + (size_t)environment_len))
         return false;
     if (request->body.fd >= 0)
         return copy_file(fd, request->body.fd, body_len);
