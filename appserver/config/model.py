@@ -250,6 +250,21 @@ class Pool:
     processes: int = _count(2, 1, 256, "Worker processes.")
     threads: int = _count(4, 1, 256, "Threads in each process: requests that it runs at once.")
     environment: Mapping[str, str] = _key("environment", "Environment variables that are added for the workers.", dict)
+    retry: str = _key(
+        "choice",
+        "Which requests are given to another worker, once, when theirs dies before its answer began: those with an"
+        " idempotent method (GET, HEAD, OPTIONS, PUT, DELETE) or a field `Idempotency-Key`, none, or all. Others are"
+        " answered 502.",
+        "idempotent",
+        choices=("never", "idempotent", "always"),
+    )
+    quarantine_ms: int = _time(
+        60 * SECOND,
+        0,
+        DAY,
+        "How long a request that has killed two workers is answered 503 without being run (the same method, target and"
+        " body; 64 such requests for each pool); 0 turns this off.",
+    )
     limits: PoolLimits = _key("block", "Limits of this pool.", PoolLimits, block=PoolLimits)
 
 
