@@ -21,12 +21,13 @@ MAX_LINES = 900
 PYTHON_ROOMS: dict[str, set[str]] = {
     "errors": set(),
     "logging": {"errors"},
+    "control": {"errors", "config"},
     "workers": set(),
     "config": {"errors"},
     "native": {"errors", "native._core"},
-    "supervisor": {"errors", "logging", "config", "native"},
+    "supervisor": {"errors", "logging", "config", "control", "native"},
     "embedded": {"errors", "config", "native", "supervisor", "workers"},
-    "cli": {"errors", "logging", "config", "supervisor"},
+    "cli": {"errors", "logging", "config", "control", "supervisor"},
     "__init__": {"embedded"},  # on demand, for `from appserver import Server`
     "__main__": {"cli"},
     "core": set(),  # build.py
