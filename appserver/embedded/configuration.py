@@ -22,10 +22,11 @@ from appserver.workers.wsgi import Application
 POOL = "embedded"  #: the one that runs the program's callables
 NAME = "Server"  #: of the configuration, in messages
 LOOPS = 1  #: event loops when nobody says how many: a program that embeds a server is busy with something else
-#: Keys that ask for processes, and what they would start.
+#: Keys that ask for a supervisor, and what that would have.
 SUPERVISED = {
     "pools": "worker processes",
     "cgi": "CGI programs",
+    "control": "control socket",
     "user": "processes of another user",
     "group": "processes of another group",
 }

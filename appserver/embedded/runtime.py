@@ -58,7 +58,7 @@ class Runtime:
         self._drained: set[int] = set()
         self._all_drained = threading.Event()
         self._over = False
-        self._wake_lock = threading.Lock()  #: of `_over` and `_wake_fd`: a thread that is left behind calls `_wake` late
+        self._wake_lock = threading.Lock()  #: a thread that is left behind calls `_wake` late
         self._thread = threading.Thread(target=self._control, name="appserver-control", daemon=True)
         try:
             for warning in loaded.warnings:
@@ -176,6 +176,9 @@ class Runtime:
             elif event.kind != EventKind.INCIDENT:  # that the request had no time left was said as stuck
                 fields = log_fields(event, None)
                 log(fields.pop("level"), fields.pop("event"), **fields)
+        for incident in self._core.incidents():
+            if incident.fd >= 0:
+                os.close(incident.fd)
 
     def _report_stuck(self, event: Event) -> None:
         """Nothing can replace a thread of this process: what it is doing is said, and its answer will be dropped."""
