@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any, Callable, Dict
 
+from . import forks
 from .asgi import HttpCall
 from .interface import HANDLE, Application
 from .lifespan import Lifespan
@@ -65,6 +66,8 @@ class AsyncServer:
         except BaseException as error:
             self._fail(call, error)
         finally:
+            if forks.in_child:
+                forks.leave(self._log)
             call.close()
             if call.task is not None:
                 del runner.calls[call.request_id]

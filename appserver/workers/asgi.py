@@ -105,6 +105,11 @@ class HttpCall(Exchange):
     def scope(self, state: Dict[str, Any]) -> Scope:
         return http_scope(self.environ, EXTENSIONS, state)
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether the stream has had all bytes of its Content-Length, so that what fails now spoils nothing."""
+        return self._left == 0
+
     # What the application calls
 
     async def receive(self) -> Message:
@@ -292,9 +297,7 @@ class HttpCall(Exchange):
 
     def _hint(self, links: Iterable[Any]) -> None:
         fields = heads.encode_fields([(b"link", link) for link in links])
-        frame = wire.answer(wire.INFORMATIONAL, self.slot, self.request_id, 103, fields, b"", self.run_us())
-        self.runner.out.append((self.loop, frame))
-        self.runner.answers_due()
+        self.inform(103, fields)
 
     def _add_trailers(self, message: Message) -> None:
         self._trailers += heads.encode_fields(message.get("headers", ()))

@@ -82,10 +82,10 @@ def encode_bytes(status: int, headers: List[Tuple[bytes, bytes]]) -> Head:
 
 
 def encode_fields(headers: Iterable[Tuple[bytes, bytes]]) -> bytes:
-    """Field lines of an interim response or of trailers. Raises HeadError, TypeError."""
+    """The header block of an interim response, or trailers. Raises HeadError, TypeError."""
     head = _encode(200, _texts(headers))
     if head.length is not None:
-        raise HeadError("Content-Length belongs to the response itself")
+        raise HeadError("header Content-Length belongs into the response's own head")
     return head.fields
 
 
@@ -103,6 +103,16 @@ def _texts(headers: Iterable[Tuple[bytes, bytes]]) -> List[Tuple[str, str]]:
         if text.lower() not in HOP_BY_HOP:
             texts.append((text, value.decode("latin-1")))
     return texts
+
+
+def encode_interim(headers: List[Tuple[str, str]]) -> bytes:
+    """The header block of an interim response. Raises HeadError, TypeError."""
+    if not isinstance(headers, list):
+        raise TypeError(f"headers must be a list of (name, value), not {type(headers).__name__}")
+    head = _encode(103, headers)
+    if head.length is not None:
+        raise HeadError("header Content-Length does not belong into an interim response")
+    return head.fields
 
 
 def _status(status: str) -> int:
