@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import importlib
 import os
 import socket
 import threading
@@ -55,7 +56,7 @@ Serve = Callable[["LoopRunner", "Item"], None]
 def new_event_loop() -> asyncio.AbstractEventLoop:
     """uvloop's, where it is installed."""
     try:
-        import uvloop  # type: ignore[import-not-found,unused-ignore]
+        uvloop = importlib.import_module("uvloop")
     except ImportError:
         return asyncio.new_event_loop()
     loop: asyncio.AbstractEventLoop = uvloop.new_event_loop()

@@ -87,13 +87,11 @@ class AsyncServer:
             self._errors.report(call, "warning", "the request was cancelled: the worker stops")
             self._refuse(call, 503)
         elif call.is_quiet(error):
-            self._refuse(call, 500)  # nobody reads it, but it ends the request
+            pass
         else:
             self._errors.fail(call, error)
-            call.runner.answers_due()
 
     def _refuse(self, call: HttpCall, status: int) -> None:
         if not call.sent:
             call.respond(status, b"", b"")
-            call.sent = True
         call.close_stream(False)

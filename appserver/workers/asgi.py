@@ -220,7 +220,6 @@ class HttpCall(Exchange):
             if length is not None and length != len(body):
                 raise _wrong_length(length, len(body))
             self.respond(status, fields, body)
-            self.sent = True
             self._left = 0
             self._step = BODY if more else COMPLETE
         if not more and self._waiters:
@@ -244,6 +243,7 @@ class HttpCall(Exchange):
 
     def respond(self, status: int, fields: bytes, body: bytes) -> None:
         """The whole answer. What CPU it took is not told: requests share the thread."""
+        self.sent = True
         size = len(body)
         if size > wire.INLINE_BODY_MAX:
             self._respond_large(status, fields, body)
@@ -268,7 +268,6 @@ class HttpCall(Exchange):
         if length is not None and not head.bodyless:
             fields = b"%sContent-Length: %d\r\n" % (fields, length)
         self.respond(head.status, fields, b"")
-        self.sent = True
 
     def _send_path(self, path: Any) -> None:
         # That a client may not name any file is the application's to see to, as with open().
@@ -368,6 +367,8 @@ class HttpCall(Exchange):
         """The application has come to its end, and everything of the request goes."""
         if self._writer is not None:
             self._end_stream(False)
+        elif not self.sent:  # nobody reads it, but the slot waits for it
+            self.respond(500, b"", b"")
         if self._reader is not None:
             self._reader.close()
         if self.body_file is not None:
