@@ -258,7 +258,7 @@ class Pool:
         4,
         1,
         256,
-        "Threads in each process: requests that it runs at once. An ASGI application has an event loop instead.",
+        "Threads in each process: requests that it runs at once. ASGI applications have `concurrency` instead.",
     )
     concurrency: int = _count(
         100, 1, 10_000, "Requests that an ASGI application, or asynchronous scripts, hold at once in each process."

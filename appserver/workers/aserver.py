@@ -64,9 +64,11 @@ class AsyncServer:
                 await application.call(call.scope(life.state), call.receive, call.send)
             call.check_end()
         except BaseException as error:
+            if runner.executor.in_child:
+                forks.leave(self._log, error)
             self._fail(call, error)
         finally:
-            if forks.in_child:
+            if runner.executor.in_child:
                 forks.leave(self._log)
             call.close()
             if call.task is not None:

@@ -587,7 +587,10 @@ INTERFACES = {
     "decorated": "import functools\ndef decorate(f):\n    @functools.wraps(f)\n    def inner(*a): return f(*a)\n"
     "    return inner\n@decorate\nasync def application(scope, receive, send): {}",
 }
-ANSWER = 'await send({"type": "http.response.start", "status": 200}); await send({"type": "http.response.body", "body": b"y"})'
+ANSWER = (
+    'await send({"type": "http.response.start", "status": 200}); '
+    'await send({"type": "http.response.body", "body": b"y"})'
+)
 
 
 @pytest.mark.parametrize("name", INTERFACES)
