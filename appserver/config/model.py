@@ -140,7 +140,13 @@ class Log:
         "auto",
         choices=("auto", "console", "json"),
     )
-    access: str = _key("choice", "Format of the access log.", "combined", choices=("combined", "json", "off"))
+    access: str = _key(
+        "choice",
+        "Format of the access log. json also says how long a request took (duration_ms), waited for an executor "
+        "(queue_ms), ran in it (run_ms), and what CPU it took there (cpu_ms).",
+        "combined",
+        choices=("combined", "json", "off"),
+    )
     access_file: str = _key("output", 'File of the access log; "-" is stdout. SIGUSR1 opens it anew.', "-")
 
 
@@ -472,6 +478,14 @@ class Config:
         " (shortest-first), where a long wait counts like being shorter.",
         "fair",
         choices=("fair", "shortest-first"),
+    )
+    control: str | None = _key(
+        "socket",
+        "Control socket for `cherokee-app reload`, `status` and others: a path (mode 0600; only the user who starts the"
+        " server, and root, may use it), auto, or off.",
+        "auto",
+        default_text="auto: `PID.sock` in the first of $XDG_RUNTIME_DIR/cherokee-app, /run/cherokee-app (root) or"
+        " /run/user/UID/cherokee-app, /tmp/cherokee-app-UID, /dev/shm/cherokee-app-UID that can be used",
     )
     limits: Limits = _key("block", "Limits for clients.", Limits, block=Limits)
     log: Log = _key("block", "Logs.", Log, block=Log)
