@@ -19,8 +19,8 @@ SIOCSIFFLAGS = 0x8914
 IFF_UP = 1
 #: Beyond so many, sockets in TIME_WAIT are dropped at once; the kernel's own answer to a full table.
 TIME_WAIT_SOCKETS = 8192
-#: BBR, the default of some systems, paces what each socket sends by timers, which on loopback measures the timers: large
-#: files came at half the speed, and rounds differed by 50 %. Reno is there always.
+#: BBR, the default of some systems, paces what each socket sends by timers, which on loopback measures the timers:
+#: large files came at half the speed, and rounds differed by 50 %. Reno is there always.
 CONGESTION_CONTROL = "reno"
 
 
