@@ -183,9 +183,9 @@ class Tuning:
     )
     cork: str = _key(
         "choice",
-        "What makes a head share a packet with what another call sends: MSG_MORE, TCP_CORK around both, or nothing.",
-        "more",
-        choices=("more", "cork", "off"),
+        "What makes a head share a packet with what another call sends: TCP_CORK around both, MSG_MORE, or nothing.",
+        "cork",
+        choices=("cork", "more", "off"),
     )
     sendfile: str = _key(
         "choice",

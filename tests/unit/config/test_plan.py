@@ -65,7 +65,7 @@ def test_the_plan_of_defaults_is_complete() -> None:
         "tuning": {
             "accept_one": False,
             "write_separate": False,
-            "cork": "more",
+            "cork": "cork",
             "no_sendfile": False,
             "no_reuse": False,
             "shortest_first": False,
