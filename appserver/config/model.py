@@ -160,6 +160,12 @@ class Cache:
     entries: int = _count(4096, 1, 1_000_000, "Most files, for each loop.")
     file_size: int = _size(256 * KIB, 0, 1 * GIB, "Larger files are not held but sent with sendfile.")
     revalidate_ms: int = _time(1 * SECOND, 0, DAY, "How long an entry is believed before the file is looked at again.")
+    policy: str = _key(
+        "choice",
+        "Which files stay when memory is short: those used most (frequency), or those used last (recent).",
+        "frequency",
+        choices=("frequency", "recent"),
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -184,6 +184,7 @@ class _Planner:
                 "entries": config.cache.entries,
                 "file_size": config.cache.file_size,
                 "revalidate_ms": config.cache.revalidate_ms,
+                "recent": config.cache.policy == "recent",
             },
             "tuning": {
                 "accept_one": config.tuning.accept_batch == "one",
