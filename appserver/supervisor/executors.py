@@ -303,6 +303,7 @@ def executor_configuration(spec: PoolSpec) -> Mapping[str, Any]:
         "application": spec.application,
         "directory": spec.directory,
         "scripts": list(spec.scripts),
+        "script_folders": list(spec.script_folders),
         "dev": spec.dev,
     }
 
