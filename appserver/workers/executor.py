@@ -28,7 +28,7 @@ from queue import SimpleQueue
 from time import monotonic_ns
 from typing import TYPE_CHECKING, Any, Callable, Deque, Dict, List, Optional, Protocol, Sequence, Tuple, Union
 
-from . import wire
+from . import watchdog, wire
 
 if TYPE_CHECKING:
     from .exchange import Exchange
@@ -77,7 +77,7 @@ class Slots:
         if len(self._map) < wire.SLOT_HEADER_LEN + slots * wire.SLOT_LEN:
             raise wire.FrameError("the slot segment is too short")
         self.count: int = slots
-        self._longs = memoryview(self._map).cast("Q")
+        self.longs = memoryview(self._map).cast("Q")
         self.ints = memoryview(self._map).cast("I")
         # State and executor number are neighbours, so one store sets both.
         self._running: int = struct.unpack("=Q", struct.pack("=II", 2, executor))[0]
@@ -90,7 +90,7 @@ class Slots:
 
     def mark(self, slot: int, thread: int, now_ns: int) -> None:
         """Says that `thread` of this executor has the request of `slot`."""
-        longs = self._longs
+        longs = self.longs
         at = 8 + 8 * slot
         longs[at + 1] = self._threads[thread]
         longs[at + 3] = now_ns
@@ -98,6 +98,11 @@ class Slots:
 
     def is_cancelled(self, slot: int) -> bool:
         return self.ints[16 + 16 * slot + 10] != 0
+
+    def is_over(self, slot: int, request_id: int) -> bool:
+        """Whether nobody waits for the answer to this request any more, also when the slot is another one's by now."""
+        at = 8 + 8 * slot
+        return self.ints[16 + 16 * slot + 10] != 0 or self.longs[at + 2] != request_id or self.ints[2 * at] != 2
 
 
 class Executor:
@@ -161,6 +166,10 @@ class Executor:
             runner.seen = since
         return active
 
+    def interrupt(self, thread: int, request_id: int) -> bool:
+        """Main thread: raises RequestTimeout in that thread if it still runs that request."""
+        return 0 <= thread < len(self.runners) and watchdog.interrupt(self.runners[thread], request_id)
+
     def learn(self, sample_ns: int) -> None:
         """Follows slow runs fast and fast runs slowly, as the core does for its batches."""
         difference = min(sample_ns, LONGEST_SAMPLE_NS) - self.run_ns
@@ -176,6 +185,9 @@ class Runner:
         self.thread = threading.Thread(target=self._main, name=f"request-{number}", daemon=True)
         self.now = 0  #: the last time that was looked at, CLOCK_MONOTONIC ns
         self.since = 0  #: when the request that runs was begun, 0 for none; read by the monitor
+        self.running = 0  #: id of the request that runs, 0 for none; read by the main thread
+        self.interrupting = watchdog.IDLE  #: by the main thread; see watchdog.interrupt()
+        self.marked = 0  #: the start of the requests at hand, as in their slots
         self.seen = 0  #: the monitor's: `since` at its last tick
         self.items: Deque[Item] = deque()  #: the rest of the batch; the monitor may take from it
         self.out: Deque[Tuple[int, bytes]] = deque()  #: loop and frame of answers to send; the monitor may take from it
@@ -206,7 +218,7 @@ class Runner:
             if got is None:
                 return False
             if isinstance(got, tuple):
-                self.now = monotonic_ns()
+                self.now = self.marked = monotonic_ns()
                 executor.slots.mark(got[0], self.number, self.now)
                 self.items.append(got)
                 self._run_all(self.now)
@@ -259,7 +271,15 @@ class Runner:
             if ints[26 + 16 * item[0]] or item[2] >> 48 != generation:
                 self._skip(item)
             else:
-                serve(self, item)
+                try:
+                    self.running = item[2]
+                    serve(self, item)
+                    self.running = 0
+                    if self.interrupting:
+                        watchdog.settle(self)
+                except watchdog.RequestTimeout:  # on the way out of the application
+                    watchdog.settle(self)
+                    self.out.append((item[1], wire.answer(wire.RESPONSE, item[0], item[2], 500)))
             if out and (not items or self.now - received_ns > ANSWER_DELAY_NS):
                 self.flush()
         self.since = 0
@@ -286,7 +306,7 @@ class Runner:
         if not size:
             self.executor.stop()
             return False
-        now = self.now = monotonic_ns()
+        now = self.now = self.marked = monotonic_ns()
         fd = _take_fd(ancillary) if ancillary else -1
         try:
             self._take_frames(size, flags, fd, now)

@@ -16,7 +16,7 @@ import socket
 import sys
 from typing import Any, Callable, Dict, List, Optional
 
-from . import request
+from . import request, watchdog
 from .control import Control, ControlClosedError, LoadError, describe
 from .executor import TICK_S, Executor, Slots
 from .script import Scripts, add_import_folder, load_application
@@ -77,6 +77,8 @@ class _Worker:
         self._signals = _Wakeup()
         self._told_to_stop = False
         signal.signal(signal.SIGTERM, self._on_sigterm)
+        if "stacks" in fds:
+            watchdog.arm(fds["stacks"], int(start["stacks_signal"]))
         configuration = start["configuration"]
         _enter(configuration)
         self._scripts = Scripts()
@@ -89,6 +91,7 @@ class _Worker:
             name=configuration.get("application") or "",
             threads=threads,
             dev=bool(configuration.get("dev")),
+            request_time_ms=int(configuration.get("request_time_ms") or 0),
         )
         self._executor = Executor(
             queue=_socket(fds["queue"]),
@@ -177,7 +180,16 @@ class _Worker:
             os.close(fd)
         if message.get("type") == "stop":
             self._told_to_stop = True
+        elif message.get("type") == "interrupt":
+            self._interrupt(message)
         return True
+
+    def _interrupt(self, message: Dict[str, Any]) -> None:
+        try:
+            self._executor.interrupt(int(message["thread"]), int(message["request"], 16))
+        except Exception as error:
+            # Without it the supervisor replaces the worker, as it does when a request cannot be interrupted.
+            self._control.log("warning", "a request cannot be interrupted", error=f"{type(error).__name__}: {error}")
 
 
 def _timeout_ms(executor: Executor) -> Optional[float]:

@@ -301,12 +301,15 @@ class Call(Exchange):
 class Server:
     """Runs applications for the executor: `serve` is called by all request threads."""
 
-    def __init__(self, find: Find, log: Log, *, name: str = "", threads: int = 1, dev: bool = False) -> None:
+    def __init__(
+        self, find: Find, log: Log, *, name: str = "", threads: int = 1, dev: bool = False, request_time_ms: int = 0
+    ) -> None:
         """`find` gives the application for an environment; `name` is that of the pool's own one, for the log."""
         self._find = find
         self._log = log
         self._name = name
         self._dev = dev
+        self._limit_ns = request_time_ms * 1_000_000  #: 0 for none
         self._base: Environ = {
             "wsgi.version": (1, 0),
             "wsgi.errors": sys.stderr,
@@ -323,6 +326,9 @@ class Server:
         environ = call.environ
         try:
             environ.update(self._base)
+            environ["appserver.cancelled"] = call.is_over
+            if self._limit_ns:
+                environ["appserver.deadline"] = (runner.marked + self._limit_ns) * 1e-9
             environ["wsgi.url_scheme"] = environ.get("REQUEST_SCHEME", "http")
             environ["wsgi.input"] = call.body_file or BytesIO(call.body)
             if environ.get("REQUEST_METHOD") == "HEAD":
