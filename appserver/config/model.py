@@ -140,7 +140,13 @@ class Log:
         "auto",
         choices=("auto", "console", "json"),
     )
-    access: str = _key("choice", "Format of the access log.", "combined", choices=("combined", "json", "off"))
+    access: str = _key(
+        "choice",
+        "Format of the access log. json also says how long a request took (duration_ms), waited for an executor "
+        "(queue_ms), ran in it (run_ms), and what CPU it took there (cpu_ms).",
+        "combined",
+        choices=("combined", "json", "off"),
+    )
     access_file: str = _key("output", 'File of the access log; "-" is stdout. SIGUSR1 opens it anew.', "-")
 
 

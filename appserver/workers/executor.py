@@ -72,7 +72,7 @@ class Slots:
     def __init__(self, fd: int, executor: int) -> None:
         self._map = mmap.mmap(fd, 0)
         magic, version, slots, _, _ = wire.SLOT_HEADER.unpack_from(self._map)
-        if magic != wire.SLOT_MAGIC or version != wire.VERSION:
+        if magic != wire.SLOT_MAGIC or version != wire.SLOT_VERSION:
             raise wire.FrameError("not a slot segment")
         if len(self._map) < wire.SLOT_HEADER_LEN + slots * wire.SLOT_LEN:
             raise wire.FrameError("the slot segment is too short")
@@ -184,6 +184,7 @@ class Runner:
         self.number = number
         self.thread = threading.Thread(target=self._main, name=f"request-{number}", daemon=True)
         self.now = 0  #: the last time that was looked at, CLOCK_MONOTONIC ns
+        self.cpu = 0  #: CPU that this thread had taken at that time, ns
         self.since = 0  #: when the request that runs was begun, 0 for none; read by the monitor
         self.running = 0  #: id of the request that runs, 0 for none; read by the main thread
         self.interrupting = watchdog.IDLE  #: by the main thread; see watchdog.interrupt()
@@ -325,7 +326,8 @@ class Runner:
             if request[0] >= slots.count or request[1] >= len(self.executor.answers):
                 raise wire.FrameError(f"slot {request[0]}, loop {request[1]}")
             slots.mark(request[0], self.number, now)
-        for slot, loop, request_id, has_fd, start, middle, end in requests:
+        for slot, loop, request_id, wanted, start, middle, end in requests:
+            has_fd = bool(wanted & wire.FD_FLAGS)
             if has_fd != (fd >= 0) or (has_fd and len(requests) > 1):
                 self._refuse(flags, slot, loop, request_id)
                 continue

@@ -185,7 +185,7 @@ static inline visitor *visitor_new(as_method method, const char *method_text, co
     request->head.content_length = -1;
     request->body.fd = -1;
     request->response.body.fd = -1;
-    request->queue_ns = request->run_ns = -1;
+    request->queue_ns = request->run_ns = request->cpu_us = -1;
     return v;
 }
 
@@ -325,12 +325,13 @@ static inline size_t put_answer(char *out, const as_request_frame *to, as_answer
         .request_id = to->head.request_id,
         .fields_len = (uint32_t)strlen(fields),
         .run_us = 20,
+        .cpu_us = 15,
         .body_len = strlen(body),
     };
     as_answer_frame_begin(&head, kind, out);
-    memcpy(out + AS_FRAME_HEAD, fields, strlen(fields));
-    memcpy(out + AS_FRAME_HEAD + strlen(fields), body, strlen(body));
-    return AS_FRAME_HEAD + strlen(fields) + strlen(body);
+    memcpy(out + AS_ANSWER_HEAD_LEN, fields, strlen(fields));
+    memcpy(out + AS_ANSWER_HEAD_LEN + strlen(fields), body, strlen(body));
+    return AS_ANSWER_HEAD_LEN + strlen(fields) + strlen(body);
 }
 
 static inline void send_answer(const as_request_frame *to, as_answer_kind kind, int status, const char *fields,
@@ -352,12 +353,13 @@ static inline void send_answer_fd(const as_request_frame *to, as_answer_kind kin
         .request_id = to->head.request_id,
         .fields_len = (uint32_t)strlen(fields),
         .run_us = 20,
+        .cpu_us = 15,
         .body_len = body_len,
         .file_offset = offset,
     };
     as_answer_frame_begin(&head, kind, out);
-    memcpy(out + AS_FRAME_HEAD, fields, strlen(fields));
-    send_bytes(out, AS_FRAME_HEAD + strlen(fields), &fd, 1);
+    memcpy(out + AS_ANSWER_HEAD_LEN, fields, strlen(fields));
+    send_bytes(out, AS_ANSWER_HEAD_LEN + strlen(fields), &fd, 1);
     close(fd);
 }
 

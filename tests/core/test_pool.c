@@ -22,6 +22,7 @@ static void test_plain_answer(void)
     CHECK_STR(v->request.response.body.memory, "hello");
     CHECK_INT(v->request.response.body.kind, AS_BODY_MEMORY);
     CHECK_INT(v->request.run_ns, 20000);
+    CHECK_INT(v->request.cpu_us, 15);
     CHECK(v->request.queue_ns >= 0);
     CHECK(v->request.handler_state == NULL);
     CHECK_INT(AS_SLOT_LOAD_STATE(slot_of_frame(&frame)), AS_SLOT_FREE);

@@ -443,7 +443,7 @@ static void test_malformed(void)
         else if (kind == 2)
             bytes[36] = AS_REQUEST_BODY_FD; /* and no descriptor */
         else
-            bytes[AS_FRAME_HEAD] = '\0'; /* a variable without a name */
+            bytes[AS_REQUEST_HEAD_LEN] = '\0'; /* a variable without a name */
         send_bytes(&test, bytes, len, -1);
         CHECK_INT(receive_end(&test, id), 256 + SIGKILL);
         close(fd);

@@ -167,7 +167,7 @@ int64_t as_lane_slot_start_ns(const as_lane *lane, uint32_t index)
 
 static bool send_cancel(as_lane *lane, uint32_t index)
 {
-    char frame[AS_FRAME_HEAD];
+    char frame[AS_REQUEST_HEAD_LEN];
     as_request_head head = {
         .slot = lane->first_slot + index,
         .loop = (uint32_t)lane->home->index,

@@ -40,11 +40,11 @@ static int put_frame(as_lane *lane, as_pending *pending, char *out, size_t room)
     const as_pool_handler *handler = (const as_pool_handler *)request->handler;
     bool has_fd = request->body.fd >= 0;
     size_t body_len = has_fd ? 0 : request->body.memory.len;
-    if (room < AS_FRAME_HEAD + body_len)
+    if (room < AS_REQUEST_HEAD_LEN + body_len)
         return AS_EFULL;
-    char *environment = out + AS_FRAME_HEAD;
+    char *environment = out + AS_REQUEST_HEAD_LEN;
     int environment_len = as_environment_build(&handler->environment, request, !lane->options.cancel, environment,
-                                               room - AS_FRAME_HEAD - body_len);
+                                               room - AS_REQUEST_HEAD_LEN - body_len);
     if (environment_len < 0)
         return environment_len;
     if (body_len > 0)
@@ -61,7 +61,7 @@ static int put_frame(as_lane *lane, as_pending *pending, char *out, size_t room)
         .body_len = request->body.length,
     };
     as_request_frame_begin(&head, AS_REQUEST_RUN, out);
-    return (int)(AS_FRAME_HEAD + (size_t)environment_len + body_len);
+    return (int)(AS_REQUEST_HEAD_LEN + (size_t)environment_len + body_len);
 }
 
 static int send_datagram(as_lane *lane, size_t len, int fd)

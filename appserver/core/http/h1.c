@@ -132,7 +132,7 @@ static void begin_exchange(as_exchange *x)
     request->response = (as_response){.body.fd = -1};
     request->handler_state = NULL;
     request->extra_fields = AS_STR_NONE;
-    request->queue_ns = request->run_ns = -1;
+    request->queue_ns = request->run_ns = request->cpu_us = -1;
     request->head.method = AS_METHOD_OTHER;
     request->head.method_text = request->head.target = AS_STR_NONE;
     request->head.minor = 1;

@@ -136,6 +136,7 @@ struct as_request {
     void *handler_state; /* the handler's own record of a pending or streaming request; NULL otherwise */
     int64_t queue_ns;    /* for the log: waited for an executor / ran in it; -1 when not applicable */
     int64_t run_ns;
+    int64_t cpu_us; /* CPU that it took there; -1 when not known */
 };
 
 typedef enum as_verdict {

@@ -34,6 +34,7 @@ class Answer:
     request_id: int
     fields: str
     run_us: int
+    cpu_us: int
     body_len: int
     file_offset: int
     body: bytes = b""
@@ -51,15 +52,15 @@ def decode(data: bytes, fd: int) -> list[Answer]:
     answers = []
     while data:
         head = wire.ANSWER.unpack_from(data)
-        length, version, kind, slot, status, flags, request_id, fields_len, run_us, body_len, offset = head
-        assert version == 1
-        assert flags == 0
+        length, version, kind, slot, status, flags, request_id, fields_len, run_us, body_len, offset, cpu_us, _ = head
+        assert version == 2
+        assert flags == head[12] == 0
         inline = body_len if kind == wire.RESPONSE else 0
-        assert length == 48 + fields_len + inline <= len(data)
+        assert length == 56 + fields_len + inline <= len(data)
         assert inline <= wire.INLINE_BODY_MAX
-        fields = data[48 : 48 + fields_len].decode("latin-1")
-        body = data[48 + fields_len : length]
-        answers.append(Answer(kind, slot, status, request_id, fields, run_us, body_len, offset, body, fd))
+        fields = data[56 : 56 + fields_len].decode("latin-1")
+        body = data[56 + fields_len : length]
+        answers.append(Answer(kind, slot, status, request_id, fields, run_us, cpu_us, body_len, offset, body, fd))
         data = data[length:]
     assert fd < 0 or len(answers) == 1
     return answers
@@ -219,7 +220,7 @@ class FakeCore:
         struct.pack_into("=I", self.segment, 64 + 64 * slot, 1)
         struct.pack_into("=Q", self.segment, 64 + 64 * slot + 16, request_id)
         head = wire.REQUEST.pack(
-            48 + len(block) + len(inline), 1, 1, slot, loop, request_id, 0, len(block), int(body_fd), len(body)
+            48 + len(block) + len(inline), 2, 1, slot, loop, request_id, 0, len(block), int(body_fd), len(body)
         )
         return head + block + inline
 

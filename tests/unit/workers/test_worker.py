@@ -45,6 +45,25 @@ def open_gate(path: Path) -> None:
     path.open("w").close()
 
 
+def test_cpu_time_is_that_of_the_thread(run: Run) -> None:
+    core = run(
+        """
+import time
+def application(environ, start_response):
+    start_response("200 OK", [])
+    if environ["PATH_INFO"] == "/sleep":
+        time.sleep(0.05)
+        return []
+    return [str(sum(range(200_000))).encode()]
+"""
+    )
+    for path in ("/work", "/sleep", "/work"):
+        answer = core.fetch("GET", path)
+        assert 0 < answer.cpu_us <= answer.run_us + 5000  # the one is looked at a little after the other
+        if path == "/sleep":
+            assert answer.cpu_us < 50_000
+
+
 def test_stop(run: Run) -> None:
     core = run(ECHO)
     assert core.fetch("GET", "/a").body == b"/a"
@@ -282,7 +301,7 @@ def test_requests_that_come_after_stop_are_handed_back(run: Run, threads: int) -
 
 def test_cancel_frames_are_ignored(run: Run) -> None:
     core = run(ECHO)
-    core.send(wire.REQUEST.pack(48, 1, wire.CANCEL, 1, 0, 1, 0, 0, 0, 0))
+    core.send(wire.REQUEST.pack(48, wire.VERSION, wire.CANCEL, 1, 0, 1, 0, 0, 0, 0))
     assert core.fetch().status == 200
 
 
