@@ -29,7 +29,7 @@ _set_exception: Optional[Any] = None
 _stacks_fd = -1
 
 
-class RequestTimeout(BaseException):  # noqa: N818 (the name that applications import)
+class RequestTimeout(BaseException):
     """The request has run longer than `request_time`; its client has been answered 504.
 
     Not an Exception, and so neither a TimeoutError: `except Exception: retry` is what keeps many a stuck request going,
@@ -90,7 +90,7 @@ def settle(runner: Runner) -> None:
                 _raise_in(runner.thread.ident, None)
                 runner.interrupting = IDLE
             return
-        except RequestTimeout:  # noqa: PERF203 (it comes once at most)
+        except RequestTimeout:
             pass
 
 

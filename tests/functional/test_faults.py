@@ -317,7 +317,8 @@ def test_request_time(serve: Any) -> None:
 
 def test_others_in_a_stuck_executor_are_not_lost(serve: Any) -> None:
     """Its other thread runs a request when the executor is replaced."""
-    server = start(serve, "{request_time: 1s, interrupt_time: 100ms, stop_time: 500ms}", CONFIG.replace("processes: 2", "processes: 1"))
+    limits = "{request_time: 1s, interrupt_time: 100ms, stop_time: 500ms}"
+    server = start(serve, limits, CONFIG.replace("processes: 2", "processes: 1"))
     hanging = Asking(server, "/app/hang", "POST", b"")
     holder(server, "hang")  # its time is over first
     other = Asking(server, "/app/gate?name=a")
