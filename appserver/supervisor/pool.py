@@ -147,7 +147,8 @@ class PoolPolicy:
     @property
     def is_empty(self) -> bool:
         """Nobody is there any more."""
-        return not self._leaving and not self._relieved and not any(seat.number for crew in self._crews() for seat in crew.seats)
+        seats = (seat for crew in self._crews() for seat in crew.seats)
+        return not self._leaving and not self._relieved and not any(seat.number for seat in seats)
 
     def is_leaving(self, number: int) -> bool:
         """It was told to go; its death is what is wanted."""

@@ -146,7 +146,7 @@ class Child:
                 self._log.error("a message to the process failed", message=type_, reason=str(error))
             self.signal(signal.SIGKILL)
 
-    def signal(self, number: signal.Signals) -> None:
+    def signal(self, number: int) -> None:
         """Nothing happens when it is dead. It reaches nobody else: the number stays taken until :meth:`_died` waits for
         it.
         """

@@ -56,6 +56,12 @@ class Exchange:
         cpu = self.runner.cpu = thread_time_ns()
         return (cpu - self._cpu_ns) // 1000 & 0xFFFFFFFF
 
+    def inform(self, status: int, fields: bytes) -> None:
+        """An interim response, at once and before the answer; any number of them."""
+        runner = self.runner
+        runner.out.append((self.loop, wire.answer(wire.INFORMATIONAL, self.slot, self.request_id, status, fields)))
+        runner.flush()
+
     def respond(self, status: int, fields: bytes, body: bytes) -> None:
         """The whole answer. A large body goes through a file in memory."""
         size = len(body)

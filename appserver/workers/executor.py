@@ -28,7 +28,7 @@ from queue import SimpleQueue
 from time import monotonic_ns
 from typing import TYPE_CHECKING, Any, Callable, Deque, Dict, List, Optional, Protocol, Sequence, Tuple, Union
 
-from . import watchdog, wire
+from . import forks, watchdog, wire
 
 if TYPE_CHECKING:
     from .exchange import Exchange
@@ -134,6 +134,7 @@ class Executor:
         self.runners = [Runner(self, number) for number in range(threads)]
 
     def start(self) -> None:
+        forks.guard(self)
         if not self.all_receive:
             self.handoff.put(Baton())
         for runner in self.runners:

@@ -65,6 +65,16 @@ def encode(status: str, headers: List[Tuple[str, str]]) -> Head:
     return head
 
 
+def encode_interim(headers: List[Tuple[str, str]]) -> bytes:
+    """The header block of an interim response. Raises HeadError, TypeError."""
+    if not isinstance(headers, list):
+        raise TypeError(f"headers must be a list of (name, value), not {type(headers).__name__}")
+    head = _encode(103, headers)
+    if head.length is not None:
+        raise HeadError("header Content-Length does not belong into an interim response")
+    return head.fields
+
+
 def _status(status: str) -> int:
     if not isinstance(status, str):
         raise TypeError(f"status must be a str such as '200 OK', not {status!r}")
