@@ -271,7 +271,7 @@ class Executors:
         match message.type:
             case "ready":
                 self._log.info("executor is ready", executor=number, pid=self._children[number].pid)
-                self._step(self.policy.ready(number, self._loop.now()))
+                self._step(self.policy.ready(number, self._loop.now(), message.fields.get("capacity")))
             case "failed":
                 self._failed.add(number)
                 traceback = message.text("traceback")
@@ -364,6 +364,8 @@ def executor_configuration(spec: PoolSpec) -> Mapping[str, Any]:
         }
     return {
         "application": spec.application,
+        "interface": spec.interface,
+        "concurrency": spec.concurrency,
         "directory": spec.directory,
         "scripts": list(spec.scripts),
         "dev": spec.dev,
