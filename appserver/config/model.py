@@ -220,7 +220,14 @@ class PoolLimits:
         60 * SECOND,
         0,
         DAY,
-        "How long a request may run before it is answered 504 and its worker replaced; 0 for no limit.",
+        "How long a request may run before it is answered 504 and interrupted; 0 for no limit.",
+    )
+    interrupt_time_ms: int = _time(
+        5 * SECOND,
+        0,
+        HOUR,
+        "How long a request that was interrupted (RequestTimeout was raised in it) may take to end before its worker is"
+        " replaced.",
     )
     queue_time_ms: int = _time(
         30 * SECOND, 1, DAY, "How long a request may wait for a worker before it is answered 503."
