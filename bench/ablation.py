@@ -6,7 +6,8 @@ from typing import Any
 
 from cases import Case, Scenario
 from load import Load
-from servers import OURS
+from mix import CLASS_NAMES
+from setups import OURS
 
 KIB = 1024
 
@@ -131,7 +132,7 @@ def ablation_scenarios() -> list[Scenario]:
                 _case("shortest-first", Load("/mix/1", connections=256, files="mix"), schedule="shortest-first"),
             ],
             base="fair",
-            measures="mix",
+            classes=CLASS_NAMES,
         ),
         Scenario(
             "ablation-threads",

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from load import Load
-from servers import OURS
+from setups import OURS
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,9 @@ class Case:
     access_log: bool = False
     loops: int = 1
     body: int = 1024
+    threads: int = 1
     config: Mapping[str, Any] = field(default_factory=dict)  #: of this server: keys that differ from the usual
+    pool: Mapping[str, Any] = field(default_factory=dict)  #: likewise, of its Python pool
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,7 @@ class Scenario:
     name: str
     title: str
     cases: list[Case]
-    measures: str = "requests"  #: or idle, or mix (times by class of size)
+    measures: str = "requests"  #: or idle
     base: str = OURS  #: the label that ratios are of
+    classes: list[str] = field(default_factory=list)  #: of requests, whose times are told apart; by their numbers
     by_connections: list[int] = field(default_factory=list)  #: a sweep: each case under each of these

@@ -32,6 +32,7 @@ class Load:
     connections: int = 64
     keep_alive: bool = True
     pipeline: int = 1
+    post: int = 0  #: bytes of a body, which makes it a POST
     files: str = ""  #: not wrk but `many` asks, for the files of this list (see write_list)
 
 
@@ -101,11 +102,12 @@ def run_wrk(port: int, load: Load, seconds: float, cpu: int) -> Outcome:
     command += ["--latency", "--timeout", "10s"]
     if not load.keep_alive:
         command += ["-H", "Connection: close"]
-    if load.pipeline > 1:
-        command += ["-s", str(HERE / "pipeline.lua")]
+    script, argument = ("pipeline.lua", load.pipeline) if load.pipeline > 1 else ("echo.lua", load.post)
+    if argument > 0:
+        command += ["-s", str(HERE / script)]
     command.append(f"http://127.0.0.1:{port}{load.path}")
-    if load.pipeline > 1:
-        command += ["--", str(load.pipeline)]
+    if argument > 0:
+        command += ["--", str(argument)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=seconds + 60)
     if done.returncode != 0:
         raise BenchError(f"wrk failed: {done.stderr.strip()}")

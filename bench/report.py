@@ -7,12 +7,11 @@ import os
 import platform
 import re
 import statistics
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from load import BenchError
-from mix import CLASS_NAMES
 from servers import Peer
 
 README = Path(__file__).resolve().parent / "README.md"
@@ -42,6 +41,7 @@ class Result:
     measures: str
     base: str
     samples: Samples
+    classes: list[str] = field(default_factory=list)
 
     def median(self, label: str, key: str) -> float:
         """The middle of a case's rounds."""
@@ -120,15 +120,16 @@ def _requests_table(result: Result) -> str:
     return _markdown([*head, *(heading for heading, _key, _form in COLUMNS)], rows)
 
 
-def _mix_table(result: Result) -> str:
-    """Times by class of size, for responses of very different lengths."""
+def _class_table(result: Result) -> str:
+    """Times by class, for requests that differ very much."""
     head = ["server", "requests/s", "CPU µs/request"]
-    head += [f"{name}: {what} ms" for name in CLASS_NAMES for what in ("mean", "p99")]
+    head += [f"{name}: {what} ms" for name in result.classes for what in ("mean", "p50", "p99")]
     rows = []
     for label in result.samples:
         row = [label, f"{result.median(label, 'requests_per_s'):,.0f}", f"{result.median(label, 'cpu_us'):.2f}"]
-        for number in range(len(CLASS_NAMES)):
-            row += [f"{result.median(label, f'class{number}_{what}_ms'):.2f}" for what in ("mean", "p99")]
+        for number in range(len(result.classes)):
+            keys = [f"class{number}_{what}_ms" for what in ("mean", "p50", "p99")]
+            row += [f"{result.median(label, key):.2f}" if key in result.samples[label][0] else "-" for key in keys]
         rows.append(row)
     return _markdown(head, rows)
 
@@ -171,8 +172,8 @@ def table(result: Result) -> str:
         body = "(none of its servers is installed)"
     elif result.measures == "idle":
         body = _idle_table(result)
-    elif result.measures == "mix":
-        body = _mix_table(result)
+    elif result.classes:
+        body = _class_table(result)
     elif is_sweep(result):
         body = _sweep_table(result)
     else:

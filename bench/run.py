@@ -23,7 +23,8 @@ from load import BenchError, Load, idle_connections, need_wrk, run_load
 from measure import anonymous_bytes, cpu_time, resident_bytes
 from network import enter_own_network
 from scenarios import Case, Scenario, all_scenarios
-from servers import NULL, OURS, Peer, Running, Setup, all_peers, prepare, serving
+from servers import Peer, Running, all_peers, prepare, serving
+from setups import NULL, OURS, Setup
 
 SERVER_CPU = 0
 LOAD_CPU = 1
@@ -44,8 +45,9 @@ def measure_requests(running: Running, load: Load, seconds: float, root: Path) -
         "p99_ms": outcome.p99_s * 1e3,
         "resident_mib": resident_bytes(running.pid) / 2**20,
     }
-    for number, times in outcome.by_class.items() if load.files == "mix" else ():
+    for number, times in outcome.by_class.items():
         sample[f"class{number}_mean_ms"] = times.mean_s * 1e3
+        sample[f"class{number}_p50_ms"] = times.p50_s * 1e3
         sample[f"class{number}_p99_ms"] = times.p99_s * 1e3
     return sample
 
@@ -74,7 +76,17 @@ class Runner:
         self.seconds = seconds
 
     def _start(self, stack: ExitStack, case: Case) -> Running:
-        setup = Setup(self.root, case.access_log, case.loops, case.kind, case.load.keep_alive, case.body, case.config)
+        setup = Setup(
+            root=self.root,
+            access_log=case.access_log,
+            loops=case.loops,
+            kind=case.kind,
+            keep_alive=case.load.keep_alive,
+            body=case.body,
+            threads=case.threads,
+            config=case.config,
+            pool=case.pool,
+        )
         cpus = f"{SERVER_CPU},{LOAD_CPU}" if case.loops > 1 else str(SERVER_CPU)
         return stack.enter_context(serving(self.peers[case.peer], setup, case.load.path, cpus))
 
@@ -90,7 +102,7 @@ class Runner:
                 self._run_interleaved(points, (self.rounds + 1) // 2, samples)
         else:
             self._run_interleaved(cases, self.rounds, samples)
-        return report.Result(scenario.name, scenario.title, scenario.measures, scenario.base, samples)
+        return report.Result(scenario.name, scenario.title, scenario.measures, scenario.base, samples, scenario.classes)
 
     def _run_interleaved(self, cases: list[Case], rounds: int, samples: report.Samples) -> None:
         with ExitStack() as stack:

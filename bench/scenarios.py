@@ -5,7 +5,9 @@ from __future__ import annotations
 from ablation import ablation_scenarios
 from cases import Case, Scenario
 from load import Load
-from servers import NULL, OURS
+from mix import CLASS_NAMES
+from python_scenarios import python_scenarios
+from setups import NULL, OURS
 
 #: In the order of the tables. nginx has two settings because neither is the better one for every size.
 FILE_SERVERS = [OURS, NULL, "nginx", "nginx, sendfile off", "lighttpd", "h2o", "lwan", "apache", "cherokee", "caddy"]
@@ -57,18 +59,13 @@ def all_scenarios() -> dict[str, Scenario]:
             "mix",
             "Heavy-tailed mix of 2,000 files (SURGE-like), keep-alive, 64 connections",
             [Case(server, server, Load("/mix/1", files="mix")) for server in SWEEP_SERVERS if server != NULL],
-            measures="mix",
+            classes=CLASS_NAMES,
         ),
         Scenario(
             "access-log",
             "1 KiB file with the access log off and on (ours: json)",
             _logs(),
             base=f"{OURS}, access log off",
-        ),
-        Scenario(
-            "wsgi",
-            "WSGI hello, one worker process with one thread, 64 connections",
-            [Case(name, name, Load("/"), kind="wsgi") for name in (OURS, "granian")],
         ),
         Scenario(
             "cgi",
@@ -110,6 +107,7 @@ def all_scenarios() -> dict[str, Scenario]:
             [Case(name, name, Load("/1k", keep_alive=False, files="1k")) for name in SWEEP_SERVERS],
             by_connections=SWEEP_CONNECTIONS,
         ),
+        *python_scenarios(),
         *ablation_scenarios(),
     ]
     return {scenario.name: scenario for scenario in scenarios}

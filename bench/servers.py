@@ -14,7 +14,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,46 +24,12 @@ import yaml
 from load import MANY, BenchError, Wanted, write_list
 from measure import tree_of
 from mix import make_mix
+from python_scenarios import write_lists
+from python_servers import python_peers
+from setups import BUILT, FILE_SIZES, HERE, NULL, OURS, PYTHON_APPS, TOP, Command, Make, Setup
 
-HERE = Path(__file__).resolve().parent
-TOP = HERE.parent
-BUILT = TOP / "build" / "bench"
-OURS = "cherokee-app"
-NULL = "null server"
-FILE_SIZES = {
-    "1k": 1024,
-    "10k": 10 * 1024,
-    "100k": 100 * 1024,
-    "300k": 300 * 1024,
-    "1m": 1024 * 1024,
-    "100m": 100 * 1024 * 1024,
-}
 START_S = 20.0
 STOP_S = 20.0
-
-
-@dataclass(frozen=True)
-class Setup:
-    """What a server is to serve, and how."""
-
-    root: Path  #: of the files, and of `cgi-bin`
-    access_log: bool = False
-    loops: int = 1
-    kind: str = "static"  #: or wsgi, cgi
-    keep_alive: bool = True  #: for the null server, which does not look
-    body: int = 1024  #: likewise
-    config: Mapping[str, Any] = field(default_factory=dict)  #: for this server: top-level keys of its configuration
-
-
-@dataclass(frozen=True)
-class Command:
-    """How to start a server in the foreground."""
-
-    argv: list[str]
-    environment: dict[str, str] = field(default_factory=dict)
-
-
-Make = Callable[[Setup, Path, int], Command]
 
 
 @dataclass(frozen=True)
@@ -106,10 +72,18 @@ def _ours(setup: Setup, folder: Path, port: int) -> Command:
     }
     if setup.access_log:
         config["log"] = {"level": "warning", "access": "json", "access_file": "access.log"}
-    if setup.kind == "wsgi":
-        pool = {"python": "wsgi_hello:application", "directory": str(HERE), "processes": 1, "threads": 1}
-        config["pools"] = {"hello": pool}
-        site["rules"] = [{"match": {"path": "/*"}, "handler": {"python": "hello"}}]
+    if setup.kind in PYTHON_APPS:
+        config["pools"] = {
+            "app": {
+                "python": f"{PYTHON_APPS[setup.kind]}:application",
+                "directory": str(HERE / "apps"),
+                "interpreter": str(BUILT / "venv/bin/python"),
+                "processes": setup.loops,
+                "threads": setup.threads,
+                **setup.pool,
+            }
+        }
+        site["rules"] = [{"match": {"path": "/*"}, "handler": {"python": "app"}}]
     elif setup.kind == "cgi":
         site["rules"] = [{"match": {"path": "/cgi-bin/*"}, "handler": {"cgi": str(setup.root / "cgi-bin")}}]
     path = _write(folder, "config.yaml", yaml.safe_dump({**config, **setup.config}, sort_keys=False))
@@ -261,13 +235,6 @@ http://127.0.0.1:{port} {{
     return Command(["caddy", "run", "--adapter", "caddyfile", "--config", str(config)], environment)
 
 
-def _granian(_setup: Setup, _folder: Path, port: int) -> Command:
-    argv = [str(BUILT / "venv/bin/granian"), "--interface", "wsgi", "--host", "127.0.0.1", "--port", str(port)]
-    argv += ["--workers", "1", "--blocking-threads", "1", "--runtime-threads", "1", "--no-ws", "--http", "1"]
-    argv += ["--backlog", "4096", "--no-access-log", "--log-level", "warning", "wsgi_hello:application"]
-    return Command(argv, {"PYTHONPATH": str(HERE)})
-
-
 def _cherokee(program: str) -> Make:
     def make(setup: Setup, folder: Path, port: int) -> Command:
         config = _write(
@@ -316,7 +283,7 @@ def _group() -> str:
 
 def all_peers(binaries: dict[str, str]) -> dict[str, Peer]:
     """Every server by name. `binaries` has the paths of those that Debian has no package of."""
-    python, granian = str(TOP / ".venv/bin/python"), str(BUILT / "venv/bin/granian")
+    python = str(TOP / ".venv/bin/python")
     our_version = [python, "-c", "import appserver; print(appserver.__version__)"]
     peers = [
         Peer(OURS, str(TOP / ".venv/bin/cherokee-app"), _ours, our_version),
@@ -327,7 +294,7 @@ def all_peers(binaries: dict[str, str]) -> dict[str, Peer]:
         Peer("h2o", "h2o", _h2o, ["h2o", "--version"]),
         Peer("apache", "apache2", _apache, ["apache2", "-v"]),
         Peer("caddy", "caddy", _caddy, ["caddy", "version"]),
-        Peer("granian", granian, _granian, [granian, "--version"]),
+        *(Peer(name, str(program), make, [str(program), "--version"]) for name, program, make in python_peers()),
     ]
     if path := binaries.get("cherokee"):
         peers.append(Peer("cherokee", path, _cherokee(path), [path, "-V"]))
@@ -431,6 +398,7 @@ def prepare(root: Path) -> None:
         (root / name).write_bytes(os.urandom(size))
         write_list(root, name, [Wanted(0, 1.0, size, f"/{name}")])
     make_mix(root)
+    write_lists(root)
 
 
 def _compile(source: str, target: Path, *flags: str) -> None:
