@@ -303,6 +303,7 @@ def executor_configuration(spec: PoolSpec) -> Mapping[str, Any]:
         "application": spec.application,
         "interface": spec.interface,
         "concurrency": spec.concurrency,
+        "websocket": dict(spec.websocket),
         "directory": spec.directory,
         "scripts": list(spec.scripts),
         "dev": spec.dev,
