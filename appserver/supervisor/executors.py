@@ -306,6 +306,7 @@ def executor_configuration(spec: PoolSpec) -> Mapping[str, Any]:
         "websocket": dict(spec.websocket),
         "directory": spec.directory,
         "scripts": list(spec.scripts),
+        "script_folders": list(spec.script_folders),
         "dev": spec.dev,
     }
 
