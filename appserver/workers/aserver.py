@@ -64,6 +64,7 @@ class AsyncServer:
                 call.check_handshake()
             application = self._find(call.environ)
             if application.interface == HANDLE:
+                self._add_limits(call)
                 await application.call(call)
             else:
                 life = self._lives.get(id(application.call)) or self._new_life(application, call)
@@ -81,8 +82,14 @@ class AsyncServer:
             call.close()
             if call.task is not None:
                 del runner.calls[call.request_id]
-            if call.is_over():
+            if call.has_ended():
                 runner.ended()
+
+    def _add_limits(self, call: HttpCall) -> None:
+        environ, limit_ns = call.environ, self._errors.limit_ns
+        environ["appserver.cancelled"] = call.is_over
+        if limit_ns:
+            environ["appserver.deadline"] = (call.started_ns + limit_ns) * 1e-9
 
     def _new_life(self, application: Application, call: HttpCall) -> Lifespan:
         """Of a script, which begins with its first request."""

@@ -98,6 +98,11 @@ class HttpCall(Exchange):
             os.close(fd)
 
     @property
+    def started_ns(self) -> int:
+        """CLOCK_MONOTONIC."""
+        return self._started_ns
+
+    @property
     def is_streamed(self) -> bool:
         """Whether the body comes while the request runs already."""
         return self._reader is not None
@@ -376,7 +381,7 @@ class HttpCall(Exchange):
         if self._waiters:
             self._wake_receivers()
 
-    def is_over(self) -> bool:
+    def has_ended(self) -> bool:
         """Asked once, after :meth:`close`: whether nothing is left of it. If something is, it will call `ended` of the
         runner itself.
         """

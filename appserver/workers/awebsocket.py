@@ -338,7 +338,7 @@ class WebSocketCall(HttpCall, asyncio.Protocol):
             if self._left_alone:
                 self.runner.ended()
 
-    def is_over(self) -> bool:
+    def has_ended(self) -> bool:
         self._left_alone = self._transport is not None and not self._ended
         return not self._left_alone
 

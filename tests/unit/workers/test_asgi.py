@@ -700,3 +700,15 @@ def test_other_interpreters(run: Run, interpreter: str | None) -> None:
     core.stop()
     wait_for_line(core, "shut down in order")
     assert core.exit_status() == 0
+
+
+def test_a_request_whose_time_is_over_is_cancelled(asgi: Run) -> None:
+    core = asgi()
+    core.send(core.frame(path="/sleeps?100", slot=1))
+    core.wait_until_running(1)
+    core.control.send(
+        json.dumps({"type": "interrupt", "thread": core.slot(1)[2], "request": f"{7 << 48 | 1:x}"}).encode()
+    )
+    assert core.next_answer().status == 504
+    assert core.log("the request was cancelled: its time is over")["target"] == "/sleeps"
+    assert core.fetch().body == b"hello"
