@@ -23,6 +23,7 @@ KINDS = frozenset(
         "output",
         "python_handler",
         "scripts_handler",
+        "socket",
         "types_file",
         "user",
     }
@@ -45,6 +46,8 @@ def complaint_about(kind: str, value: str) -> str:
         return _account(value, "group")
     if kind == "output":
         return "" if value == "-" else _directory(str(Path(value).parent), "a folder for the file")
+    if kind == "socket":
+        return "" if value == "auto" else _directory(str(Path(value).parent), "a folder for the socket")
     if kind in ("executable", "interpreters"):
         return _executable(value)
     if kind == "types_file":

@@ -479,6 +479,14 @@ class Config:
         "fair",
         choices=("fair", "shortest-first"),
     )
+    control: str | None = _key(
+        "socket",
+        "Control socket for `cherokee-app reload`, `status` and others: a path (mode 0600; only the user who starts the"
+        " server, and root, may use it), auto, or off.",
+        "auto",
+        default_text="auto: `PID.sock` in the first of $XDG_RUNTIME_DIR/cherokee-app, /run/cherokee-app (root) or"
+        " /run/user/UID/cherokee-app, /tmp/cherokee-app-UID, /dev/shm/cherokee-app-UID that can be used",
+    )
     limits: Limits = _key("block", "Limits for clients.", Limits, block=Limits)
     log: Log = _key("block", "Logs.", Log, block=Log)
     cache: Cache = _key("block", "The file cache.", Cache, block=Cache)

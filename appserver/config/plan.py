@@ -85,6 +85,7 @@ class LoadedConfig:
     user: str | None  #: name or number; None: stay who we are
     group: str | None
     log: Log
+    control: str | None  #: path of the control socket, "auto" or None
     drain_timeout_s: float
     dev: bool
     warnings: tuple[str, ...] = ()  #: sentences for the log, at start and at each reload
@@ -113,6 +114,7 @@ def build(
         user=config.user,
         group=config.group,
         log=config.log,
+        control=config.control,
         drain_timeout_s=config.limits.drain_timeout_ms / 1000,
         dev=dev,
         warnings=(*warnings, *planner.warnings),

@@ -28,6 +28,7 @@ listen: ["0.0.0.0:8080", "[::]:8080"]
 threads: auto
 user: www-data
 group: www-data
+control: auto                                   # or a path, or off
 limits: {header_size: 16KiB, body_size: 1GiB, header_timeout: 10s, idle_timeout: 60s, drain_timeout: 25s}
 log: {level: info, format: auto, access: combined, access_file: "-"}
 cache: {memory: 64MiB, entries: 4096, file_size: 256KiB, revalidate: 1s}
@@ -150,6 +151,7 @@ _TYPES = {
     "redirect_status": "status",
     "scripts_handler": "folder or pool",
     "size": "size",
+    "socket": "path, auto or off",
     "text": "text",
     "threads": "auto or whole number",
     "time": "time",

@@ -26,6 +26,7 @@ _MEDIA_TYPE = re.compile(
 _EXTENSION = re.compile(r"\.[a-z0-9_+~-]+", re.ASCII)
 _LABEL = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?", re.ASCII)
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+SOCKET_PATH_MAX = 107  #: bytes that fit into the address of a Unix socket
 _PERCENT = re.compile(r"%[0-9A-Fa-f]{2}")
 
 
@@ -250,6 +251,16 @@ def _output(text: str, _: Key, base: Path) -> str:
     return text if text == "-" else absolute(text, base)
 
 
+def _socket(text: str, _: Key, base: Path) -> str:
+    """auto, or the path of a Unix socket."""
+    path = text if text == "auto" else absolute(text, base)
+    if len(os.fsencode(path)) > SOCKET_PATH_MAX:
+        raise UnfitError(
+            f"auto, off, or a path of at most {SOCKET_PATH_MAX} bytes (no longer one fits into an address)"
+        )
+    return path
+
+
 def _directory(text: str, _: Key, base: Path) -> str:
     return absolute(text, base)
 
@@ -344,6 +355,7 @@ SCALARS: dict[str, Parser] = {
     "redirect_status": _redirect_status,
     "scripts_handler": _scripts_handler,
     "size": _size,
+    "socket": _socket,
     "text": _text,
     "threads": _threads,
     "types_file": _types_file,
@@ -368,5 +380,5 @@ MAPPINGS: dict[str, tuple[Parser, Parser]] = {
     "types": (_media_extension, _media_type),
 }
 #: Kinds that can be turned off with the word, and what they are then.
-OFF: dict[str, Any] = {"codings": (), "types_file": None}
+OFF: dict[str, Any] = {"codings": (), "socket": None, "types_file": None}
 parse_pool_name: Parser = _name

@@ -64,6 +64,7 @@ struct as_server {
     uint32_t generation;
     int event_fd;
     engine **engines;
+    as_incidents *incidents;
     as_gate gate;
     as_accept_mode accept;
     pool_record pools[MAX_POOLS];
@@ -152,6 +153,7 @@ static engine *new_engine(as_server *server, int index)
         .index = index,
         .counters = &e->counters,
         .events = as_event_ring_new(index, server->event_fd, &e->counters),
+        .incidents = server->incidents,
         .lanes = e->lanes,
         .lanes_len = 0,
         .next_request_id = (uint64_t)server->generation << 48 | (uint64_t)index << 40 | 1,
@@ -302,6 +304,7 @@ as_server *as_server_new(int loops, uint32_t generation, int event_fd)
     server->generation = generation & 0xffff;
     server->event_fd = event_fd;
     as_gate_init(&server->gate, wake_for_place);
+    server->incidents = as_incidents_new(event_fd);
     server->engines = as_alloc((size_t)loops * sizeof(*server->engines));
     for (int i = 0; i < loops; i++) {
         server->engines[i] = new_engine(server, i);
@@ -664,6 +667,7 @@ void as_server_free(as_server *server)
     }
     if (server->current != NULL)
         as_snapshot_release(server->current);
+    as_incidents_free(server->incidents);
     as_gate_free(&server->gate);
     as_free(server->engines);
     as_free(server);
@@ -676,6 +680,11 @@ int as_server_next_event(as_server *server, as_event *event)
             return 1;
     }
     return 0;
+}
+
+int as_server_next_incident(as_server *server, as_incident *incident)
+{
+    return as_incidents_next(server->incidents, incident);
 }
 
 static const char *const counter_names[] = {

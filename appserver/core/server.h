@@ -10,6 +10,7 @@
 #include "http/limits.h"
 #include "net/tuning.h"
 #include "report/event.h"
+#include "report/incident.h"
 
 /* >>> cdef */
 typedef struct as_server as_server;
@@ -59,6 +60,8 @@ void as_server_free(as_server *server);
 
 /* 1 when `event` was filled in. */
 int as_server_next_event(as_server *server, as_event *event);
+/* Likewise; its descriptor is then the caller's. */
+int as_server_next_incident(as_server *server, as_incident *incident);
 /* The sums over all loops, in the order of as_counter_name(); any thread. Returns how many there are (at most `len` are written). */
 int as_server_counters(as_server *server, uint64_t *values, int len);
 const char *as_counter_name(int index);

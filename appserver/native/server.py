@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from appserver.errors import AppError
 from appserver.native._core import ffi, lib
-from appserver.native.report import Event, counter_names, pull_events
+from appserver.native.report import Event, Incident, counter_names, pull_events, pull_incidents
 
 if TYPE_CHECKING:
     from appserver.native.snapshot import Snapshot
@@ -145,6 +145,10 @@ class Server:
     def events(self) -> Iterator[Event]:
         """Those that are there now."""
         return pull_events(lambda record: int(lib.as_server_next_event(self._handle, record)))
+
+    def incidents(self) -> Iterator[Incident]:
+        """Those that are there now; their descriptors are the caller's."""
+        return pull_incidents(lambda record: int(lib.as_server_next_incident(self._handle, record)))
 
     def counters(self) -> dict[str, int]:
         """The sums over all loops by name; any thread."""

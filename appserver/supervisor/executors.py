@@ -6,7 +6,10 @@ import contextlib
 import os
 import signal
 import sys
+import time
+from collections import deque
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,6 +20,7 @@ from appserver.logging import get_logger
 from appserver.native.control import Message
 from appserver.supervisor.identity import Identity
 from appserver.supervisor.loop import Loop, Timer
+from appserver.supervisor.memory import proportional, resident
 from appserver.supervisor.pool import Abort, Action, Kill, Notice, PoolPolicy, Retry, Start, Stop
 from appserver.supervisor.process import Child, Command, Death
 from appserver.supervisor.segments import Held, Links
@@ -26,6 +30,16 @@ WORKER_MAIN = Path(appserver.__file__).resolve().parent / "workers" / "main.py"
 EXIT_NO_BOOT = 3
 #: How often a pool that the configuration has no more looks whether its last requests are done.
 RETIRE_POLL_S = 0.5
+#: Deaths that are remembered.
+LAST_DEATHS = 10
+
+
+@dataclass(frozen=True, slots=True)
+class BootFailure:
+    """Why an executor could not boot."""
+
+    reason: str = ""
+    traceback: str = ""
 
 
 class Executors:
@@ -52,12 +66,42 @@ class Executors:
         self._killed: set[int] = set()  #: by us
         self._timer: Timer | None = None
         self._retirement: Timer | None = None
+        self._deaths: deque[dict[str, Any]] = deque(maxlen=LAST_DEATHS)
+        self.boot_failure = BootFailure()  #: the last one
+        self.is_wanted = True  #: by the configuration
         self._log = get_logger(pool=spec.name)
         self.policy = PoolPolicy(spec, loop.now())
 
     @property
     def pids(self) -> set[int]:
         return {child.pid for child in self._children.values()}
+
+    def status(self) -> dict[str, Any]:
+        """For people who ask: all its executors, and how the last ones died."""
+        policy, segment = self.policy, self._links.segment
+        spec = policy.spec
+        queued, running = segment.load()
+        return {
+            "name": spec.name,
+            "kind": spec.kind,
+            "application": spec.application,
+            "capacity": policy.capacity,
+            "processes": policy.size,
+            "queued": queued,
+            "running": running,
+            "executors": [self._status_of(number, child) for number, child in self._children.items()],
+            "deaths": list(self._deaths),
+        }
+
+    def _status_of(self, number: int, child: Child) -> dict[str, Any]:
+        return {
+            "executor": number,
+            "pid": child.pid,
+            "state": self.policy.state_of(number),
+            "age_s": round(child.life_s, 3),
+            "memory": resident(child.pid),
+            "pss": proportional(child.pid),
+        }
 
     # Orders
 
@@ -67,6 +111,8 @@ class Executors:
 
     def reload(self, spec: PoolSpec) -> None:
         """New executors by `spec`, which take over when they are ready."""
+        self.is_wanted = True
+        self.boot_failure = BootFailure()
         if self._retirement is not None:
             self._retirement.cancel()
             self._retirement = None
@@ -82,6 +128,7 @@ class Executors:
 
     def retire(self) -> None:
         """Stops once the last request is done, or its time is over."""
+        self.is_wanted = False
         if self.policy.is_empty or self._retirement is not None:
             return
         spec = self.policy.spec
@@ -152,6 +199,7 @@ class Executors:
             child = Child(self._loop, command, log, partial(self._take, number), partial(self._died, number))
         except OSError as error:
             log.error("the executor cannot be started", command=command.arguments[0], reason=str(error))
+            self.boot_failure = BootFailure(f"{command.arguments[0]} cannot be started: {error}")
             # Not at once: the policy is in the middle of a step.
             self._loop.call_later(0, partial(self._never_lived, number))
             return
@@ -181,6 +229,7 @@ class Executors:
                 self._failed.add(number)
                 traceback = message.text("traceback")
                 fields = {"traceback": traceback} if traceback else {}
+                self.boot_failure = BootFailure(message.text("reason"), traceback)
                 self._log.error("the executor cannot boot", executor=number, reason=message.text("reason"), **fields)
             case other:
                 message.close_fds()
@@ -193,6 +242,9 @@ class Executors:
         # The core looks into the slots as soon as it knows.
         self._on_death(self._links.name, number)
         no_boot = number in self._failed or death.status == EXIT_NO_BOOT
+        if number not in self._failed and self.policy.state_of(number) != "leaving":
+            about = "was not ready in time" if number in self._killed else death.sentence()
+            self.boot_failure = BootFailure(f"executor {number} {about}")
         is_wanted = self.policy.is_leaving(number) and (death.is_clean or number in self._killed)
         actions = self.policy.died(number, self._loop.now(), could_not_boot=no_boot)
         self._tell_death(number, death, held, actions, is_wanted)
@@ -209,7 +261,12 @@ class Executors:
             fields["replaced_in_s"] = retry
         if is_wanted:
             self._log.debug("executor stopped", **fields)
-        elif number in self._failed:
+            return
+        about = f"was killed by us after {fields['uptime_s']} s" if number in self._killed else death.sentence()
+        if number in self._failed:
+            about = f"could not boot: {self.boot_failure.reason}"
+        self._deaths.append({"time": time.time(), **fields, "about": about})
+        if number in self._failed:
             self._log.warning("executor could not boot", **fields)
         elif number in self._killed:
             self._log.warning("executor was killed by us", **fields)

@@ -124,6 +124,7 @@ class PoolPolicy:
         self._last_number = 0
         self._stopped = False
         self._was_ready = False
+        self.has_given_up = False  #: the last reload
         self._up_at = now  #: last time that somebody was known to be ready
 
     # What is
@@ -167,6 +168,21 @@ class PoolPolicy:
             self._up_at = now
             return True
         return self._was_ready and now - self._up_at < DOWN_TIME_S
+
+    @property
+    def size(self) -> int:
+        """Executors that there should be."""
+        return len(self._crew.seats)
+
+    def state_of(self, number: int) -> str:
+        """In a word, for people."""
+        if number in self._leaving:
+            return "leaving"
+        found = self._find(number)
+        if found is None:
+            return "dead"
+        seat = found[1]
+        return "dying" if seat.is_condemned else "ready" if seat.is_ready else "booting"
 
     def next_time(self) -> float | None:
         """When :meth:`tick` has something to do; None when only events can change anything."""
@@ -235,7 +251,7 @@ class PoolPolicy:
 
         Also after :meth:`stop`.
         """
-        self._stopped = False
+        self._stopped = self.has_given_up = False
         actions = self._dismiss(self._next, now)
         if not any(True for _ in self._crew.occupied()):
             # Nobody to take over from.
@@ -306,6 +322,7 @@ class PoolPolicy:
         return [Retry(delay_s)]
 
     def _give_up_reload(self, now: float) -> list[Action]:
+        self.has_given_up = True
         actions = self._dismiss(self._next, now)
         self._next = None
         text = "the new executors cannot boot; the old ones go on until a reload succeeds"

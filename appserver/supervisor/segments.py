@@ -25,6 +25,7 @@ GENERATION_OFFSET = 16
 SLOT = struct.Struct("=IIIiQQQI4xQ")
 SLOT_SIZE = 64
 STATE_FREE = 0
+STATE_QUEUED = 1
 STATE_RUNNING = 2
 #: Wanted; without CAP_NET_ADMIN the kernel gives net.core.wmem_max at most. The queue is where requests wait.
 SEND_BUFFER = 4 * 1024 * 1024
@@ -72,6 +73,12 @@ class Segment:
         """Slots that are not free."""
         offsets = range(HEADER_SIZE, HEADER_SIZE + self.slots * SLOT_SIZE, SLOT_SIZE)
         return sum(struct.unpack_from("=I", self._memory, at)[0] != STATE_FREE for at in offsets)
+
+    def load(self) -> tuple[int, int]:
+        """Requests that wait in the queue, and those that executors have."""
+        with memoryview(self._memory) as whole, whole.cast("I") as words:
+            states = words[HEADER_SIZE // 4 : HEADER_SIZE // 4 + self.slots * SLOT_SIZE // 4 : SLOT_SIZE // 4].tolist()
+        return states.count(STATE_QUEUED), states.count(STATE_RUNNING)
 
     def close(self) -> None:
         self._memory.close()

@@ -12,6 +12,7 @@
 
 #include "check.h"
 #include "handler/lane.h"
+#include "report/incident.h"
 
 enum {
     SLOTS = 64,
@@ -39,6 +40,7 @@ static as_lane *lanes[1];
 static as_handler *handler;
 static as_peer peer;
 static as_event_ring *events;
+static as_incidents *incidents;
 static int event_fd;
 static int queue[2];   /* core, executor */
 static int answers[2]; /* core, executor */
@@ -126,7 +128,15 @@ static inline void open_lane(void (*change)(as_pool_options *options), uint32_t 
     counters = (as_counters){0};
     event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     events = as_event_ring_new(0, event_fd, &counters);
-    home = (as_home){.loop = &loop, .counters = &counters, .events = events, .lanes = lanes, .lanes_len = 1};
+    incidents = as_incidents_new(event_fd);
+    home = (as_home){
+        .loop = &loop,
+        .counters = &counters,
+        .events = events,
+        .incidents = incidents,
+        .lanes = lanes,
+        .lanes_len = 1,
+    };
     make_segment(1);
     open_sockets();
     as_pool_options options = usual_options();
@@ -147,6 +157,7 @@ static inline void close_lane(void)
     handler->ops->free(handler);
     as_loop_free(&loop);
     as_event_ring_free(events);
+    as_incidents_free(incidents);
     close(event_fd);
     close(queue[0]);
     close(queue[1]);
@@ -226,6 +237,13 @@ static inline bool event_seen(as_event_kind kind, const char *text)
             seen = true;
     }
     return seen;
+}
+
+static inline void drop_incidents(void)
+{
+    as_incident incident;
+    while (as_incidents_next(incidents, &incident))
+        close(incident.fd);
 }
 
 /* The executor's side. */

@@ -76,21 +76,17 @@ static void *executor_thread(void *argument)
             const char fields[] = "Content-Type: text/plain\r\n";
             char body[32];
             int body_len = snprintf(body, sizeof(body), "%016llx", (unsigned long long)id);
-            uint32_t total = 56 + (uint32_t)sizeof(fields) - 1 + (uint32_t)body_len;
-            memset(answer, 0, sizeof(answer));
-            uint16_t version = 2, kind = 1, status = 200;
-            uint32_t fields_len = sizeof(fields) - 1;
-            uint64_t body_size = (uint64_t)body_len;
-            memcpy(answer, &total, 4);
-            memcpy(answer + 4, &version, 2);
-            memcpy(answer + 6, &kind, 2);
-            memcpy(answer + 8, &slot, 4);
-            memcpy(answer + 12, &status, 2);
-            memcpy(answer + 16, &id, 8);
-            memcpy(answer + 24, &fields_len, 4);
-            memcpy(answer + 32, &body_size, 8);
-            memcpy(answer + 56, fields, fields_len);
-            memcpy(answer + 56 + fields_len, body, (size_t)body_len);
+            as_answer_head head = {
+                .slot = slot,
+                .status = 200,
+                .request_id = id,
+                .fields_len = sizeof(fields) - 1,
+                .body_len = (uint64_t)body_len,
+            };
+            as_answer_frame_begin(&head, AS_ANSWER_RESPONSE, answer);
+            memcpy(answer + AS_ANSWER_HEAD_LEN, fields, sizeof(fields) - 1);
+            memcpy(answer + AS_ANSWER_HEAD_LEN + sizeof(fields) - 1, body, (size_t)body_len);
+            size_t total = AS_ANSWER_HEAD_LEN + sizeof(fields) - 1 + (size_t)body_len;
             if (send(answers[loop][1], answer, total, MSG_NOSIGNAL) < 0)
                 return NULL;
             at += length;

@@ -192,6 +192,32 @@ def test_other_requests_are_502_with_an_incident(serve: Any, death: Callable[[Se
     await_workers(server, 2)
 
 
+def test_incidents_are_told(serve: Any) -> None:
+    """Of a request that is repeated, one that is lost, and one whose time is over."""
+    config = CONFIG.replace('access: "off"', 'access: "off", level: debug')
+    server = start(serve, "{request_time: 1s}", config)
+    (server.folder / "open").touch()
+    (server.folder / "segfault").touch()
+    assert server.get("/app/segfault-once").status == 200
+    assert server.post("/app/segfault", b"x").status == 502
+    assert server.post("/app/hang", b"x").status == 504
+    server.wait_for_log('"a request went wrong in an executor"', 3)
+    records = server.records("^a request went wrong in an executor")
+    assert [(each["cause"], each["what"]) for each in records] == [
+        ("died", "retried"),
+        ("died", "502"),
+        ("timeout", "504"),
+    ]
+    for record in records:
+        assert record["pool"] == "handlers"
+        assert record["executor"] > 0
+        assert 0 < record["queued_ns"] <= record["started_ns"]
+        assert record["truncated"] is False
+    lost = server.records("lost with its executor")[0]
+    assert lost["request"] == records[1]["request"]
+    assert len({record["fingerprint"] for record in records}) == 3
+
+
 def test_segfault_in_a_handler_is_repeated_once(serve: Any) -> None:
     server = start(serve)
     (server.folder / "segfault").touch()

@@ -21,11 +21,12 @@ MAX_LINES = 900
 PYTHON_ROOMS: dict[str, set[str]] = {
     "errors": set(),
     "logging": {"errors"},
+    "control": {"errors", "config"},
     "workers": set(),
     "config": {"errors"},
     "native": {"errors", "native._core"},
-    "supervisor": {"errors", "logging", "config", "native"},
-    "cli": {"errors", "logging", "config", "supervisor"},
+    "supervisor": {"errors", "logging", "config", "control", "native"},
+    "cli": {"errors", "logging", "config", "control", "supervisor"},
     "__main__": {"cli"},
     "core": set(),  # build.py
 }

@@ -1,12 +1,9 @@
 #include "handler/lane.h"
 
 #include <errno.h>
-#include <stdio.h>
-#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <linux/sockios.h>
 #include <unistd.h>
 
 enum {
@@ -200,102 +197,6 @@ void as_lane_send_cancels(as_lane *lane)
         slot->cancel_due = false;
         lane->cancels_due--;
     }
-}
-
-/* Deaths. */
-
-/* The request was in an executor that has died. */
-static void lose(as_lane *lane, uint32_t index, uint32_t executor)
-{
-    as_pending *pending = lane->slots[index].pending;
-    as_lane_give_slot(lane, index);
-    if (pending == NULL)
-        return;
-    if (pending->phase == AS_PENDING_STREAMING) {
-        as_request *request = as_pending_free(pending);
-        as_event_emit(lane->home->events, AS_EVENT_INCIDENT, request->id, lane->options.index, executor,
-                      "%.*s %.*s: executor %u died in the middle of the response", (int)request->head.method_text.len,
-                      request->head.method_text.ptr, (int)request->path.len, request->path.ptr, executor);
-        as_request_stream_end(request, false);
-        return;
-    }
-    if (as_pending_retry(pending))
-        return;
-    as_request *request = pending->request;
-    as_event_emit(lane->home->events, AS_EVENT_INCIDENT, request->id, lane->options.index, executor,
-                  "%.*s %.*s: lost with its executor%s", (int)request->head.method_text.len,
-                  request->head.method_text.ptr, (int)request->path.len, request->path.ptr,
-                  pending->retried ? ", the second one" : "");
-    char field[48];
-    int len = snprintf(field, sizeof(field), "X-Incident: %016llx\r\n", (unsigned long long)request->id);
-    as_request_add_field(request, as_str_of(field, (size_t)len));
-    as_pending_fail(pending, 502, NULL);
-}
-
-static bool queue_is_empty(const as_lane *lane)
-{
-    int unread = 1;
-    return ioctl(lane->options.queue_fd, SIOCOUTQ, &unread) == 0 && unread == 0;
-}
-
-/* A later datagram of this lane has been received, and the queue is first in, first out. */
-static void note_received(as_lane *lane)
-{
-    for (uint32_t i = 0; i < lane->slots_len; i++) {
-        const as_lane_slot *slot = &lane->slots[i];
-        if (slot->taken && slot->datagram > lane->received && AS_SLOT_LOAD_STATE(&lane->shared[i]) == AS_SLOT_RUNNING)
-            lane->received = slot->datagram;
-    }
-}
-
-static bool is_in_doubt(const as_lane *lane, uint32_t index)
-{
-    const as_lane_slot *slot = &lane->slots[index];
-    return slot->taken && slot->sent_ns <= lane->death_ns && AS_SLOT_LOAD_STATE(&lane->shared[index]) == AS_SLOT_QUEUED;
-}
-
-static void look_for_lost_later(as_timer *timer);
-
-/* An executor may die when it has received a datagram and not yet marked its slots: nobody will ever answer those. A slot whose datagram is no
- * longer in the queue is suspected first, and lost when it is not marked until the next look either: its receiver may be about to do it. */
-static void look_for_lost(as_lane *lane)
-{
-    bool is_empty = queue_is_empty(lane);
-    bool again = false;
-    note_received(lane);
-    for (uint32_t i = 0; i < lane->slots_len; i++) {
-        as_lane_slot *slot = &lane->slots[i];
-        if (!is_in_doubt(lane, i))
-            continue;
-        if (slot->suspected) {
-            lose(lane, i, 0);
-            continue;
-        }
-        slot->suspected = is_empty || slot->datagram < lane->received;
-        again = true;
-    }
-    if (again)
-        as_timer_set(lane->home->loop, &lane->lost, look_for_lost_later, AS_LANE_LOST_MS);
-}
-
-static void look_for_lost_later(as_timer *timer)
-{
-    look_for_lost(AS_CONTAINER_OF(timer, as_lane, lost));
-}
-
-void as_lane_executor_died(as_lane *lane, uint32_t executor)
-{
-    while (as_lane_receive(lane, AS_LANE_TURN_DATAGRAMS)) {
-    }
-    for (uint32_t i = 0; i < lane->slots_len; i++) {
-        const as_slot *shared = &lane->shared[i];
-        if (lane->slots[i].taken && AS_SLOT_LOAD_STATE(shared) == AS_SLOT_RUNNING &&
-            AS_SLOT_LOAD(shared, executor) == executor)
-            lose(lane, i, executor);
-    }
-    lane->death_ns = lane->home->loop->now_ns;
-    if (!as_timer_is_set(&lane->lost))
-        look_for_lost(lane);
 }
 
 /* The lane. */

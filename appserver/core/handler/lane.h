@@ -1,7 +1,9 @@
 /* lane.h: one loop's end of a pool, shared by the files of the pool handler and by nobody else. Loop thread.
  *
  *   pool.c           the handler: admission, environment, dispatch, giving up
- *   lane.c           the records: slots, requests in progress, deaths of executors
+ *   lane.c           the records: slots, requests in progress
+ *   pool_death.c     what becomes of the requests of an executor that died
+ *   pool_incident.c  the record of a request that went wrong
  *   pool_answer.c    what executors answer
  *   pool_document.c  the header section of a CGI program's output
  *
@@ -38,6 +40,7 @@ typedef struct as_document as_document;
 typedef struct as_pool_handler {
     as_handler base;
     int pool;
+    uint64_t where; /* of the fingerprints of its requests */
     as_environment environment;
 } as_pool_handler;
 
@@ -152,12 +155,19 @@ void as_pending_fail_used_up(as_pending *pending);
 void as_pending_set_timer(as_pending *pending);
 /* Back to the front of the waiting, as if it had never been sent; the slot is not the record's any more. */
 void as_pending_send_again(as_pending *pending);
-/* To another executor, when what one has begun may be repeated and has not been. Likewise. False: not this one. */
-bool as_pending_retry(as_pending *pending);
+/* Whether what an executor may have begun can be given to another one. */
+bool as_pending_may_retry(const as_pending *pending);
+/* Gives it to another one; the slot is not the record's any more. */
+void as_pending_retry(as_pending *pending);
 /* Another attempt to send soon, should no answer come before that. */
 void as_lane_try_later(as_lane *lane);
 /* Sends waiting requests as far as batching and queueing allow. */
 void as_lane_flush(as_lane *lane);
+
+/* pool_incident.c */
+
+/* Tells of a request that still has its slot: as_incident_cause, as_incident_outcome or a status, and the executor that it was in (0: not known). */
+void as_pending_record(const as_pending *pending, int cause, int outcome, uint32_t executor);
 
 /* pool_answer.c */
 

@@ -9,6 +9,9 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "handler/fingerprint.h"
+#include "report/incident.h"
+
 enum { COMPLAIN_EVERY_S = 1 }; /* overload refuses many requests at once; one line is enough */
 
 static as_lane *lane_of(const as_handler *handler, const as_request *request)
@@ -252,12 +255,20 @@ static void ran_too_long(as_pending *pending, int64_t start_ns)
     const char *detail = is_silent ? "its program was silent for idle_time" : past_request_time;
     request->queue_ns = start_ns - pending->arrived_ns;
     request->run_ns = lane->home->loop->now_ns - start_ns;
+    uint32_t executor = AS_SLOT_LOAD(&lane->shared[pending->slot], executor);
+    as_pending_record(pending, AS_INCIDENT_TIMEOUT, 504, executor);
     as_lane_cancel_slot(lane, pending->slot);
     if (!lane->options.cancel) {
-        uint32_t executor = AS_SLOT_LOAD(&lane->shared[pending->slot], executor);
-        as_event_emit(lane->home->events, AS_EVENT_EXECUTOR_STUCK, request->id, lane->options.index, executor,
-                      "%.*s %.*s: %s", (int)request->head.method_text.len, request->head.method_text.ptr,
-                      (int)request->path.len, request->path.ptr, detail);
+        as_event about = {
+            .kind = AS_EVENT_EXECUTOR_STUCK,
+            .request_id = request->id,
+            .pool = lane->options.index,
+            .executor = executor,
+            .slot = lane->first_slot + pending->slot,
+            .wire_id = lane->slots[pending->slot].wire_id,
+        };
+        as_event_emit_about(lane->home->events, &about, "%.*s %.*s: %s", (int)request->head.method_text.len,
+                            request->head.method_text.ptr, (int)request->path.len, request->path.ptr, detail);
     }
     as_pending_fail(pending, 504, lane->options.cancel ? detail : NULL);
 }
@@ -363,11 +374,14 @@ void as_pending_send_again(as_pending *pending)
         as_pending_set_timer(pending);
 }
 
-bool as_pending_retry(as_pending *pending)
+bool as_pending_may_retry(const as_pending *pending)
+{
+    return !pending->retried && pending->lane->options.retry && is_idempotent(pending->request->head.method);
+}
+
+void as_pending_retry(as_pending *pending)
 {
     as_lane *lane = pending->lane;
-    if (pending->retried || !lane->options.retry || !is_idempotent(pending->request->head.method))
-        return false;
     if (pending->document != NULL)
         as_document_free(pending->document);
     pending->document = NULL;
@@ -375,7 +389,6 @@ bool as_pending_retry(as_pending *pending)
     pending->arrived_ns = lane->home->loop->now_ns;
     as_pending_send_again(pending);
     AS_COUNT(lane->home->counters, pool_retried, 1);
-    return true;
 }
 
 /* The handler. */
@@ -436,6 +449,7 @@ as_handler *as_pool_handler_new(const as_pool_handler_options *options)
     as_pool_handler *handler = as_alloc(sizeof(*handler));
     handler->base.ops = &pool_ops;
     handler->pool = options->pool;
+    handler->where = as_fingerprint_text(options->extra);
     as_environment_init(&handler->environment, options);
     return &handler->base;
 }

@@ -40,6 +40,7 @@ struct as_home {
     int index;                        /* 0 .. loops - 1 */
     struct as_counters *counters;     /* report/counters.h */
     struct as_event_ring *events;     /* report/event.h */
+    struct as_incidents *incidents;   /* report/incident.h: one for all loops */
     struct as_file_cache *file_cache; /* handler/file_cache.h */
     struct as_lane **lanes;           /* handler/pool.h: this loop's end of each pool, by pool index */
     int lanes_len;
