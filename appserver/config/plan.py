@@ -60,6 +60,7 @@ class PoolSpec:
     application: str | None = None  #: python: "module:attribute"
     directory: str = "/"  #: python: working directory and first place for imports
     scripts: tuple[str, ...] = ()  #: python: absolute paths of handler scripts to load before the first request
+    stream_bodies: bool = False  #: python: takes request bodies as they come, and upgrades
     dev: bool = False
     interpreters: Mapping[str, str] = field(default_factory=dict)  #: cgi: ".ext" to the interpreter's absolute path
     programs: int = 0  #: cgi: running at once
@@ -419,6 +420,7 @@ def _core_pool(spec: PoolSpec) -> dict[str, Any]:
         "idle_time_ms": spec.idle_time_ms,
         "retry": True,
         "cancel": spec.kind == "cgi",
+        "stream_bodies": spec.stream_bodies,
     }
 
 

@@ -369,6 +369,7 @@ int as_server_set_pool(as_server *server, int index, const as_pool_settings *set
         .idle_time_ms = settings->idle_time_ms,
         .retry = settings->retry != 0,
         .cancel = settings->cancel != 0,
+        .stream_bodies = settings->stream_bodies != 0,
     };
     for (int i = 0; i < server->loops; i++) {
         lane_order *wanted = as_alloc(sizeof(*wanted));

@@ -60,6 +60,7 @@ class PoolSettings:
     idle_time_ms: int
     retry: bool
     cancel: bool
+    stream_bodies: bool
 
 
 class Server:
@@ -91,6 +92,7 @@ class Server:
                 "idle_time_ms": settings.idle_time_ms,
                 "retry": settings.retry,
                 "cancel": settings.cancel,
+                "stream_bodies": settings.stream_bodies,
             },
         )
         if answer_fds and len(answer_fds) != self._loops:

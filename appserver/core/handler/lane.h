@@ -61,6 +61,7 @@ struct as_pending {
     as_timer timer;
     int64_t arrived_ns;
     uint32_t slot;
+    int stream_fd; /* -1, or the executor's end of the request's stream socket, until it is sent */
     uint8_t phase;
     bool retried;
 };

@@ -20,6 +20,7 @@ typedef struct as_pool_options {
     uint32_t idle_time_ms; /* longest silence of a streamed body; above: cut off; 0: none */
     bool retry;            /* idempotent requests of a dead executor are given to another one */
     bool cancel;           /* send cancel frames (cgi pools) */
+    bool stream_bodies;    /* executors take large bodies and those of unknown length while they come */
 } as_pool_options;
 
 typedef struct as_lane as_lane;

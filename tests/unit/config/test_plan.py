@@ -268,6 +268,7 @@ def test_a_python_pool_as_the_supervisor_gets_it() -> None:
             "idle_time_ms": 0,
             "retry": True,
             "cancel": False,
+            "stream_bodies": False,
         }
     ]
 
