@@ -170,9 +170,7 @@ class PlayedCore:
         os.write(plan_fd, json.dumps(plan).encode())
         log_fd = os.open(self.access_log, os.O_CREAT | os.O_WRONLY | os.O_APPEND)
         fds = {"plan": plan_fd, "access-log": log_fd, "listener:here": self.listener.fileno(), **self.links.core_fds()}
-        self.channel.send(
-            "start", fds, listeners=["here"], generation=GENERATION, loops=1, accept="self-managed"
-        )
+        self.channel.send("start", fds, listeners=["here"], generation=GENERATION, loops=1, accept="self-managed")
         os.close(plan_fd)
         os.close(log_fd)
 

@@ -136,16 +136,21 @@ def test_no_continue_while_nobody_has_room(tmp_path: Path) -> None:
         pool["queue_limit"] = 1
 
     with playing(tmp_path, change_pool=queue_of_one) as core:
-        clients = [core.connect().send("GET / HTTP/1.1\r\nHost: a\r\n\r\n") for _ in range(8)]
-        refused = [client for client in clients[5:] if client.response().status == 503]
-        assert refused  # the queue is full
+        clients, requests = [], []
+        while True:  # until the queue is full
+            clients.append(core.connect().send("GET / HTTP/1.1\r\nHost: a\r\n\r\n"))
+            ready, _, _ = select.select([core.queue, clients[-1].socket], [], [], 30)
+            if clients[-1].socket in ready:
+                assert clients[-1].response().status == 503
+                break
+            requests.append(core.receive())
         with core.connect() as client:
             client.send(with_length(LARGE, "Expect: 100-continue\r\n"))
             answer = client.interim()
             assert answer.status == 503
             assert answer.header("connection") == "close"
-        for _ in range(5):
-            core.receive().respond()
+        for request in requests:
+            request.respond()
         for client in clients:
             client.close()
 
