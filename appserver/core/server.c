@@ -369,7 +369,6 @@ int as_server_set_pool(as_server *server, int index, const as_pool_settings *set
         .idle_time_ms = settings->idle_time_ms,
         .retry = settings->retry != 0,
         .cancel = settings->cancel != 0,
-        .stream_bodies = settings->stream_bodies != 0,
     };
     for (int i = 0; i < server->loops; i++) {
         lane_order *wanted = as_alloc(sizeof(*wanted));
@@ -397,6 +396,19 @@ static void change_capacity(engine *e, order *o)
 int as_server_set_capacity(as_server *server, int pool, uint32_t capacity)
 {
     post_all(server, change_capacity, NULL, pool, capacity);
+    return AS_OK;
+}
+
+static void change_streaming(engine *e, order *o)
+{
+    as_lane *lane = lane_at(e, o->number);
+    if (lane != NULL)
+        as_lane_set_streaming(lane, o->value != 0);
+}
+
+int as_server_set_streaming(as_server *server, int pool, int stream_bodies)
+{
+    post_all(server, change_streaming, NULL, pool, stream_bodies != 0);
     return AS_OK;
 }
 

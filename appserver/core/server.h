@@ -19,7 +19,7 @@ typedef struct as_snapshot as_snapshot;
 typedef struct as_pool_settings {
     const char *name;
     uint32_t queue_limit, queue_time_ms, request_time_ms, idle_time_ms;
-    int retry, cancel, stream_bodies;
+    int retry, cancel;
 } as_pool_settings;
 
 /* A server with `loops` loops (1 .. 64), not yet running. `generation` goes into request ids. `event_fd`: an eventfd that is written when as_server_next_event()
@@ -33,6 +33,8 @@ const char *as_server_problem(void);
 int as_server_set_pool(as_server *server, int index, const as_pool_settings *settings, int queue_fd, int slots_fd,
                        const int *answer_fds);
 int as_server_set_capacity(as_server *server, int pool, uint32_t capacity);
+/* Whether the executors of a pool take large request bodies while they come, and upgrades; at first they do not. */
+int as_server_set_streaming(as_server *server, int pool, int stream_bodies);
 int as_server_executor_died(as_server *server, int pool, uint32_t executor);
 
 /* How the loops share listening sockets: 0 self-managed (also without this call), 1 coordinator, 2 independent, 3 a socket for each loop. Before the first

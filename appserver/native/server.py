@@ -60,7 +60,6 @@ class PoolSettings:
     idle_time_ms: int
     retry: bool
     cancel: bool
-    stream_bodies: bool
 
 
 class Server:
@@ -92,7 +91,6 @@ class Server:
                 "idle_time_ms": settings.idle_time_ms,
                 "retry": settings.retry,
                 "cancel": settings.cancel,
-                "stream_bodies": settings.stream_bodies,
             },
         )
         if answer_fds and len(answer_fds) != self._loops:
@@ -103,6 +101,10 @@ class Server:
     def set_capacity(self, pool: int, capacity: int) -> None:
         """Requests that the pool's executors run at once."""
         check(lib.as_server_set_capacity(self._handle, pool, capacity))
+
+    def set_streaming(self, pool: int, stream_bodies: bool) -> None:
+        """Whether the executors of a pool take large request bodies while they come, and upgrades."""
+        check(lib.as_server_set_streaming(self._handle, pool, stream_bodies))
 
     def executor_died(self, pool: int, executor: int) -> None:
         """Its requests are given to others or answered."""

@@ -71,7 +71,6 @@ def pool_settings(pool: Mapping[str, Any]) -> PoolSettings:
         idle_time_ms=pool["idle_time_ms"],
         retry=pool["retry"],
         cancel=pool["cancel"],
-        stream_bodies=pool["stream_bodies"],
     )
 
 

@@ -224,7 +224,9 @@ class Executors:
         match message.type:
             case "ready":
                 self._log.info("executor is ready", executor=number, pid=self._children[number].pid)
-                self._step(self.policy.ready(number, self._loop.now()))
+                streams = bool(message.fields.get("stream_bodies"))
+                capacity = message.fields.get("capacity")
+                self._step(self.policy.ready(number, self._loop.now(), capacity, stream_bodies=streams))
             case "failed":
                 self._failed.add(number)
                 traceback = message.text("traceback")
@@ -301,6 +303,8 @@ def executor_configuration(spec: PoolSpec) -> Mapping[str, Any]:
         }
     return {
         "application": spec.application,
+        "interface": spec.interface,
+        "concurrency": spec.concurrency,
         "directory": spec.directory,
         "scripts": list(spec.scripts),
         "dev": spec.dev,

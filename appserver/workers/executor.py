@@ -51,8 +51,9 @@ class Baton:
     """Its holder may receive."""
 
 
-#: A request that has been received and marked, and not yet run: slot, loop, request id, environment, body, body's fd.
-Item = Tuple[int, int, int, Dict[str, Any], bytes, int]
+#: A request that has been received and marked, and not yet run: slot, loop, request id, environment, body, descriptor
+#: (-1: none) and the frame's flags, which say what it is.
+Item = Tuple[int, int, int, Dict[str, Any], bytes, int, int]
 Log = Callable[..., None]
 Handoff = Union[Baton, Item, None]
 
@@ -128,6 +129,8 @@ class Executor:
         self.log = log
         self.wake = wake
         self.stopping = False
+        self.stop_time_s = 0.0  #: what is held may take so long after `stopping`; 0: nobody has said
+        self.restarting = False  #: after `stopping`: others take over
         self.exit_status = 0
         self.monitored = False  #: whether the main thread is ticking
         self.in_child = False  #: whether this is the copy of it in a process that a handler forked
@@ -142,14 +145,14 @@ class Executor:
         if not self.all_receive:
             self.handoff.put(Baton())
         for runner in self.runners:
-            runner.thread.start()
+            runner.start()
 
     def stop(self, status: int = 0) -> None:
         """Every thread ends when it has finished what it holds. Any thread; the first status that is not 0 counts."""
         self.exit_status = self.exit_status or status
         self.stopping = True
-        for _ in self.runners:
-            self.handoff.put(None)
+        for runner in self.runners:
+            runner.stop()
         self.wake()
 
     def is_running(self) -> bool:
@@ -188,6 +191,8 @@ class Executor:
 class Runner:
     """One request thread. Attributes are its own unless said otherwise."""
 
+    RECEIVE_FLAGS = socket.MSG_CMSG_CLOEXEC
+
     def __init__(self, executor: Executor, number: int) -> None:
         self.executor = executor
         self.number = number
@@ -201,6 +206,14 @@ class Runner:
         self._batons: List[Baton] = [Baton()] if executor.all_receive else []  #: at most one; the monitor may take it
         self._buf = bytearray(wire.DATAGRAM_MAX)
         self._view = memoryview(self._buf)
+
+    def start(self) -> None:
+        """Main thread."""
+        self.thread.start()
+
+    def stop(self) -> None:
+        """Any thread: it ends when it has finished what it holds. One of these reaches each thread of the executor."""
+        self.executor.handoff.put(None)
 
     # The thread
 
@@ -290,7 +303,7 @@ class Runner:
 
     def _skip(self, item: Item) -> None:
         """It was cancelled before it began, or is of a core that has gone, or came too late."""
-        slot, loop, request_id, _, _, body_fd = item
+        slot, loop, request_id, _, _, body_fd, _ = item
         frame = wire.answer(wire.SKIPPED, slot, request_id)
         if body_fd < 0:
             self.out.append((loop, frame))
@@ -303,9 +316,7 @@ class Runner:
 
     def _receive(self) -> bool:
         """Fills `items` from one datagram; False when the core side has gone. Raises BlockingIOError, FrameError."""
-        size, ancillary, flags, _ = self.executor.queue.recvmsg_into(
-            [self._view], _ANCILLARY_LEN, socket.MSG_CMSG_CLOEXEC
-        )
+        size, ancillary, flags, _ = self.executor.queue.recvmsg_into([self._view], _ANCILLARY_LEN, self.RECEIVE_FLAGS)
         if not size:
             self.executor.stop()
             return False
@@ -334,7 +345,7 @@ class Runner:
                 self._refuse(flags, slot, loop, request_id)
                 continue
             body = bytes(view[middle:end]) if end > middle else b""
-            self.items.append((slot, loop, request_id, wire.environment(view[start:middle]), body, fd))
+            self.items.append((slot, loop, request_id, wire.environment(view[start:middle]), body, fd, wanted))
 
     def _refuse(self, flags: int, slot: int, loop: int, request_id: int) -> None:
         if not flags & socket.MSG_CTRUNC:

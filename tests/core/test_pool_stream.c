@@ -6,9 +6,10 @@
 
 /* Streamed bodies. */
 
-static void stream_bodies(as_pool_options *options)
+static void open_streaming_lane(void)
 {
-    options->stream_bodies = true;
+    open_lane(NULL, 1);
+    as_lane_set_streaming(lane, true);
 }
 
 static visitor *upload(as_method method, const char *method_text, int64_t length)
@@ -38,13 +39,13 @@ static as_request_frame receive_stream(int *fd)
 
 static void test_which_bodies_stream(void)
 {
-    open_lane(stream_bodies, 1);
+    open_streaming_lane();
     visitor *v = visitor_new(AS_METHOD_POST, "POST", "/");
     v->request.head.content_length = AS_MAX_INLINE_BODY;
     CHECK(!handler->ops->streams_body(handler, &v->request));
     v->request.head.content_length++;
     CHECK(handler->ops->streams_body(handler, &v->request));
-    lane->options.stream_bodies = false;
+    as_lane_set_streaming(lane, false);
     CHECK(!handler->ops->streams_body(handler, &v->request));
     visitor_free(v);
     close_lane();
@@ -52,7 +53,7 @@ static void test_which_bodies_stream(void)
 
 static void test_streamed_body(void)
 {
-    open_lane(stream_bodies, 1);
+    open_streaming_lane();
     int fd;
     visitor *v = upload(AS_METHOD_POST, "POST", -1);
     as_request_frame frame = receive_stream(&fd);
@@ -94,7 +95,7 @@ static void test_streamed_body(void)
 /* The one who leaves is told of by the slot, also while the answer streams. */
 static void test_client_of_a_stream_leaves(void)
 {
-    open_lane(stream_bodies, 1);
+    open_streaming_lane();
     int fd, pipe_fds[2];
     visitor *v = upload(AS_METHOD_POST, "POST", 100000);
     as_request_frame frame = receive_stream(&fd);
@@ -115,7 +116,7 @@ static void test_client_of_a_stream_leaves(void)
 
 static void test_stream_is_handed_back(void)
 {
-    open_lane(stream_bodies, 1);
+    open_streaming_lane();
     int fd;
     visitor *v = upload(AS_METHOD_POST, "POST", 100000);
     as_request_frame frame = receive_stream(&fd);
@@ -139,7 +140,7 @@ static void test_stream_is_handed_back(void)
 
 static void test_stream_of_a_dead_executor(void)
 {
-    open_lane(stream_bodies, 1);
+    open_streaming_lane();
     int fd;
     visitor *v = upload(AS_METHOD_PUT, "PUT", 100000);
     receive_stream(&fd);
@@ -167,7 +168,7 @@ static void test_stream_of_a_dead_executor(void)
 
 static void test_streamed_requests_wait_for_their_turn(void)
 {
-    open_lane(stream_bodies, 1);
+    open_streaming_lane();
     visitor *v[200];
     for (int i = 0; i < 200; i++)
         v[i] = upload(AS_METHOD_POST, "POST", 100000);

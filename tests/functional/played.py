@@ -132,7 +132,6 @@ class PlayedCore:
         config.write_text(CONFIG.format(limits=self.limits, pool_limits=self.pool_limits))
         plan = build("played", load_file(config)).plan
         (pool,) = plan["pools"]
-        pool["stream_bodies"] = True
         if self.change_pool is not None:
             self.change_pool(pool)
         self.links = Links(POOL, pool["slots"], 1)
@@ -162,8 +161,21 @@ class PlayedCore:
         self._configure(plan)
         while self._message().type != "ready":
             pass
-        self.channel.send("capacity", pool=POOL, capacity=4)
+        self.channel.send("capacity", pool=POOL, capacity=4, stream_bodies=True)
+        self._await_streaming()
         self.fds_before = self.count_fds()
+
+    def _await_streaming(self) -> None:
+        """Until the loop has got the word that bodies stream."""
+        flags = 0
+        while flags != wire.BODY_STREAM:
+            with self.connect() as client:
+                client.send("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n")
+                request = self.receive()
+                flags = request.flags
+                request.respond()
+                request.close()
+                client.response()
 
     def _configure(self, plan: dict[str, Any]) -> None:
         plan_fd = os.memfd_create("plan")
@@ -223,7 +235,7 @@ class PlayedCore:
             lambda: (lines := self.access_log.read_text().splitlines()) and len(lines) >= count and lines,
             f"{count} line(s) in the access log",
         )
-        return [json.loads(line) for line in found]
+        return [json.loads(line) for line in found][-count:]
 
     # Clients
 

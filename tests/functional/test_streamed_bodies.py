@@ -6,11 +6,11 @@ import os
 import select
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from harness import Connection, wait_for
+from harness import Connection, Server, wait_for
 from played import PlayedCore, PlayedRequest, playing
 
 from appserver.workers import wire
@@ -512,3 +512,36 @@ def test_both_sides_flood(core: PlayedCore) -> None:
     request.close()
     request.end(1)
     wait_for(lambda: request.is_free, "the slot is taken back")
+
+
+ASGI = """
+async def app(scope, receive, send):
+    if scope["type"] != "http":
+        return
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/plain")]})
+    more = True
+    while more:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            return
+        more = message.get("more_body", False)
+        await send({"type": "http.response.body", "body": b"%d " % len(message["body"]), "more_body": more})
+"""
+
+
+def test_with_a_real_worker(serve: Callable[..., Server]) -> None:
+    """An ASGI application counts what has come so far while the client still sends."""
+    config = (
+        'pools: {counting: {python: "counting:app", processes: 1}}\n'
+        "sites: [{rules: [{match: {path: /*}, handler: {python: counting}}]}]\n"
+    )
+    server = serve({"counting.py": ASGI}, config=config)
+    with server.connect() as client:
+        client.send(CHUNKED)
+        client.send(chunk(b"x" * 1000))
+        while client.file.readline() != b"\r\n":  # the head is there before the body's end
+            pass
+        for _ in range(3):
+            client.send(chunk(b"x" * 1000))
+        client.send(b"0\r\n\r\n")
+        assert sum(map(int, b"".join(client._chunks()).split())) == 4000

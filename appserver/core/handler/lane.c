@@ -301,7 +301,6 @@ void as_lane_configure(as_lane *lane, const as_pool_options *options)
     lane->options.idle_time_ms = options->idle_time_ms;
     lane->options.retry = options->retry;
     lane->options.cancel = options->cancel;
-    lane->options.stream_bodies = options->stream_bodies;
 }
 
 void as_lane_free(as_lane *lane)
@@ -324,6 +323,11 @@ void as_lane_free(as_lane *lane)
     as_free(lane->in);
     as_free(lane->out);
     as_free(lane);
+}
+
+void as_lane_set_streaming(as_lane *lane, bool stream_bodies)
+{
+    lane->stream_bodies = stream_bodies;
 }
 
 void as_lane_set_capacity(as_lane *lane, uint32_t capacity)

@@ -108,6 +108,7 @@ struct as_lane {
     as_pending *free_pendings;
     uint32_t active; /* records in use */
 
+    bool stream_bodies;
     uint32_t share; /* of the pool's capacity; at least 1 */
     int64_t run_ns; /* a request's usual run, moving average */
     uint64_t next_wire_id;

@@ -487,7 +487,7 @@ static void pool_free(as_handler *handler)
 static bool pool_streams_body(const as_handler *handler, const as_request *request)
 {
     const as_lane *lane = lane_of(handler, request);
-    return lane != NULL && lane->options.stream_bodies &&
+    return lane != NULL && lane->stream_bodies &&
            (request->head.chunked || request->head.content_length > AS_MAX_INLINE_BODY);
 }
 

@@ -20,7 +20,6 @@ typedef struct as_pool_options {
     uint32_t idle_time_ms; /* longest silence of a streamed body; above: cut off; 0: none */
     bool retry;            /* idempotent requests of a dead executor are given to another one */
     bool cancel;           /* send cancel frames (cgi pools) */
-    bool stream_bodies;    /* executors take large bodies and those of unknown length while they come */
 } as_pool_options;
 
 typedef struct as_lane as_lane;
@@ -35,6 +34,8 @@ void as_lane_free(as_lane *lane);
 
 /* How many requests the pool's executors can run at once now; batching and queueing follow it. Loop thread. */
 void as_lane_set_capacity(as_lane *lane, uint32_t capacity);
+/* Whether its executors take large request bodies, and those of unknown length, while they come, and upgrades; for requests that come from now on. Loop thread. */
+void as_lane_set_streaming(as_lane *lane, bool stream_bodies);
 
 /* The executor has died: its requests are given to others or answered 502. Loop thread. */
 void as_lane_executor_died(as_lane *lane, uint32_t executor);

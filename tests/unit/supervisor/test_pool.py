@@ -314,3 +314,14 @@ def test_stuck_one_of_the_old_is_not_told_to_stop_as_well() -> None:
     assert policy.ready(4, 11.5) == [Stop(2)]
     assert policy.next_time() == 11 + ABORT_GRACE_S
     assert numbers(Kill, policy.tick(11 + ABORT_GRACE_S)) == [1]
+
+
+def test_bodies_stream_when_every_executor_takes_them() -> None:
+    policy = policy_of(ready=False)
+    assert not policy.stream_bodies
+    policy.ready(1, 1, stream_bodies=True)
+    assert policy.stream_bodies
+    policy.ready(2, 1, stream_bodies=False)
+    assert not policy.stream_bodies
+    policy.died(2, 2)
+    assert policy.stream_bodies
