@@ -145,7 +145,7 @@ static void test_stream_of_a_dead_executor(void)
     visitor *v = upload(AS_METHOD_PUT, "PUT", 100000);
     receive_stream(&fd);
     close(fd);
-    as_lane_executor_died(lane, EXECUTOR);
+    as_lane_executor_died(lane, EXECUTOR, 0);
     turn();
     as_request_frame frame = receive_stream(&fd); /* a new one, for nothing was spent */
     CHECK_INT(v->streams, 2);
@@ -159,7 +159,7 @@ static void test_stream_of_a_dead_executor(void)
     receive_stream(&fd);
     close(fd);
     v->is_spent = true;
-    as_lane_executor_died(lane, EXECUTOR);
+    as_lane_executor_died(lane, EXECUTOR, 0);
     turn();
     CHECK_INT(v->error_status, 502);
     visitor_free(v);
