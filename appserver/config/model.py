@@ -160,6 +160,12 @@ class Cache:
     entries: int = _count(4096, 1, 1_000_000, "Most files, for each loop.")
     file_size: int = _size(256 * KIB, 0, 1 * GIB, "Larger files are not held but sent with sendfile.")
     revalidate_ms: int = _time(1 * SECOND, 0, DAY, "How long an entry is believed before the file is looked at again.")
+    policy: str = _key(
+        "choice",
+        "Which files stay when memory is short: those used most (frequency), or those used last (recent).",
+        "frequency",
+        choices=("frequency", "recent"),
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,7 +220,14 @@ class PoolLimits:
         60 * SECOND,
         0,
         DAY,
-        "How long a request may run before it is answered 504 and its worker replaced; 0 for no limit.",
+        "How long a request may run before it is answered 504 and interrupted; 0 for no limit.",
+    )
+    interrupt_time_ms: int = _time(
+        5 * SECOND,
+        0,
+        HOUR,
+        "How long a request that was interrupted (RequestTimeout was raised in it) may take to end before its worker is"
+        " replaced.",
     )
     queue_time_ms: int = _time(
         30 * SECOND, 1, DAY, "How long a request may wait for a worker before it is answered 503."
@@ -222,6 +235,30 @@ class PoolLimits:
     queue: int = _count(1000, 1, 1_000_000, "Requests that may wait at once; more are answered 503.")
     stop_time_ms: int = _time(
         10 * SECOND, 0, HOUR, "How long a worker that was told to stop may finish before it is killed."
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class WebSockets:
+    """WebSockets of a pool's ASGI application."""
+
+    ping_interval_ms: int = _time(
+        20 * SECOND, 0, DAY, "How long after its last ping, or its begin, a connection gets a ping; 0: never."
+    )
+    ping_timeout_ms: int = _time(
+        20 * SECOND, 1, DAY, "How long a client may send nothing after a ping before the connection is closed (1011)."
+    )
+    message_size: int = _size(
+        16 * MIB,
+        1,
+        1 * GIB,
+        "Message from a client, also when it has been decompressed; a larger one is refused (1009).",
+    )
+    compression: str = _key(
+        "choice",
+        "permessage-deflate (RFC 7692) with clients that offer it.",
+        "on",
+        choices=("on", "off"),
     )
 
 
@@ -264,8 +301,12 @@ class Pool:
         "Threads in each process: requests that it runs at once. ASGI applications have `concurrency` instead.",
     )
     concurrency: int = _count(
-        100, 1, 10_000, "Requests that an ASGI application, or asynchronous scripts, hold at once in each process."
+        100,
+        1,
+        10_000,
+        "Requests and WebSockets that an ASGI application, or asynchronous scripts, hold at once in each process.",
     )
+    websocket: WebSockets = _key("block", "WebSockets of an ASGI application.", WebSockets, block=WebSockets)
     environment: Mapping[str, str] = _key("environment", "Environment variables that are added for the workers.", dict)
     retry: str = _key(
         "choice",

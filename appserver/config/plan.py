@@ -62,10 +62,12 @@ class PoolSpec:
     application: str | None = None  #: python: "module:attribute"
     interface: str = "auto"  #: python: what that is: wsgi, asgi, or auto
     concurrency: int = 100  #: python: requests that a process with an event loop holds at once
+    websocket: Mapping[str, Any] = field(default_factory=dict)  #: python: ping_interval_ms and so on, for the worker
     directory: str = "/"  #: python: working directory and first place for imports
     scripts: tuple[str, ...] = ()  #: python: absolute paths of handler scripts to load before the first request
     script_folders: tuple[str, ...] = ()  #: python: those below which scripts have URLs
     dev: bool = False
+    interrupt_time_ms: int = 5000  #: python: from the interrupt of a request to the replacement of its worker
     interpreters: Mapping[str, str] = field(default_factory=dict)  #: cgi: ".ext" to the interpreter's absolute path
     programs: int = 0  #: cgi: running at once
     kill_grace_ms: int = 0  #: cgi: from SIGTERM to SIGKILL
@@ -186,6 +188,7 @@ class _Planner:
                 "entries": config.cache.entries,
                 "file_size": config.cache.file_size,
                 "revalidate_ms": config.cache.revalidate_ms,
+                "recent": config.cache.policy == "recent",
             },
             "tuning": {
                 "accept_one": config.tuning.accept_batch == "one",
@@ -369,6 +372,7 @@ class _Planner:
             queue_limit=pool.limits.queue,
             queue_time_ms=pool.limits.queue_time_ms,
             request_time_ms=pool.limits.request_time_ms,
+            interrupt_time_ms=pool.limits.interrupt_time_ms,
             idle_time_ms=0,
             stop_time_ms=pool.limits.stop_time_ms,
             retry=pool.retry,
@@ -380,6 +384,12 @@ class _Planner:
             application=pool.python,
             interface=pool.interface,
             concurrency=pool.concurrency,
+            websocket={
+                "ping_interval_ms": pool.websocket.ping_interval_ms,
+                "ping_timeout_ms": pool.websocket.ping_timeout_ms,
+                "message_size": pool.websocket.message_size,
+                "compression": pool.websocket.compression == "on",
+            },
             directory=directory,
             scripts=scripts,
             script_folders=folders,

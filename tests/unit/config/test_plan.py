@@ -61,7 +61,7 @@ def test_the_plan_of_defaults_is_complete() -> None:
             "wait_over_limit": False,
             "connections_per_client": 0,
         },
-        "cache": {"bytes": 67108864, "entries": 4096, "file_size": 262144, "revalidate_ms": 1000},
+        "cache": {"bytes": 67108864, "entries": 4096, "file_size": 262144, "revalidate_ms": 1000, "recent": False},
         "tuning": {
             "accept_one": False,
             "write_separate": False,
@@ -297,6 +297,12 @@ def test_a_python_pool_as_the_supervisor_gets_it() -> None:
         environment={"A": "b"},
         interpreter="/bin/python",
         application="shop:app",
+        websocket={
+            "ping_interval_ms": 20_000,
+            "ping_timeout_ms": 20_000,
+            "message_size": 16 * 1024 * 1024,
+            "compression": True,
+        },
         directory="/base",
         dev=True,
     )
