@@ -24,12 +24,17 @@ from appserver.supervisor.memory import proportional, resident
 from appserver.supervisor.pool import Abort, Action, Kill, Notice, PoolPolicy, Retry, Start, Stop
 from appserver.supervisor.process import Child, Command, Death
 from appserver.supervisor.segments import Held, Links
+from appserver.supervisor.usage import QueueWatch, StatsPage
 
 PACKAGE_PARENT = Path(appserver.__file__).resolve().parent.parent
 WORKER_MAIN = Path(appserver.__file__).resolve().parent / "workers" / "main.py"
 EXIT_NO_BOOT = 3
 #: How often a pool that the configuration has no more looks whether its last requests are done.
 RETIRE_POLL_S = 0.5
+#: How often the queue of a pool is looked at whose number of executors follows its load.
+LOAD_LOOK_S = 0.1
+#: How often it is looked at what executors use, where that has limits.
+USAGE_LOOK_S = 1.0
 #: Deaths that are remembered.
 LAST_DEATHS = 10
 
@@ -64,7 +69,11 @@ class Executors:
         self._children: dict[int, Child] = {}
         self._failed: set[int] = set()  #: said why they cannot boot
         self._killed: set[int] = set()  #: by us
+        self._stats: dict[int, StatsPage] = {}
+        self._queue = QueueWatch(links.segment)
         self._timer: Timer | None = None
+        self._look_timer: Timer | None = None
+        self._observed_at = 0.0
         self._retirement: Timer | None = None
         self._deaths: deque[dict[str, Any]] = deque(maxlen=LAST_DEATHS)
         self.boot_failure = BootFailure()  #: the last one
@@ -87,6 +96,8 @@ class Executors:
             "application": spec.application,
             "capacity": policy.capacity,
             "processes": policy.size,
+            "fewest_processes": 1 if spec.kind == "cgi" else spec.processes,
+            "most_processes": 1 if spec.kind == "cgi" else spec.most_processes,
             "queued": queued,
             "running": running,
             "executors": [self._status_of(number, child) for number, child in self._children.items()],
@@ -94,11 +105,13 @@ class Executors:
         }
 
     def _status_of(self, number: int, child: Child) -> dict[str, Any]:
+        stats = self._stats.get(number)
         return {
             "executor": number,
             "pid": child.pid,
             "state": self.policy.state_of(number),
             "age_s": round(child.life_s, 3),
+            "requests": None if stats is None else stats.requests(),
             "memory": resident(child.pid),
             "pss": proportional(child.pid),
         }
@@ -165,15 +178,37 @@ class Executors:
         due = self.policy.next_time()
         if due is not None:
             self._timer = self._loop.call_at(due, self._tick)
+        self._look_again()
         self._on_change()
 
     def _tick(self) -> None:
         self._timer = None
         self._step(self.policy.tick(self._loop.now()))
 
+    def _look_again(self) -> None:
+        """Soon, while there is somebody whom it may concern."""
+        spec = self.policy.spec
+        is_scaled = spec.most_processes > spec.processes
+        if self._look_timer is None and (is_scaled or spec.is_observed) and self._children:
+            self._look_timer = self._loop.call_later(LOAD_LOOK_S if is_scaled else USAGE_LOOK_S, self._look)
+
+    def _look(self) -> None:
+        self._look_timer = None
+        now, spec = self._loop.now(), self.policy.spec
+        actions: list[Action] = []
+        if spec.most_processes > spec.processes:
+            actions += self.policy.scale(self._queue.look(now), now)
+        if spec.is_observed and now >= self._observed_at + USAGE_LOOK_S:
+            self._observed_at = now
+            usages = {number: page.usage(self._children[number].pid) for number, page in self._stats.items()}
+            actions += self.policy.observe(usages, now)
+        if actions:
+            self._step(actions)
+        self._look_again()
+
     def _do(self, action: Action) -> None:
         match action:
-            case Start(number, spec):
+            case Start(number, spec, _):
                 self._start(number, spec)
             case Stop(number):
                 self._with_child(number, lambda child: child.send("stop"))
@@ -195,9 +230,14 @@ class Executors:
     def _start(self, number: int, spec: PoolSpec) -> None:
         command = executor_command(spec, self._identity)
         log = self._log.bind(executor=number)
+        fds = self._links.executor_fds()
         try:
+            if spec.kind == "python":
+                self._stats[number] = StatsPage(spec.threads)
+                fds["stats"] = self._stats[number].fd
             child = Child(self._loop, command, log, partial(self._take, number), partial(self._died, number))
         except OSError as error:
+            self._forget_stats(number)
             log.error("the executor cannot be started", command=command.arguments[0], reason=str(error))
             self.boot_failure = BootFailure(f"{command.arguments[0]} cannot be started: {error}")
             # Not at once: the policy is in the middle of a step.
@@ -206,7 +246,7 @@ class Executors:
         self._children[number] = child
         child.send(
             "start",
-            self._links.executor_fds(),
+            fds,
             pool=spec.name,
             executor=number,
             threads=spec.threads,
@@ -224,7 +264,8 @@ class Executors:
         match message.type:
             case "ready":
                 self._log.info("executor is ready", executor=number, pid=self._children[number].pid)
-                self._step(self.policy.ready(number, self._loop.now()))
+                capacity = message.number("capacity") or None
+                self._step(self.policy.ready(number, self._loop.now(), capacity))
             case "failed":
                 self._failed.add(number)
                 traceback = message.text("traceback")
@@ -235,8 +276,18 @@ class Executors:
                 message.close_fds()
                 self._log.warning("the executor sent a message that is not known", executor=number, message=other)
 
+    def _forget_stats(self, number: int) -> int:
+        """How many requests it has received."""
+        page = self._stats.pop(number, None)
+        if page is None:
+            return 0
+        requests = page.requests()
+        page.close()
+        return requests
+
     def _died(self, number: int, death: Death) -> None:
         del self._children[number]
+        self._forget_stats(number)
         held = self._links.segment.held_by(number)
         kill_groups(held)
         # The core looks into the slots as soon as it knows.
@@ -304,6 +355,7 @@ def executor_configuration(spec: PoolSpec) -> Mapping[str, Any]:
         "directory": spec.directory,
         "scripts": list(spec.scripts),
         "dev": spec.dev,
+        "memory_max": spec.memory_max,
     }
 
 

@@ -26,7 +26,19 @@ import time
 from collections import deque
 from queue import SimpleQueue
 from time import monotonic_ns
-from typing import TYPE_CHECKING, Any, Callable, Deque, Dict, List, Optional, Protocol, Sequence, Tuple, Union
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Callable,
+    Deque,
+    Dict,
+    List,
+    Optional,
+    Protocol,
+    Sequence,
+    Tuple,
+    Union,
+)
 
 from . import forks, wire
 
@@ -53,6 +65,8 @@ class Baton:
 #: A request that has been received and marked, and not yet run: slot, loop, request id, environment, body, body's fd.
 Item = Tuple[int, int, int, Dict[str, Any], bytes, int]
 Log = Callable[..., None]
+#: Numbers that are added to; in shared memory when somebody else is to read them.
+Counts = Union["memoryview[int]", List[int]]
 Handoff = Union[Baton, Item, None]
 
 
@@ -112,14 +126,18 @@ class Executor:
         server: Server,
         log: Log,
         wake: Callable[[], None],
+        stats: Optional[Counts] = None,
     ) -> None:
-        """`wake` makes the main thread call `tick()` every TICK_S until that returns False, and look at `stopping`."""
+        """`wake` makes the main thread call `tick()` every TICK_S until that returns False, and look at `stopping`.
+        `stats`: word N counts the requests that thread N has received.
+        """
         self.queue = queue
         self.slots = slots
         self.answers = answers
         self.server = server
         self.log = log
         self.wake = wake
+        self.stats: Counts = [0] * threads if stats is None else stats
         self.stopping = False
         self.exit_status = 0
         self.monitored = False  #: whether the main thread is ticking
@@ -237,6 +255,7 @@ class Runner:
         executor = self.executor
         received_ns = self.now
         count = len(self.items)
+        executor.stats[self.number] += count
         if executor.run_ns > SHORT_RUN_NS:
             self._pass_baton()
         self.since = received_ns  # before the flag is read: the monitor clears that first and then looks here again

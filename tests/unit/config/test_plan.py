@@ -250,6 +250,8 @@ def test_a_python_pool_as_the_supervisor_gets_it() -> None:
         idle_time_ms=0,
         stop_time_ms=4000,
         processes=2,
+        processes_max=2,
+        spare_time_ms=60_000,
         threads=4,
         environment={"A": "b"},
         interpreter="/bin/python",
