@@ -160,6 +160,10 @@ class Server:
         """Cuts what is left and joins the threads."""
         ffi.release(self._handle)
 
+    def forget(self) -> None:
+        """In a forked child, where the threads are not: the memory is left alone."""
+        ffi.gc(self._handle, None)
+
 
 def make_event_fd() -> int:
     """An eventfd for the constructor; read it with :func:`clear_event_fd`. Raises OSError."""

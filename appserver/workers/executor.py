@@ -49,6 +49,7 @@ SHORT_RUN_NS = 300_000  #: up to this average, requests of a process run one aft
 ANSWER_DELAY_NS = 500_000  #: an answer waits no longer than this for others of its datagram
 ANSWER_BATCH = 64 * 1024  #: bytes of answers in one datagram
 TICK_S = 0.005
+IDLE_TICKS = 20  #: ticks without a running request until the monitor rests
 LONGEST_SAMPLE_NS = 100_000_000  #: one long run must not count for ever
 SEND_PATIENCE_S = 5.0  #: how long a send is tried again when the kernel lacks memory
 RETRIED_ERRNOS = (errno.ENOBUFS, errno.ENOMEM, errno.ETOOMANYREFS, errno.EAGAIN)
@@ -113,6 +114,12 @@ class Slots:
     def is_cancelled(self, slot: int) -> bool:
         return self.ints[16 + 16 * slot + 10] != 0
 
+    def close(self) -> None:
+        """When no thread uses it any more."""
+        self.ints.release()
+        self._longs.release()
+        self._map.close()
+
 
 class Executor:
     """All request threads of a worker. Made, started and stopped by the main thread."""
@@ -128,7 +135,7 @@ class Executor:
         wake: Callable[[], None],
         stats: Optional[Counts] = None,
     ) -> None:
-        """`wake` makes the main thread call `tick()` every TICK_S until that returns False, and look at `stopping`.
+        """`wake` makes the main thread call `monitor()` every TICK_S while `monitored`, and look at `stopping`.
         `stats`: word N counts the requests that thread N has received.
         """
         self.queue = queue
@@ -141,6 +148,8 @@ class Executor:
         self.stopping = False
         self.exit_status = 0
         self.monitored = False  #: whether the main thread is ticking
+        self.in_child = False  #: whether this is the copy of it in a process that a handler forked
+        self._idle = 0  #: ticks since a request was last seen
         self.run_ns = 0  #: average run time of the last requests
         self.all_receive = threads == 1 or not _has_global_lock()
         self.handoff: SimpleQueue[Handoff] = SimpleQueue()
@@ -179,6 +188,14 @@ class Executor:
                     runner.relieve()
             runner.seen = since
         return active
+
+    def monitor(self) -> None:
+        """Main thread: one tick, and rest when there was nothing for some time."""
+        self._idle = 0 if self.tick() else self._idle + 1
+        if self._idle > IDLE_TICKS and self.monitored:
+            self.monitored = False
+            # A request that began before the flag was cleared relied on it.
+            self.monitored = self.tick()
 
     def learn(self, sample_ns: int) -> None:
         """Follows slow runs fast and fast runs slowly, as the core does for its batches."""

@@ -25,7 +25,6 @@ from .script import Scripts, add_import_folder, load_application
 from .wsgi import Application, Environ, Server
 
 STATUS_NO_BOOT = 3
-IDLE_TICKS = 20  #: ticks without a running request until the monitor rests
 JOIN_POLL_S = 0.05
 ORPHAN_TIME_S = 5  #: what requests get to finish when the supervisor has gone
 
@@ -151,7 +150,6 @@ class _Worker:
         poll.register(self._control, select.POLLIN)
         poll.register(self._signals, select.POLLIN)
         executor = self._executor
-        idle = 0
         while executor.is_running():
             ready = {fd for fd, _ in poll.poll(_timeout_ms(executor))}
             if self._signals.fileno() in ready:
@@ -161,11 +159,7 @@ class _Worker:
                 self._told_to_stop = True
             if self._told_to_stop and not executor.stopping:
                 executor.stop()
-            idle = 0 if executor.tick() else idle + 1
-            if idle > IDLE_TICKS and executor.monitored:
-                executor.monitored = False
-                # A request that began before the flag was cleared relied on it.
-                executor.monitored = executor.tick()
+            executor.monitor()
 
     def _take_message(self) -> bool:
         """False when nothing more will come."""

@@ -302,7 +302,7 @@ class Call(Exchange):
         """Writes to the client; False when no more is wanted. Raises ClientGoneError."""
         if self._writer < 0:
             return False
-        if forks.in_child:
+        if self.runner.executor.in_child:
             forks.leave(self.runner.executor.log)
         if self._left is not None:
             if len(data) > self._left:
@@ -339,7 +339,16 @@ class Call(Exchange):
 class Server:
     """Runs applications for the executor: `serve` is called by all request threads."""
 
-    def __init__(self, find: Find, log: Log, *, name: str = "", threads: int = 1, dev: bool = False) -> None:
+    def __init__(
+        self,
+        find: Find,
+        log: Log,
+        *,
+        name: str = "",
+        threads: int = 1,
+        dev: bool = False,
+        multiprocess: bool = True,
+    ) -> None:
         """`find` gives the application for an environment; `name` is that of the pool's own one, for the log."""
         self._find = find
         self._log = log
@@ -349,7 +358,7 @@ class Server:
             "wsgi.version": (1, 0),
             "wsgi.errors": sys.stderr,
             "wsgi.multithread": threads > 1,
-            "wsgi.multiprocess": True,
+            "wsgi.multiprocess": multiprocess,
             "wsgi.run_once": False,
             "wsgi.file_wrapper": FileWrapper,
             "wsgi.input_terminated": True,  # reading to the end is safe: the body's end is the file's
@@ -383,7 +392,7 @@ class Server:
                 call.respond(503, b"", b"")  # to nobody: it is the slot that waits for it
             call.close_stream(False)
         except BaseException as error:  # also SystemExit: a handler does not end the worker
-            if forks.in_child:
+            if runner.executor.in_child:
                 forks.leave(self._log, error)
             self._fail(call, error)
         finally:
@@ -394,7 +403,9 @@ class Server:
         """A log record about a request."""
         environ = exchange.environ
         script = environ.get("appserver.script")
-        where = {"script": script} if script else {"application": self._name}
+        where = (
+            {"script": script} if script else {"application": self._name or environ.get("appserver.application", "")}
+        )
         self._log(
             level,
             event,
