@@ -269,7 +269,13 @@ class Pool:
     not both).
     """
 
-    python: str | None = _key("application", "WSGI application as module:attribute.", None)
+    python: str | None = _key("application", "WSGI or ASGI application as module:attribute.", None)
+    interface: str = _key(
+        "choice",
+        "What the application is; auto: found out when it is loaded.",
+        "auto",
+        choices=("auto", "wsgi", "asgi"),
+    )
     scripts: str | None = _key(
         "directory", "Folder of handler scripts (`NAME.py`); names that begin with `_` or `.` are left out.", None
     )
@@ -294,7 +300,15 @@ class Pool:
         block=Processes,
         default_text="2",
     )
-    threads: int = _count(4, 1, 256, "Threads in each process: requests that it runs at once.")
+    threads: int = _count(
+        4,
+        1,
+        256,
+        "Threads in each process: requests that it runs at once. ASGI applications have `concurrency` instead.",
+    )
+    concurrency: int = _count(
+        100, 1, 10_000, "Requests that an ASGI application, or asynchronous scripts, hold at once in each process."
+    )
     environment: Mapping[str, str] = _key("environment", "Environment variables that are added for the workers.", dict)
     limits: PoolLimits = _key("block", "Limits of this pool.", PoolLimits, block=PoolLimits)
 

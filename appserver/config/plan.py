@@ -60,6 +60,8 @@ class PoolSpec:
     """
     interpreter: str = ""  #: python: absolute path
     application: str | None = None  #: python: "module:attribute"
+    interface: str = "auto"  #: python: what that is: wsgi, asgi, or auto
+    concurrency: int = 100  #: python: requests that a process with an event loop holds at once
     directory: str = "/"  #: python: working directory and first place for imports
     scripts: tuple[str, ...] = ()  #: python: absolute paths of handler scripts to load before the first request
     dev: bool = False
@@ -353,7 +355,8 @@ class _Planner:
         return PoolSpec(
             name=name,
             kind="python",
-            slots=slots_for(pool.limits.queue, pool.processes.max * pool.threads, self.loops),
+            # Whether it is threads or an event loop that run requests is known when the application is loaded.
+            slots=slots_for(pool.limits.queue, pool.processes.max * max(pool.threads, pool.concurrency), self.loops),
             queue_limit=pool.limits.queue,
             queue_time_ms=pool.limits.queue_time_ms,
             request_time_ms=pool.limits.request_time_ms,
@@ -370,6 +373,8 @@ class _Planner:
             environment=dict(pool.environment),
             interpreter=pool.interpreter or sys.executable,
             application=pool.python,
+            interface=pool.interface,
+            concurrency=pool.concurrency,
             directory=directory,
             scripts=scripts,
             dev=self.dev,

@@ -352,6 +352,8 @@ def executor_configuration(spec: PoolSpec) -> Mapping[str, Any]:
         }
     return {
         "application": spec.application,
+        "interface": spec.interface,
+        "concurrency": spec.concurrency,
         "directory": spec.directory,
         "scripts": list(spec.scripts),
         "dev": spec.dev,

@@ -333,7 +333,8 @@ class PoolPolicy:
         if self._stopped or self._next is not None or not crew.seats:
             return []
         size = len(crew.seats)
-        wanted = self._scaler.size(crew.spec, size, crew.is_complete, load, now)
+        each = crew.capacity // max(1, crew.ready)
+        wanted = self._scaler.size(crew.spec, size, each, crew.is_complete, load, now)
         if wanted > size:
             crew.seats += [Seat(start_at=now, was_settled=True) for _ in range(wanted - size)]
             text = f"{size} to {wanted} executors: a request has waited for {load.oldest_wait_s:.1f} s"

@@ -35,10 +35,12 @@ class Scaler:
         self._enough_since = now  #: one process less would do
         self._grown_at = -GROW_INTERVAL_S
 
-    def size(self, spec: PoolSpec, size: int, is_complete: bool, load: Load, now: float) -> int:
-        """How many there should be, of `size` that are there. `is_complete`: all of them are ready."""
+    def size(self, spec: PoolSpec, size: int, each: int, is_complete: bool, load: Load, now: float) -> int:
+        """How many there should be, of `size` that are there. `each` runs so many requests at once; `is_complete`: all
+        of them are ready.
+        """
         fewest, most = spec.processes, spec.most_processes
-        capacity_of_fewer = (size - 1) * spec.threads
+        capacity_of_fewer = (size - 1) * each
         fits_fewer = load.running <= capacity_of_fewer - capacity_of_fewer // RESERVE
         if load.oldest_wait_s > 0 or not fits_fewer:
             self._enough_since = now

@@ -22,7 +22,7 @@ class StatsPage:
     """
 
     def __init__(self, threads: int) -> None:
-        size = -(-max(1, threads) * WORD // mmap.PAGESIZE) * mmap.PAGESIZE
+        size = -(-(threads + 1) * WORD // mmap.PAGESIZE) * mmap.PAGESIZE  # one more: an event loop
         self.fd = os.memfd_create("stats", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         try:
             os.ftruncate(self.fd, size)

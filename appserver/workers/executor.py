@@ -63,8 +63,9 @@ class Baton:
     """Its holder may receive."""
 
 
-#: A request that has been received and marked, and not yet run: slot, loop, request id, environment, body, body's fd.
-Item = Tuple[int, int, int, Dict[str, Any], bytes, int]
+#: A request that has been received and marked, and not yet run: slot, loop, request id, environment, body, descriptor
+#: (-1: none) and the frame's flags, which say what it is.
+Item = Tuple[int, int, int, Dict[str, Any], bytes, int, int]
 Log = Callable[..., None]
 #: Numbers that are added to; in shared memory when somebody else is to read them.
 Counts = Union["memoryview[int]", List[int]]
@@ -136,7 +137,7 @@ class Executor:
         stats: Optional[Counts] = None,
     ) -> None:
         """`wake` makes the main thread call `monitor()` every TICK_S while `monitored`, and look at `stopping`.
-        `stats`: word N counts the requests that thread N has received.
+        `stats`: word N counts the requests that thread N has received; an event loop is one more thread.
         """
         self.queue = queue
         self.slots = slots
@@ -144,8 +145,10 @@ class Executor:
         self.server = server
         self.log = log
         self.wake = wake
-        self.stats: Counts = [0] * threads if stats is None else stats
+        self.stats: Counts = [0] * (threads + 1) if stats is None else stats
         self.stopping = False
+        self.stop_time_s = 0.0  #: what is held may take so long after `stopping`; 0: nobody has said
+        self.restarting = False  #: after `stopping`: others take over
         self.exit_status = 0
         self.monitored = False  #: whether the main thread is ticking
         self.in_child = False  #: whether this is the copy of it in a process that a handler forked
@@ -160,14 +163,14 @@ class Executor:
         if not self.all_receive:
             self.handoff.put(Baton())
         for runner in self.runners:
-            runner.thread.start()
+            runner.start()
 
     def stop(self, status: int = 0) -> None:
         """Every thread ends when it has finished what it holds. Any thread; the first status that is not 0 counts."""
         self.exit_status = self.exit_status or status
         self.stopping = True
-        for _ in self.runners:
-            self.handoff.put(None)
+        for runner in self.runners:
+            runner.stop()
         self.wake()
 
     def is_running(self) -> bool:
@@ -206,6 +209,8 @@ class Executor:
 class Runner:
     """One request thread. Attributes are its own unless said otherwise."""
 
+    RECEIVE_FLAGS = socket.MSG_CMSG_CLOEXEC
+
     def __init__(self, executor: Executor, number: int) -> None:
         self.executor = executor
         self.number = number
@@ -219,6 +224,14 @@ class Runner:
         self._batons: List[Baton] = [Baton()] if executor.all_receive else []  #: at most one; the monitor may take it
         self._buf = bytearray(wire.DATAGRAM_MAX)
         self._view = memoryview(self._buf)
+
+    def start(self) -> None:
+        """Main thread."""
+        self.thread.start()
+
+    def stop(self) -> None:
+        """Any thread: it ends when it has finished what it holds. One of these reaches each thread of the executor."""
+        self.executor.handoff.put(None)
 
     # The thread
 
@@ -309,7 +322,7 @@ class Runner:
 
     def _skip(self, item: Item) -> None:
         """It was cancelled before it began, or is of a core that has gone, or came too late."""
-        slot, loop, request_id, _, _, body_fd = item
+        slot, loop, request_id, _, _, body_fd, _ = item
         if body_fd >= 0:
             os.close(body_fd)
         self.out.append((loop, wire.answer(wire.SKIPPED, slot, request_id)))
@@ -318,9 +331,7 @@ class Runner:
 
     def _receive(self) -> bool:
         """Fills `items` from one datagram; False when the core side has gone. Raises BlockingIOError, FrameError."""
-        size, ancillary, flags, _ = self.executor.queue.recvmsg_into(
-            [self._view], _ANCILLARY_LEN, socket.MSG_CMSG_CLOEXEC
-        )
+        size, ancillary, flags, _ = self.executor.queue.recvmsg_into([self._view], _ANCILLARY_LEN, self.RECEIVE_FLAGS)
         if not size:
             self.executor.stop()
             return False
@@ -349,7 +360,7 @@ class Runner:
                 self._refuse(flags, slot, loop, request_id)
                 continue
             body = bytes(view[middle:end]) if end > middle else b""
-            self.items.append((slot, loop, request_id, wire.environment(view[start:middle]), body, fd))
+            self.items.append((slot, loop, request_id, wire.environment(view[start:middle]), body, fd, wanted))
 
     def _refuse(self, flags: int, slot: int, loop: int, request_id: int) -> None:
         if not flags & socket.MSG_CTRUNC:

@@ -55,7 +55,7 @@ class _ClosedAnswers:
     def __init__(self, log: Log) -> None:
         self._log = log
 
-    def send(self, data: bytes) -> int:
+    def send(self, data: bytes, flags: int = 0) -> int:
         leave(self._log)
 
     def sendmsg(self, buffers: Iterable[bytes], *more: Any) -> int:

@@ -19,12 +19,15 @@ import sys
 from typing import Any, Callable, Dict, List, Optional
 
 from . import request
+from .asynchronous import Asynchronous, ScriptServer
 from .control import Control, ControlClosedError, LoadError, describe
 from .executor import TICK_S, Counts, Executor, Slots
+from .interface import ASGI, WSGI, Application
 from .script import Scripts, add_import_folder, load_application
-from .wsgi import Application, Environ, Server
+from .wsgi import Environ, Server
 
 STATUS_NO_BOOT = 3
+DEFAULT_CONCURRENCY = 100
 JOIN_POLL_S = 0.05
 ORPHAN_TIME_S = 5  #: what requests get to finish when the supervisor has gone
 
@@ -83,11 +86,14 @@ class _Worker:
         self._scripts = Scripts()
         self._application = _application_of(configuration)
         self._preload(configuration.get("scripts") or ())
-        threads = int(start["threads"])
+        self._name = configuration.get("application") or ""
+        self._is_asgi = self._application is not None and self._application.is_async
+        # In an event loop requests do not wait for threads.
+        threads = self._threads = 0 if self._is_asgi else int(start["threads"])
         server = Server(
-            self._finder(),
+            self._wsgi_finder(),
             control.log,
-            name=configuration.get("application") or "",
+            name=self._name,
             threads=threads,
             dev=bool(configuration.get("dev")),
         )
@@ -101,17 +107,45 @@ class _Worker:
             wake=self._signals.wake,
             stats=_stats(fds["stats"]) if "stats" in fds else None,
         )
+        self._asynchronous = Asynchronous(
+            self._executor,
+            self._finder(),
+            server,
+            control.log,
+            concurrency=int(configuration.get("concurrency") or DEFAULT_CONCURRENCY),
+        )
+        if self._application is None:
+            self._executor.server = ScriptServer(server, self._scripts, self._asynchronous)
         os.close(fds["slots"])  # the mapping stays
 
     def run(self) -> int:
+        try:
+            self._boot_asynchronous()
+        except LoadError as error:
+            return _fail(self._control, str(error), error.trace)
         # What is loaded by now lives as long as the process: the collector need not look at it again.
         gc.collect()
         gc.freeze()
         self._executor.start()
-        self._control.send("ready")
+        self._control.send("ready", **self._about())
         self._watch()
         self._executor.join()
         return self._executor.exit_status
+
+    def _boot_asynchronous(self) -> None:
+        """Raises LoadError when the application does not want to start."""
+        if self._is_asgi:
+            self._asynchronous.boot(self._application, self._name)
+        elif self._scripts.any_async:
+            self._asynchronous.boot(None)
+
+    def _about(self) -> Dict[str, Any]:
+        """What the core must know of this worker (docs/executor-protocol.md, section 9)."""
+        if self._is_asgi:
+            concurrency = self._asynchronous.concurrency
+            return {"interface": ASGI, "capacity": concurrency, "at_once": 1, "stream_bodies": True}
+        threads = self._threads
+        return {"interface": WSGI, "capacity": threads, "at_once": threads, "stream_bodies": False}
 
     def _on_sigterm(self, number: int, frame: object) -> None:
         self._told_to_stop = True
@@ -142,6 +176,14 @@ class _Worker:
 
         return find
 
+    def _wsgi_finder(self) -> Callable[[Environ], Callable[..., Any]]:
+        find = self._finder()
+        application = self._application
+        if application is not None:
+            call = application.call
+            return lambda environ: call
+        return lambda environ: find(environ).call
+
     # Waiting
 
     def _watch(self) -> None:
@@ -169,10 +211,13 @@ class _Worker:
             # The supervisor has gone, so nobody would end this process should a request never come to its end. This
             # timer needs neither the interpreter's lock nor any cooperation.
             faulthandler.dump_traceback_later(ORPHAN_TIME_S, exit=True)
+            self._executor.stop_time_s = ORPHAN_TIME_S - 1
             return False
         for fd in fds.values():
             os.close(fd)
         if message.get("type") == "stop":
+            self._executor.stop_time_s = int(message.get("time_ms") or 0) / 1000
+            self._executor.restarting = message.get("reason") == "replaced"
             self._told_to_stop = True
         return True
 
@@ -203,7 +248,7 @@ def _enter(configuration: Dict[str, Any]) -> None:
 
 def _application_of(configuration: Dict[str, Any]) -> Optional[Application]:
     name = configuration.get("application")
-    return load_application(name) if name else None
+    return load_application(name, configuration.get("interface") or "auto") if name else None
 
 
 def _limit_memory(limit: int) -> None:

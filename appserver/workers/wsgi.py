@@ -394,7 +394,7 @@ class Server:
         except BaseException as error:  # also SystemExit: a handler does not end the worker
             if runner.executor.in_child:
                 forks.leave(self._log, error)
-            self._fail(call, error)
+            self.fail(call, error)
         finally:
             if call.body_file is not None:
                 call.body_file.close()
@@ -416,7 +416,8 @@ class Server:
             **fields,
         )
 
-    def _fail(self, call: Call, error: BaseException) -> None:
+    def fail(self, call: Any, error: BaseException) -> None:
+        """An application has raised that: the log says so, and the client gets 500 unless its answer has begun."""
         summary, trace = describe(error)
         self.report(call, "error", "handler failed", error=summary, traceback=trace)
         if not call.sent:

@@ -243,7 +243,7 @@ def test_a_python_pool_as_the_supervisor_gets_it() -> None:
     assert spec == PoolSpec(
         name="shop",
         kind="python",
-        slots=192,
+        slots=501,
         queue_limit=100,
         queue_time_ms=2000,
         request_time_ms=1000,
@@ -263,7 +263,7 @@ def test_a_python_pool_as_the_supervisor_gets_it() -> None:
         {
             "name": "shop",
             "kind": "python",
-            "slots": 192,
+            "slots": 501,
             "queue_limit": 100,
             "queue_time_ms": 2000,
             "request_time_ms": 1000,

@@ -148,7 +148,6 @@ def test_killed_worker(run: Run) -> None:
         ("import sys; sys.exit(0)", "site_app:application", "SystemExit"),
         ("x = 1", "site_app:application", "no attribute 'application'"),
         ("application = 5", "site_app", "cannot be called"),
-        ("async def application(scope, receive, send): ...", "site_app", "ASGI"),
         ("", "absent_module:application", "No module named 'absent_module'"),
     ],
 )
