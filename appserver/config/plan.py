@@ -50,6 +50,8 @@ class PoolSpec:
     request_time_ms: int
     idle_time_ms: int
     stop_time_ms: int  #: from "stop" to SIGKILL
+    retry: str = "idempotent"  #: never, idempotent or always
+    quarantine_ms: int = 0
     processes: int = 1  #: at least
     processes_max: int = 0  #: at most; 0: `processes`
     spare_time_ms: int = 0  #: how long one process less must have been enough before one goes
@@ -362,6 +364,8 @@ class _Planner:
             request_time_ms=pool.limits.request_time_ms,
             idle_time_ms=0,
             stop_time_ms=pool.limits.stop_time_ms,
+            retry=pool.retry,
+            quarantine_ms=pool.quarantine_ms,
             processes=pool.processes.min,
             processes_max=pool.processes.max,
             spare_time_ms=pool.processes.idle_time_ms,
@@ -444,8 +448,9 @@ def _core_pool(spec: PoolSpec) -> dict[str, Any]:
         "queue_time_ms": spec.queue_time_ms,
         "request_time_ms": spec.request_time_ms,
         "idle_time_ms": spec.idle_time_ms,
-        "retry": True,
+        "retry": spec.retry,
         "cancel": spec.kind == "cgi",
+        "quarantine_ms": spec.quarantine_ms,
     }
 
 

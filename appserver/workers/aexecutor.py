@@ -251,7 +251,7 @@ class LoopRunner(Runner):
         while handed and self.held < self._concurrency:
             item = handed.popleft()
             self.now = monotonic_ns()
-            self.executor.slots.mark(item[0], self.number, self.now)
+            self.executor.slots.mark(item[0], self.number, self.now, item[2])
             self.items.append(item)
             self._begin_all()
         self._gathering = False

@@ -104,13 +104,19 @@ class Slots:
         """Of the running core."""
         return self.ints[4]
 
-    def mark(self, slot: int, thread: int, now_ns: int) -> None:
-        """Says that `thread` of this executor has the request of `slot`."""
+    def mark(self, slot: int, thread: int, now_ns: int, request_id: int) -> bool:
+        """Says that `thread` of this executor has the request of `slot`.
+
+        False: the core has given that request up (it takes whoever received it for dead), and the slot is another's.
+        """
         longs = self._longs
         at = 8 + 8 * slot
+        if longs[at + 2] != request_id:
+            return False
         longs[at + 1] = self._threads[thread]
         longs[at + 3] = now_ns
         longs[at] = self._running
+        return True
 
     def is_cancelled(self, slot: int) -> bool:
         return self.ints[16 + 16 * slot + 10] != 0
@@ -257,7 +263,7 @@ class Runner:
                 return False
             if isinstance(got, tuple):
                 self.now = monotonic_ns()
-                executor.slots.mark(got[0], self.number, self.now)
+                executor.slots.mark(got[0], self.number, self.now, got[2])
                 self.items.append(got)
                 self._run_all(self.now)
                 return True
@@ -350,10 +356,18 @@ class Runner:
             raise wire.FrameError("datagram over its limit")
         view, slots = self._view, self.executor.slots
         requests = wire.split_requests(self._buf, size)
+        given_up = []
         for request in requests:
             if request[0] >= slots.count or request[1] >= len(self.executor.answers):
                 raise wire.FrameError(f"slot {request[0]}, loop {request[1]}")
-            slots.mark(request[0], self.number, now)
+            if not slots.mark(request[0], self.number, now, request[2]):
+                given_up.append(request)
+        if given_up:
+            self.executor.log("warning", "requests came too late: the core has given them up", count=len(given_up))
+            requests = [request for request in requests if request not in given_up]
+            if fd >= 0:
+                os.close(fd)
+                fd = -1
         for slot, loop, request_id, wanted, start, middle, end in requests:
             has_fd = bool(wanted & wire.FD_FLAGS)
             if has_fd != (fd >= 0) or (has_fd and len(requests) > 1):

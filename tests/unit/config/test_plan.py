@@ -65,7 +65,7 @@ def test_the_plan_of_defaults_is_complete() -> None:
         "tuning": {
             "accept_one": False,
             "write_separate": False,
-            "cork": "more",
+            "cork": "cork",
             "no_sendfile": False,
             "no_reuse": False,
             "shortest_first": False,
@@ -249,6 +249,7 @@ def test_a_python_pool_as_the_supervisor_gets_it() -> None:
         request_time_ms=1000,
         idle_time_ms=0,
         stop_time_ms=4000,
+        quarantine_ms=60000,
         processes=2,
         processes_max=2,
         spare_time_ms=60_000,
@@ -268,8 +269,9 @@ def test_a_python_pool_as_the_supervisor_gets_it() -> None:
             "queue_time_ms": 2000,
             "request_time_ms": 1000,
             "idle_time_ms": 0,
-            "retry": True,
+            "retry": "idempotent",
             "cancel": False,
+            "quarantine_ms": 60000,
         }
     ]
 

@@ -286,6 +286,25 @@ def test_requests_of_another_core_are_skipped(run: Run) -> None:
     assert (answer.kind, answer.request_id) == (wire.SKIPPED, 6 << 48 | 1)
 
 
+def test_requests_that_the_core_has_given_up_are_not_run(run: Run) -> None:
+    """Their slots are other requests' by now, and must stay as they are."""
+    core = run(ECHO)
+    late = core.frame(path="/late", slot=5)
+    with_fd = core.frame("POST", "/late", body=b"x", body_fd=True, slot=6)
+    core.frame(path="/other", slot=6)
+    current = core.frame(path="/current", slot=5)
+    read_end, write_end = os.pipe()
+    core.send(with_fd, fd=read_end)
+    os.close(read_end)
+    core.send(late, current)
+    answers = core.datagram()
+    assert [answer.body for answer in answers] == [b"/current"]
+    assert core.slot(6)[0] == 1
+    with pytest.raises(BrokenPipeError):  # nobody holds the body's descriptor any more
+        os.write(write_end, b"x")
+    os.close(write_end)
+
+
 @pytest.mark.parametrize("threads", [1, 4])
 def test_requests_that_come_after_stop_are_handed_back(run: Run, threads: int) -> None:
     core = run(ECHO, threads=threads)
