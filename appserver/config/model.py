@@ -265,8 +265,8 @@ class Processes:
 
 @dataclass(frozen=True, slots=True)
 class Pool:
-    """A group of Python worker processes that run one application, or the scripts of one folder (`python` or `scripts`,
-    not both).
+    """A group of Python worker processes that run one application, or handler scripts (`python` or `scripts`, not
+    both).
     """
 
     python: str | None = _key("application", "WSGI or ASGI application as module:attribute.", None)
@@ -277,17 +277,20 @@ class Pool:
         choices=("auto", "wsgi", "asgi"),
     )
     scripts: str | None = _key(
-        "directory", "Folder of handler scripts (`NAME.py`); names that begin with `_` or `.` are left out.", None
+        "scripts",
+        "Handler scripts that this pool runs instead of the shared one, wherever their URLs come from: a folder with"
+        " all below it, or a single script (`NAME.py`). Names that begin with `_` or `.` have no URL.",
+        None,
     )
     directory: str | None = _key(
         "directory",
         "Working directory, and where modules are found.",
         None,
-        default_text="the folder of the configuration file, or the `scripts` folder",
+        default_text="the folder of the configuration file, or that of the `scripts`",
     )
     interpreter: str | None = _key(
-        "executable",
-        "Python interpreter (3.9 or later), for example of a virtual environment.",
+        "interpreter",
+        "Python interpreter (3.9 or later), or the folder of a virtual environment.",
         None,
         default_text="the server's own",
     )
@@ -440,12 +443,14 @@ class Handler:
 
     python: str | None = _key(
         "python_handler",
-        f"Name of a pool, or path of a handler script (.py), which runs in the pool `{SCRIPT_POOL}`.",
+        f"Name of a pool with an application or a single script, or path of a handler script (.py), which runs in the"
+        f" pool that names it or its folder, else in `{SCRIPT_POOL}`.",
         None,
     )
     scripts: str | None = _key(
         "scripts_handler",
-        "Folder of handler scripts, or the pool that has one: each answers below its name. The path must end in `/*`.",
+        "Folder of handler scripts, or the pool that has one: each answers below its name, `index.py` for what neither"
+        " another one nor a file of the site does. The path must end in `/*`.",
         None,
     )
     cgi: str | None = _key("directory", "Folder of CGI programs.", None)

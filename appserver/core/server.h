@@ -86,6 +86,8 @@ int as_snapshot_add_pool(as_snapshot *snapshot, int pool, int mounted, const cha
 int as_snapshot_add_redirect(as_snapshot *snapshot, int status, const char *location);
 int as_snapshot_add_respond(as_snapshot *snapshot, int status, const char *content_type, const char *body,
                             size_t body_len);
+/* Asks handler `first` (files), and `second` for what that has not. */
+int as_snapshot_add_otherwise(as_snapshot *snapshot, int first, int second);
 /* what: 0 live, 1 ready */
 int as_snapshot_add_health(as_snapshot *snapshot, int what);
 /* `fallback`: handler index or -1. */

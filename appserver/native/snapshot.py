@@ -103,6 +103,8 @@ def _add_handler(handle: Any, handler: Mapping[str, Any], pools: Mapping[str, in
             body = handler["body"].encode()
             media = c_text(handler["content_type"])
             return int(lib.as_snapshot_add_respond(handle, handler["status"], media, body, len(body)))
+        case "otherwise":
+            return int(lib.as_snapshot_add_otherwise(handle, handler["first"], handler["second"]))
         case "health":
             return int(lib.as_snapshot_add_health(handle, HEALTH[handler["what"]]))
         case kind:

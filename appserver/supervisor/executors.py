@@ -356,6 +356,7 @@ def executor_configuration(spec: PoolSpec) -> Mapping[str, Any]:
         "concurrency": spec.concurrency,
         "directory": spec.directory,
         "scripts": list(spec.scripts),
+        "script_folders": list(spec.script_folders),
         "dev": spec.dev,
         "memory_max": spec.memory_max,
     }

@@ -83,7 +83,7 @@ class _Worker:
         signal.signal(signal.SIGTERM, self._on_sigterm)
         configuration = start["configuration"]
         _enter(configuration)
-        self._scripts = Scripts()
+        self._scripts = Scripts(configuration.get("script_folders") or ())
         self._application = _application_of(configuration)
         self._preload(configuration.get("scripts") or ())
         self._name = configuration.get("application") or ""
@@ -156,7 +156,7 @@ class _Worker:
     def _preload(self, paths: Any) -> None:
         for path in paths:
             try:
-                self._scripts.get(path)
+                self._scripts.preload(path)
             except LoadError as error:
                 self._control.log(
                     "error", "handler script cannot be loaded", script=path, error=str(error), traceback=error.trace
