@@ -160,6 +160,12 @@ class Cache:
     entries: int = _count(4096, 1, 1_000_000, "Most files, for each loop.")
     file_size: int = _size(256 * KIB, 0, 1 * GIB, "Larger files are not held but sent with sendfile.")
     revalidate_ms: int = _time(1 * SECOND, 0, DAY, "How long an entry is believed before the file is looked at again.")
+    policy: str = _key(
+        "choice",
+        "Which files stay when memory is short: those used most (frequency), or those used last (recent).",
+        "frequency",
+        choices=("frequency", "recent"),
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,7 +220,14 @@ class PoolLimits:
         60 * SECOND,
         0,
         DAY,
-        "How long a request may run before it is answered 504 and its worker replaced; 0 for no limit.",
+        "How long a request may run before it is answered 504 and interrupted; 0 for no limit.",
+    )
+    interrupt_time_ms: int = _time(
+        5 * SECOND,
+        0,
+        HOUR,
+        "How long a request that was interrupted (RequestTimeout was raised in it) may take to end before its worker is"
+        " replaced.",
     )
     queue_time_ms: int = _time(
         30 * SECOND, 1, DAY, "How long a request may wait for a worker before it is answered 503."

@@ -68,6 +68,7 @@ class PoolSpec:
     scripts: tuple[str, ...] = ()  #: python: absolute paths of handler scripts to load before the first request
     script_folders: tuple[str, ...] = ()  #: python: those below which scripts have URLs
     dev: bool = False
+    interrupt_time_ms: int = 5000  #: python: from the interrupt of a request to the replacement of its worker
     interpreters: Mapping[str, str] = field(default_factory=dict)  #: cgi: ".ext" to the interpreter's absolute path
     programs: int = 0  #: cgi: running at once
     kill_grace_ms: int = 0  #: cgi: from SIGTERM to SIGKILL
@@ -202,6 +203,7 @@ class _Planner:
                 "entries": config.cache.entries,
                 "file_size": config.cache.file_size,
                 "revalidate_ms": config.cache.revalidate_ms,
+                "recent": config.cache.policy == "recent",
             },
             "tuning": {
                 "accept_one": config.tuning.accept_batch == "one",
@@ -385,6 +387,7 @@ class _Planner:
             queue_limit=pool.limits.queue,
             queue_time_ms=pool.limits.queue_time_ms,
             request_time_ms=pool.limits.request_time_ms,
+            interrupt_time_ms=pool.limits.interrupt_time_ms,
             idle_time_ms=0,
             stop_time_ms=pool.limits.stop_time_ms,
             retry=pool.retry,

@@ -72,7 +72,7 @@ const char *as_counter_name(int index);
 as_snapshot *as_snapshot_new(const as_limits *limits, const char *server_software, const char *spool_directory);
 void as_snapshot_free(as_snapshot *snapshot); /* only one that was never applied */
 int as_snapshot_set_cache(as_snapshot *snapshot, uint64_t bytes, uint32_t entries, uint32_t file_size,
-                          uint32_t revalidate_ms);
+                          uint32_t revalidate_ms, int recent);
 int as_snapshot_set_tuning(as_snapshot *snapshot, const as_tuning *tuning);
 /* `replaces`: whether it goes before one that is there. */
 int as_snapshot_add_type(as_snapshot *snapshot, const char *extension, const char *type, int replaces);

@@ -83,10 +83,13 @@ static char *copy_list(const char *list)
 }
 
 int as_snapshot_set_cache(as_snapshot *snapshot, uint64_t bytes, uint32_t entries, uint32_t file_size,
-                          uint32_t revalidate_ms)
+                          uint32_t revalidate_ms, int recent)
 {
-    snapshot->cache = (as_file_cache_options){
-        .bytes = bytes, .entries = entries, .file_size = file_size, .revalidate_ms = revalidate_ms};
+    snapshot->cache = (as_file_cache_options){.bytes = bytes,
+                                              .entries = entries,
+                                              .file_size = file_size,
+                                              .revalidate_ms = revalidate_ms,
+                                              .recent = recent != 0};
     return AS_OK;
 }
 

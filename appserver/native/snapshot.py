@@ -44,7 +44,12 @@ def build_snapshot(plan: Plan, pools: Mapping[str, int]) -> Snapshot:
         cache = plan["cache"]
         check(
             lib.as_snapshot_set_cache(
-                snapshot.handle, cache["bytes"], cache["entries"], cache["file_size"], cache["revalidate_ms"]
+                snapshot.handle,
+                cache["bytes"],
+                cache["entries"],
+                cache["file_size"],
+                cache["revalidate_ms"],
+                int(cache["recent"]),
             )
         )
         tuning = {**plan["tuning"], "cork": CORKS[plan["tuning"]["cork"]]}

@@ -23,8 +23,6 @@ from appserver.supervisor.scaling import Load, Scaler
 
 #: From the start to `ready`; importing a large application takes seconds, not a minute.
 BOOT_TIME_S = 60.0
-#: From SIGABRT, for which an executor writes its stacks to the log, to SIGKILL.
-ABORT_GRACE_S = 1.0
 #: What an executor that still boots gets to notice that it is not wanted any more: it holds no request.
 BOOT_STOP_TIME_S = 2.0
 #: A pool without a ready executor for this long makes the server not ready; replacing a dead one is quicker.
@@ -53,13 +51,6 @@ class Stop:
 
 
 @dataclass(frozen=True, slots=True)
-class Abort:
-    """SIGABRT: it writes the stacks of all its threads and dies."""
-
-    number: int
-
-
-@dataclass(frozen=True, slots=True)
 class Kill:
     """SIGKILL, now."""
 
@@ -81,7 +72,7 @@ class Notice:
     text: str
 
 
-Action = Start | Stop | Abort | Kill | Retry | Notice
+Action = Start | Stop | Kill | Retry | Notice
 
 
 @dataclass(slots=True)
@@ -276,13 +267,6 @@ class PoolPolicy:
             return []
         return self._seat_is_empty(crew, seat, member, now, could_not_boot)
 
-    def stuck(self, number: int, now: float) -> list[Action]:
-        """A request of this executor is past its time: it writes its stacks and makes room for another one."""
-        found = self._find(number)
-        if found is None or found[2].is_condemned:
-            return []
-        return self._condemn(found[2], Abort(number), now)
-
     def relieve(self, number: int, now: float) -> list[Action]:
         """Another executor takes this one's seat: it is started now, and this one, which goes on until then, finishes
         and leaves when that one is ready. Only who is ready can be relieved.
@@ -316,7 +300,7 @@ class PoolPolicy:
                 figures = f"{usage.memory / MIB:.1f} MiB, limit {crew.spec.memory_max / MIB:.1f} MiB"
                 actions += [
                     Notice("error", f"executor {member.number} is killed: memory_max: {figures}"),
-                    *self._condemn(member, Kill(member.number), now),
+                    *self._condemn(member),
                 ]
                 continue
             reason = reason_to_leave(crew.spec, member.number, now - member.since, usage)
@@ -412,10 +396,11 @@ class PoolPolicy:
             actions.append(Start(newcomer.number, crew.spec, crew.version))
         return actions
 
-    def _condemn(self, member: Sitter, action: Action, now: float) -> list[Action]:
+    def _condemn(self, member: Sitter) -> list[Action]:
+        """It dies at once, and its seat is taken again."""
         member.is_condemned = True
-        member.kill_at = None if isinstance(action, Kill) else now + ABORT_GRACE_S
-        return [action]
+        member.kill_at = None
+        return [Kill(member.number)]
 
     def _inherit(self, crew: Crew, seat: Seat, now: float) -> list[Action]:
         """When an heir is ready, the seat is its own."""

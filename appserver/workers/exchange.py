@@ -50,6 +50,10 @@ class Exchange:
         """Whether nobody waits for the answer any more."""
         return self.runner.executor.slots.is_cancelled(self.slot)
 
+    def is_over(self) -> bool:
+        """The same for the application, which may ask later than it should."""
+        return self.runner.executor.slots.is_over(self.slot, self.request_id)
+
     def run_us(self) -> int:
         """Microseconds since the application was called; also tells the runner what time it is."""
         now = self.runner.now = monotonic_ns()

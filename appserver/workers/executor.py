@@ -40,7 +40,7 @@ from typing import (
     Union,
 )
 
-from . import forks, wire
+from . import forks, watchdog, wire
 
 if TYPE_CHECKING:
     from .exchange import Exchange
@@ -93,7 +93,7 @@ class Slots:
         if len(self._map) < wire.SLOT_HEADER_LEN + slots * wire.SLOT_LEN:
             raise wire.FrameError("the slot segment is too short")
         self.count: int = slots
-        self._longs = memoryview(self._map).cast("Q")
+        self.longs = memoryview(self._map).cast("Q")
         self.ints = memoryview(self._map).cast("I")
         # State and executor number are neighbours, so one store sets both.
         self._running: int = struct.unpack("=Q", struct.pack("=II", 2, executor))[0]
@@ -109,7 +109,7 @@ class Slots:
 
         False: the core has given that request up (it takes whoever received it for dead), and the slot is another's.
         """
-        longs = self._longs
+        longs = self.longs
         at = 8 + 8 * slot
         if longs[at + 2] != request_id:
             return False
@@ -121,10 +121,15 @@ class Slots:
     def is_cancelled(self, slot: int) -> bool:
         return self.ints[16 + 16 * slot + 10] != 0
 
+    def is_over(self, slot: int, request_id: int) -> bool:
+        """Whether nobody waits for the answer to this request any more, also when the slot is another one's by now."""
+        at = 8 + 8 * slot
+        return self.ints[16 + 16 * slot + 10] != 0 or self.longs[at + 2] != request_id or self.ints[2 * at] != 2
+
     def close(self) -> None:
         """When no thread uses it any more."""
         self.ints.release()
-        self._longs.release()
+        self.longs.release()
         self._map.close()
 
 
@@ -198,6 +203,10 @@ class Executor:
             runner.seen = since
         return active
 
+    def interrupt(self, thread: int, request_id: int) -> bool:
+        """Main thread: raises RequestTimeout in that thread if it still runs that request."""
+        return 0 <= thread < len(self.runners) and self.runners[thread].interrupt(request_id)
+
     def monitor(self) -> None:
         """Main thread: one tick, and rest when there was nothing for some time."""
         self._idle = 0 if self.tick() else self._idle + 1
@@ -224,6 +233,9 @@ class Runner:
         self.now = 0  #: the last time that was looked at, CLOCK_MONOTONIC ns
         self.cpu = 0  #: CPU that this thread had taken at that time, ns
         self.since = 0  #: when the request that runs was begun, 0 for none; read by the monitor
+        self.running = 0  #: id of the request that runs, 0 for none; read by the main thread
+        self.interrupting = watchdog.IDLE  #: by the main thread; see watchdog.interrupt()
+        self.marked = 0  #: the start of the requests at hand, as in their slots
         self.seen = 0  #: the monitor's: `since` at its last tick
         self.items: Deque[Item] = deque()  #: the rest of the batch; the monitor may take from it
         self.out: Deque[Tuple[int, bytes]] = deque()  #: loop and frame of answers to send; the monitor may take from it
@@ -262,7 +274,7 @@ class Runner:
             if got is None:
                 return False
             if isinstance(got, tuple):
-                self.now = monotonic_ns()
+                self.now = self.marked = monotonic_ns()
                 executor.slots.mark(got[0], self.number, self.now, got[2])
                 self.items.append(got)
                 self._run_all(self.now)
@@ -316,7 +328,15 @@ class Runner:
             if ints[26 + 16 * item[0]] or item[2] >> 48 != generation:
                 self._skip(item)
             else:
-                serve(self, item)
+                try:
+                    self.running = item[2]
+                    serve(self, item)
+                    self.running = 0
+                    if self.interrupting:
+                        watchdog.settle(self)
+                except watchdog.RequestTimeout:  # on the way out of the application
+                    watchdog.settle(self)
+                    self.out.append((item[1], wire.answer(wire.RESPONSE, item[0], item[2], 500)))
             if out and (not items or self.now - received_ns > ANSWER_DELAY_NS):
                 self.flush()
         self.since = 0
@@ -341,7 +361,7 @@ class Runner:
         if not size:
             self.executor.stop()
             return False
-        now = self.now = monotonic_ns()
+        now = self.now = self.marked = monotonic_ns()
         fd = _take_fd(ancillary) if ancillary else -1
         try:
             self._take_frames(size, flags, fd, now)
@@ -453,6 +473,10 @@ class Runner:
         except IndexError:
             return
         self.executor.handoff.put(baton)
+
+    def interrupt(self, request_id: int) -> bool:
+        """The main thread's: raises RequestTimeout in the request if it still runs. False when it does not."""
+        return watchdog.interrupt(self, request_id)
 
     def relieve(self) -> None:
         """The monitor's: this thread has been in one request for a whole tick."""

@@ -61,7 +61,7 @@ def test_the_plan_of_defaults_is_complete() -> None:
             "wait_over_limit": False,
             "connections_per_client": 0,
         },
-        "cache": {"bytes": 67108864, "entries": 4096, "file_size": 262144, "revalidate_ms": 1000},
+        "cache": {"bytes": 67108864, "entries": 4096, "file_size": 262144, "revalidate_ms": 1000, "recent": False},
         "tuning": {
             "accept_one": False,
             "write_separate": False,
