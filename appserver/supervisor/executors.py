@@ -309,8 +309,9 @@ class Executors:
         match message.type:
             case "ready":
                 self._log.info("executor is ready", executor=number, pid=self._children[number].pid)
+                streams = bool(message.fields.get("stream_bodies"))
                 capacity = message.number("capacity") or None
-                self._step(self.policy.ready(number, self._loop.now(), capacity))
+                self._step(self.policy.ready(number, self._loop.now(), capacity, stream_bodies=streams))
             case "failed":
                 self._failed.add(number)
                 traceback = message.text("traceback")

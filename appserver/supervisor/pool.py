@@ -83,6 +83,7 @@ class Sitter:
     since: float  #: its start
     kill_at: float | None
     capacity: int = 0  #: requests that it runs at once
+    streams: bool = False  #: takes request bodies while they come, and upgrades
     is_ready: bool = False
     is_condemned: bool = False  #: told to die; its death is no surprise, but the seat stays
     is_relieved: bool = False  #: goes as soon as its heir is ready
@@ -174,6 +175,12 @@ class PoolPolicy:
         return len(self._crew.seats)
 
     @property
+    def stream_bodies(self) -> bool:
+        """Whether every ready executor takes request bodies while they come: any of them may get any request."""
+        ready = [member for crew in self._crews() for member in crew.members() if member.counts]
+        return bool(ready) and all(member.streams for member in ready)
+
+    @property
     def is_settled(self) -> bool:
         """Every first executor has become ready or has failed, and no reload is under way."""
         return self._next is None and all(seat.was_settled for seat in self._crew.seats)
@@ -237,8 +244,13 @@ class PoolPolicy:
                 actions += self._tick_seat(crew, seat, now)
         return actions
 
-    def ready(self, number: int, now: float, capacity: int | None = None) -> list[Action]:
-        """An executor takes requests, `capacity` at once (None: as many as the specification says)."""
+    def ready(
+        self, number: int, now: float, capacity: int | None = None, *, stream_bodies: bool = False
+    ) -> list[Action]:
+        """An executor takes requests, `capacity` at once (None: as many as the specification says).
+
+        `stream_bodies`: and their bodies while they come, and upgrades.
+        """
         found = self._find(number)
         if found is None or found[2].is_condemned:
             return []
@@ -246,6 +258,7 @@ class PoolPolicy:
         member.is_ready = seat.was_settled = True
         member.kill_at = None
         member.capacity = _capacity(crew.spec) if capacity is None else capacity
+        member.streams = stream_bodies
         seat.backoff.booted()
         self._up_at = now
         self._was_ready = True

@@ -524,3 +524,14 @@ def test_what_an_executor_says_of_its_capacity_holds() -> None:
     policy.ready(1, 1, capacity=100)
     policy.ready(2, 1)
     assert policy.capacity == 103
+
+
+def test_bodies_stream_when_every_executor_takes_them() -> None:
+    policy = policy_of(ready=False)
+    assert not policy.stream_bodies
+    policy.ready(1, 1, stream_bodies=True)
+    assert policy.stream_bodies
+    policy.ready(2, 1, stream_bodies=False)
+    assert not policy.stream_bodies
+    policy.died(2, 2)
+    assert policy.stream_bodies
