@@ -416,6 +416,7 @@ def executor_configuration(spec: PoolSpec) -> Mapping[str, Any]:
         "application": spec.application,
         "interface": spec.interface,
         "concurrency": spec.concurrency,
+        "websocket": dict(spec.websocket),
         "directory": spec.directory,
         "scripts": list(spec.scripts),
         "script_folders": list(spec.script_folders),
