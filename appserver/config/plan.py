@@ -64,6 +64,7 @@ class PoolSpec:
     interpreters: Mapping[str, str] = field(default_factory=dict)  #: cgi: ".ext" to the interpreter's absolute path
     programs: int = 0  #: cgi: running at once
     kill_grace_ms: int = 0  #: cgi: from SIGTERM to SIGKILL
+    warm: str = "off"  #: cgi: whether interpreters are started beforehand
 
     @property
     def capacity(self) -> int:
@@ -368,6 +369,7 @@ class _Planner:
             interpreters=dict(cgi.interpreters),
             programs=cgi.limits.programs,
             kill_grace_ms=cgi.limits.kill_grace_ms,
+            warm=cgi.warm,
         )
 
 

@@ -62,6 +62,12 @@ static bool is_stale(const as_spawner *spawner, const as_request_head *head)
     return head->request_id >> 48 != (generation & 0xffff);
 }
 
+/* Of as_cgi_run(): a request that is held is no problem. */
+static int problem_of(int verdict)
+{
+    return verdict == AS_EAGAIN ? AS_OK : verdict;
+}
+
 static void deal_with_request(as_spawner *spawner, const as_request_frame *frame)
 {
     const as_request_head *head = &frame->head;
@@ -76,7 +82,7 @@ static void deal_with_request(as_spawner *spawner, const as_request_frame *frame
     } else {
         int body_fd = spawner->body_fd;
         spawner->body_fd = -1;
-        spawner->problem = as_cgi_run(&spawner->runner, frame, slot, now_ns, body_fd);
+        spawner->problem = problem_of(as_cgi_run(&spawner->runner, frame, slot, now_ns, body_fd));
     }
 }
 
@@ -132,7 +138,7 @@ static void drop_body_fd(as_spawner *spawner)
 
 static bool has_frames(const as_spawner *spawner)
 {
-    return spawner->datagram_at < spawner->datagram_len;
+    return spawner->datagram_at < spawner->datagram_len || spawner->runner.is_held;
 }
 
 static bool has_place(const as_spawner *spawner)
@@ -143,8 +149,12 @@ static bool has_place(const as_spawner *spawner)
 /* Cancel frames need no place. */
 static void work_on_frames(as_spawner *spawner)
 {
+    if (spawner->runner.is_held)
+        spawner->problem = problem_of(as_cgi_resume(&spawner->runner));
     while (has_frames(spawner) && spawner->problem == AS_OK) {
         as_request_frame frame;
+        if (spawner->runner.is_held)
+            return;
         int len = as_request_frame_decode(spawner->datagram + spawner->datagram_at,
                                           spawner->datagram_len - spawner->datagram_at, &frame);
         assert(len > 0);
@@ -229,6 +239,7 @@ static void watch_queue_or_not(as_spawner *spawner)
 static void fail(as_spawner *spawner, int problem)
 {
     spawner->problem = problem;
+    spawner->runner.is_held = false;
     spawner->datagram_at = spawner->datagram_len = 0;
     drop_body_fd(spawner);
     as_running_kill_all(&spawner->running);
@@ -262,6 +273,11 @@ static void program_ended(as_running_set *set)
 }
 
 static void answers_have_room(void *owner)
+{
+    go_on(owner);
+}
+
+static void held_is_resumable(void *owner)
 {
     go_on(owner);
 }
@@ -361,7 +377,7 @@ static int set_up(as_spawner *spawner, const as_spawner_options *options)
     spawner->runner.running = &spawner->running;
     spawner->runner.answers = spawner->answers;
     spawner->runner.events = spawner->events;
-    return AS_OK;
+    return as_cgi_runner_warm(&spawner->runner, options, &spawner->loop, held_is_resumable, spawner);
 }
 
 as_spawner *as_spawner_new(const as_spawner_options *options)
@@ -387,12 +403,12 @@ void as_spawner_free(as_spawner *spawner)
         return;
     drop_body_fd(spawner);
     as_timer_clear(&spawner->loop, &spawner->cancel_poll);
+    as_cgi_runner_free(&spawner->runner);
     as_running_set_free(&spawner->running);
     if (spawner->answers != NULL)
         as_answers_free(spawner->answers);
     as_loop_free(&spawner->loop);
     as_event_ring_free(spawner->events);
-    as_cgi_runner_free(&spawner->runner);
     if (spawner->segment != NULL)
         munmap(spawner->segment, spawner->segment_size);
     as_free(spawner->datagram);
