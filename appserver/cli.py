@@ -6,11 +6,13 @@ import argparse
 import contextlib
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from appserver import __version__
+from appserver.control import commands as control
 from appserver.errors import AppError, ConfigError
 
 if TYPE_CHECKING:
@@ -53,7 +55,8 @@ examples:
   cherokee-app serve site --listen 0.0.0.0:80 --listen '[::]:80'
   cherokee-app serve --config /etc/cherokee-app/config.yaml
 
-signals: TERM and INT finish what runs and stop, HUP reads the configuration again, USR1 reopens log files
+signals: TERM and INT finish what runs and stop, HUP reads the configuration again (as `cherokee-app reload`
+does), USR1 reopens log files
 """
 _CHECK = """\
 Reads a configuration, looks whether the files and folders that it names are there, and starts nothing.
@@ -86,6 +89,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 return _check(options)
             case "health":
                 return _health(options)
+            case "reload":
+                return control.reload(options)
+            case "status":
+                return control.status(options)
             case "version":
                 print(f"{COMMAND} {__version__}")
                 return 0
@@ -129,6 +136,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     health.add_argument("url", nargs="?", metavar="URL", help="http://HOST:PORT, with or without a path")
     _add_config_options(health)
+    control.add_parsers(partial(_plain, commands.add_parser))
     commands.add_parser("version", help="print the version", description="Prints the version.")
     return parser
 

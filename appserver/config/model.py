@@ -140,7 +140,13 @@ class Log:
         "auto",
         choices=("auto", "console", "json"),
     )
-    access: str = _key("choice", "Format of the access log.", "combined", choices=("combined", "json", "off"))
+    access: str = _key(
+        "choice",
+        "Format of the access log. json also says how long a request took (duration_ms), waited for an executor "
+        "(queue_ms), ran in it (run_ms), and what CPU it took there (cpu_ms).",
+        "combined",
+        choices=("combined", "json", "off"),
+    )
     access_file: str = _key("output", 'File of the access log; "-" is stdout. SIGUSR1 opens it anew.', "-")
 
 
@@ -154,6 +160,12 @@ class Cache:
     entries: int = _count(4096, 1, 1_000_000, "Most files, for each loop.")
     file_size: int = _size(256 * KIB, 0, 1 * GIB, "Larger files are not held but sent with sendfile.")
     revalidate_ms: int = _time(1 * SECOND, 0, DAY, "How long an entry is believed before the file is looked at again.")
+    policy: str = _key(
+        "choice",
+        "Which files stay when memory is short: those used most (frequency), or those used last (recent).",
+        "frequency",
+        choices=("frequency", "recent"),
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,9 +189,9 @@ class Tuning:
     )
     cork: str = _key(
         "choice",
-        "What makes a head share a packet with what another call sends: MSG_MORE, TCP_CORK around both, or nothing.",
-        "more",
-        choices=("more", "cork", "off"),
+        "What makes a head share a packet with what another call sends: TCP_CORK around both, MSG_MORE, or nothing.",
+        "cork",
+        choices=("cork", "more", "off"),
     )
     sendfile: str = _key(
         "choice",
@@ -208,7 +220,14 @@ class PoolLimits:
         60 * SECOND,
         0,
         DAY,
-        "How long a request may run before it is answered 504 and its worker replaced; 0 for no limit.",
+        "How long a request may run before it is answered 504 and interrupted; 0 for no limit.",
+    )
+    interrupt_time_ms: int = _time(
+        5 * SECOND,
+        0,
+        HOUR,
+        "How long a request that was interrupted (RequestTimeout was raised in it) may take to end before its worker is"
+        " replaced.",
     )
     queue_time_ms: int = _time(
         30 * SECOND, 1, DAY, "How long a request may wait for a worker before it is answered 503."
@@ -221,29 +240,61 @@ class PoolLimits:
 
 @dataclass(frozen=True, slots=True)
 class Pool:
-    """A group of Python worker processes that run one application, or the scripts of one folder (`python` or `scripts`,
-    not both).
+    """A group of Python worker processes that run one application, or handler scripts (`python` or `scripts`, not
+    both).
     """
 
-    python: str | None = _key("application", "WSGI application as module:attribute.", None)
+    python: str | None = _key("application", "WSGI or ASGI application as module:attribute.", None)
+    interface: str = _key(
+        "choice",
+        "What the application is; auto: found out when it is loaded.",
+        "auto",
+        choices=("auto", "wsgi", "asgi"),
+    )
     scripts: str | None = _key(
-        "directory", "Folder of handler scripts (`NAME.py`); names that begin with `_` or `.` are left out.", None
+        "scripts",
+        "Handler scripts that this pool runs instead of the shared one, wherever their URLs come from: a folder with"
+        " all below it, or a single script (`NAME.py`). Names that begin with `_` or `.` have no URL.",
+        None,
     )
     directory: str | None = _key(
         "directory",
         "Working directory, and where modules are found.",
         None,
-        default_text="the folder of the configuration file, or the `scripts` folder",
+        default_text="the folder of the configuration file, or that of the `scripts`",
     )
     interpreter: str | None = _key(
-        "executable",
-        "Python interpreter (3.9 or later), for example of a virtual environment.",
+        "interpreter",
+        "Python interpreter (3.9 or later), or the folder of a virtual environment.",
         None,
         default_text="the server's own",
     )
     processes: int = _count(2, 1, 256, "Worker processes.")
-    threads: int = _count(4, 1, 256, "Threads in each process: requests that it runs at once.")
+    threads: int = _count(
+        4,
+        1,
+        256,
+        "Threads in each process: requests that it runs at once. ASGI applications have `concurrency` instead.",
+    )
+    concurrency: int = _count(
+        100, 1, 10_000, "Requests that an ASGI application, or asynchronous scripts, hold at once in each process."
+    )
     environment: Mapping[str, str] = _key("environment", "Environment variables that are added for the workers.", dict)
+    retry: str = _key(
+        "choice",
+        "Which requests are given to another worker, once, when theirs dies before its answer began: those with an"
+        " idempotent method (GET, HEAD, OPTIONS, PUT, DELETE) or a field `Idempotency-Key`, none, or all. Others are"
+        " answered 502.",
+        "idempotent",
+        choices=("never", "idempotent", "always"),
+    )
+    quarantine_ms: int = _time(
+        60 * SECOND,
+        0,
+        DAY,
+        "How long a request that has killed two workers is answered 503 without being run (the same method, target and"
+        " body; 64 such requests for each pool); 0 turns this off.",
+    )
     limits: PoolLimits = _key("block", "Limits of this pool.", PoolLimits, block=PoolLimits)
 
 
@@ -366,12 +417,14 @@ class Handler:
 
     python: str | None = _key(
         "python_handler",
-        f"Name of a pool, or path of a handler script (.py), which runs in the pool `{SCRIPT_POOL}`.",
+        f"Name of a pool with an application or a single script, or path of a handler script (.py), which runs in the"
+        f" pool that names it or its folder, else in `{SCRIPT_POOL}`.",
         None,
     )
     scripts: str | None = _key(
         "scripts_handler",
-        "Folder of handler scripts, or the pool that has one: each answers below its name. The path must end in `/*`.",
+        "Folder of handler scripts, or the pool that has one: each answers below its name, `index.py` for what neither"
+        " another one nor a file of the site does. The path must end in `/*`.",
         None,
     )
     cgi: str | None = _key("directory", "Folder of CGI programs.", None)
@@ -479,6 +532,14 @@ class Config:
         " (shortest-first), where a long wait counts like being shorter.",
         "fair",
         choices=("fair", "shortest-first"),
+    )
+    control: str | None = _key(
+        "socket",
+        "Control socket for `cherokee-app reload`, `status` and others: a path (mode 0600; only the user who starts the"
+        " server, and root, may use it), auto, or off.",
+        "auto",
+        default_text="auto: `PID.sock` in the first of $XDG_RUNTIME_DIR/cherokee-app, /run/cherokee-app (root) or"
+        " /run/user/UID/cherokee-app, /tmp/cherokee-app-UID, /dev/shm/cherokee-app-UID that can be used",
     )
     limits: Limits = _key("block", "Limits for clients.", Limits, block=Limits)
     log: Log = _key("block", "Logs.", Log, block=Log)

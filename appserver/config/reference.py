@@ -28,6 +28,7 @@ listen: ["0.0.0.0:8080", "[::]:8080"]
 threads: auto
 user: www-data
 group: www-data
+control: auto                                   # or a path, or off
 limits: {header_size: 16KiB, body_size: 1GiB, header_timeout: 10s, idle_timeout: 60s, drain_timeout: 25s}
 log: {level: info, format: auto, access: combined, access_file: "-"}
 cache: {memory: 64MiB, entries: 4096, file_size: 256KiB, revalidate: 1s}
@@ -138,6 +139,7 @@ _TYPES = {
     "folder_or_block": "folder or block",
     "group": "name or number",
     "hosts": "list of host patterns",
+    "interpreter": "program or folder",
     "interpreters": "mapping: extension to program",
     "location": "URL path or URL",
     "methods": "list of methods",
@@ -148,8 +150,10 @@ _TYPES = {
     "pattern": "URL path or prefix",
     "python_handler": "pool or script",
     "redirect_status": "status",
+    "scripts": "folder or script",
     "scripts_handler": "folder or pool",
     "size": "size",
+    "socket": "path, auto or off",
     "text": "text",
     "threads": "auto or whole number",
     "time": "time",

@@ -26,6 +26,7 @@ _MEDIA_TYPE = re.compile(
 _EXTENSION = re.compile(r"\.[a-z0-9_+~-]+", re.ASCII)
 _LABEL = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?", re.ASCII)
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+SOCKET_PATH_MAX = 107  #: bytes that fit into the address of a Unix socket
 _PERCENT = re.compile(r"%[0-9A-Fa-f]{2}")
 
 
@@ -250,6 +251,16 @@ def _output(text: str, _: Key, base: Path) -> str:
     return text if text == "-" else absolute(text, base)
 
 
+def _socket(text: str, _: Key, base: Path) -> str:
+    """auto, or the path of a Unix socket."""
+    path = text if text == "auto" else absolute(text, base)
+    if len(os.fsencode(path)) > SOCKET_PATH_MAX:
+        raise UnfitError(
+            f"auto, off, or a path of at most {SOCKET_PATH_MAX} bytes (no longer one fits into an address)"
+        )
+    return path
+
+
 def _directory(text: str, _: Key, base: Path) -> str:
     return absolute(text, base)
 
@@ -259,6 +270,13 @@ def _executable(text: str, _: Key, base: Path) -> str:
     if text and "/" not in text and "\0" not in text:
         return shutil.which(text) or text
     return absolute(text, base)
+
+
+def _interpreter(text: str, key: Key, base: Path) -> str:
+    """A program, or the folder of a virtual environment, which has one."""
+    path = _executable(text, key, base)
+    python = Path(path, "bin", "python")
+    return str(python) if "/" in path and python.exists() else path
 
 
 def _python_handler(text: str, key: Key, base: Path) -> str:
@@ -335,6 +353,7 @@ SCALARS: dict[str, Parser] = {
     "directory": _directory,
     "executable": _executable,
     "group": _account,
+    "interpreter": _interpreter,
     "location": _location,
     "name": _name,
     "output": _output,
@@ -342,8 +361,10 @@ SCALARS: dict[str, Parser] = {
     "pattern": _pattern,
     "python_handler": _python_handler,
     "redirect_status": _redirect_status,
+    "scripts": _directory,
     "scripts_handler": _scripts_handler,
     "size": _size,
+    "socket": _socket,
     "text": _text,
     "threads": _threads,
     "types_file": _types_file,
@@ -368,5 +389,5 @@ MAPPINGS: dict[str, tuple[Parser, Parser]] = {
     "types": (_media_extension, _media_type),
 }
 #: Kinds that can be turned off with the word, and what they are then.
-OFF: dict[str, Any] = {"codings": (), "types_file": None}
+OFF: dict[str, Any] = {"codings": (), "socket": None, "types_file": None}
 parse_pool_name: Parser = _name

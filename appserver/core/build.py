@@ -74,6 +74,7 @@ BORDER = (
     "http/limits.h",
     "net/tuning.h",
     "report/event.h",
+    "report/incident.h",
     "server.h",
     "spawner/spawner.h",
 )

@@ -10,6 +10,7 @@
 #include "http/limits.h"
 #include "net/tuning.h"
 #include "report/event.h"
+#include "report/incident.h"
 
 /* >>> cdef */
 typedef struct as_server as_server;
@@ -18,7 +19,9 @@ typedef struct as_snapshot as_snapshot;
 typedef struct as_pool_settings {
     const char *name;
     uint32_t queue_limit, queue_time_ms, request_time_ms, idle_time_ms;
-    int retry, cancel;
+    int retry; /* 0 never, 1 idempotent requests, 2 always */
+    int cancel;
+    uint32_t quarantine_ms;
 } as_pool_settings;
 
 /* A server with `loops` loops (1 .. 64), not yet running. `generation` goes into request ids. `event_fd`: an eventfd that is written when as_server_next_event()
@@ -59,6 +62,8 @@ void as_server_free(as_server *server);
 
 /* 1 when `event` was filled in. */
 int as_server_next_event(as_server *server, as_event *event);
+/* Likewise; its descriptor is then the caller's. */
+int as_server_next_incident(as_server *server, as_incident *incident);
 /* The sums over all loops, in the order of as_counter_name(); any thread. Returns how many there are (at most `len` are written). */
 int as_server_counters(as_server *server, uint64_t *values, int len);
 const char *as_counter_name(int index);
@@ -67,7 +72,7 @@ const char *as_counter_name(int index);
 as_snapshot *as_snapshot_new(const as_limits *limits, const char *server_software, const char *spool_directory);
 void as_snapshot_free(as_snapshot *snapshot); /* only one that was never applied */
 int as_snapshot_set_cache(as_snapshot *snapshot, uint64_t bytes, uint32_t entries, uint32_t file_size,
-                          uint32_t revalidate_ms);
+                          uint32_t revalidate_ms, int recent);
 int as_snapshot_set_tuning(as_snapshot *snapshot, const as_tuning *tuning);
 /* `replaces`: whether it goes before one that is there. */
 int as_snapshot_add_type(as_snapshot *snapshot, const char *extension, const char *type, int replaces);
@@ -81,6 +86,8 @@ int as_snapshot_add_pool(as_snapshot *snapshot, int pool, int mounted, const cha
 int as_snapshot_add_redirect(as_snapshot *snapshot, int status, const char *location);
 int as_snapshot_add_respond(as_snapshot *snapshot, int status, const char *content_type, const char *body,
                             size_t body_len);
+/* Asks handler `first` (files), and `second` for what that has not. */
+int as_snapshot_add_otherwise(as_snapshot *snapshot, int first, int second);
 /* what: 0 live, 1 ready */
 int as_snapshot_add_health(as_snapshot *snapshot, int what);
 /* `fallback`: handler index or -1. */

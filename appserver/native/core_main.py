@@ -233,6 +233,7 @@ class CoreProcess:
     def _forward_events(self) -> None:
         clear_event_fd(self._event_fd)
         names = {number: name for name, number in self._pools.items()}
+        self._forward_incidents(names)
         for event in self._the_server().events():
             if event.kind == report.EventKind.DRAINED:
                 self._drained.add(event.loop)
@@ -240,10 +241,24 @@ class CoreProcess:
             pool = names.get(event.pool)
             if event.kind == report.EventKind.EXECUTOR_STUCK:
                 self._channel.send(
-                    "executor-stuck", pool=pool, executor=event.executor, request=event.request, about=event.text
+                    "executor-stuck",
+                    pool=pool,
+                    executor=event.executor,
+                    request=event.request,
+                    slot=event.slot,
+                    wire_id=event.wire_id,
+                    about=event.text,
                 )
                 continue
             self._channel.send("log", **report.log_fields(event, pool))
+
+    def _forward_incidents(self, names: Mapping[int, str]) -> None:
+        for incident in self._the_server().incidents():
+            fds = {} if incident.fd < 0 else {"request": incident.fd}
+            try:
+                self._channel.send("incident", fds, pool=names[incident.pool], **incident.fields)
+            finally:
+                _close_all(list(fds.values()))
 
     def _log(self, level: str, event: str) -> None:
         self._channel.send("log", level=level, event=event)

@@ -42,7 +42,8 @@ class Event:
     request_id: int
     pool: int
     executor: int
-    number: int
+    slot: int
+    wire_id: int
     text: str
 
     @property
@@ -66,7 +67,8 @@ def pull_events(next_event: Callable[[Any], int]) -> Iterator[Event]:
             request_id=int(record.request_id),
             pool=int(record.pool),
             executor=int(record.executor),
-            number=int(record.number),
+            slot=int(record.slot),
+            wire_id=int(record.wire_id),
             text=ffi.string(record.text).decode("utf-8", "replace"),
         )
 
@@ -86,6 +88,39 @@ def log_fields(event: Event, pool: str | None) -> dict[str, Any]:
     if event.executor:
         fields["executor"] = event.executor
     return fields
+
+
+_CAUSES = {lib.AS_INCIDENT_DIED: "died", lib.AS_INCIDENT_TIMEOUT: "timeout"}
+_OUTCOMES = {lib.AS_INCIDENT_RETRIED: "retried", lib.AS_INCIDENT_CUT: "cut"}
+
+
+@dataclass(frozen=True, slots=True)
+class Incident:
+    """One as_incident. `pool` is its number; `fd` has the request frame (-1: there is none) and is the receiver's."""
+
+    pool: int
+    fields: dict[str, Any]
+    fd: int
+
+
+def pull_incidents(next_incident: Callable[[Any], int]) -> Iterator[Incident]:
+    """Every incident that is there now; `next_incident` fills in a C record and says whether it did."""
+    record = ffi.new("as_incident *")
+    while next_incident(record):
+        fields = {
+            "executor": int(record.executor),
+            "request": f"{int(record.request_id):016x}",
+            "cause": _CAUSES[record.cause],
+            "what": _OUTCOMES.get(record.outcome, str(record.outcome)),
+            "slot": int(record.slot),
+            "wire_id": int(record.wire_id),
+            "thread": int(record.thread),
+            "queued_ns": int(record.queued_ns),
+            "started_ns": int(record.started_ns),
+            "fingerprint": f"{int(record.fingerprint):016x}",
+            "truncated": bool(record.truncated),
+        }
+        yield Incident(int(record.pool), fields, int(record.fd))
 
 
 def counter_names() -> tuple[str, ...]:

@@ -17,6 +17,7 @@ from appserver.supervisor.backoff import Backoff
 from appserver.supervisor.executors import EXIT_NO_BOOT, module_command
 from appserver.supervisor.identity import Identity
 from appserver.supervisor.loop import Loop, Timer
+from appserver.supervisor.memory import resident
 from appserver.supervisor.process import Child, Death
 from appserver.supervisor.segments import Links
 
@@ -90,6 +91,14 @@ class Core:
     @property
     def pids(self) -> set[int]:
         return set() if self._child is None else {self._child.pid}
+
+    def status(self) -> dict[str, Any]:
+        """For people who ask."""
+        child = self._child
+        if child is None:
+            return {"state": "none"}
+        state = "ready" if self.is_ready else "starting"
+        return {"state": state, "pid": child.pid, "age_s": round(child.life_s, 3), "memory": resident(child.pid)}
 
     def start(self) -> None:
         """Starts a core of the next generation."""
@@ -183,6 +192,9 @@ class Core:
                 self._owner.core_stuck(
                     message.text("pool"), message.number("executor"), message.text("request"), message.text("about")
                 )
+            case "incident":
+                message.close_fds()
+                self._log.debug("a request went wrong in an executor", **message.fields)
             case "drained":
                 self._log.debug("the core has drained")
             case other:

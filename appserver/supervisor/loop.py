@@ -32,7 +32,7 @@ class Timer:
 
 
 class Loop:
-    """Calls back when a descriptor is readable, when a time has come, when a signal has arrived."""
+    """Calls back when a descriptor is readable or writable, when a time has come, when a signal has arrived."""
 
     def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
         self.now = now  #: seconds, monotonic
@@ -44,6 +44,10 @@ class Loop:
     def watch(self, fd: int, readable: Callback) -> None:
         """Calls `readable` whenever `fd` has something; until :meth:`unwatch`, which must come before the close."""
         self._selector.register(fd, selectors.EVENT_READ, readable)
+
+    def watch_writable(self, fd: int, writable: Callback) -> None:
+        """Calls `writable` whenever `fd` takes something. A descriptor is watched for one of the two."""
+        self._selector.register(fd, selectors.EVENT_WRITE, writable)
 
     def unwatch(self, fd: int) -> None:
         """No calls for `fd` any more, also not for what is known already. Unknown descriptors are ignored."""

@@ -1,12 +1,14 @@
 """A reload, step by step: read, bind, start the new executors, tell the core, stop what is no longer wanted.
 
-Whatever can fail comes before what cannot be taken back, and a reload that fails leaves the server as it was.
+Whatever can fail comes before what cannot be taken back, and a reload that fails leaves the server as it was. A pool
+whose new executors cannot boot keeps its old ones; the rest goes on.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from appserver.config.plan import LoadedConfig
@@ -14,20 +16,37 @@ from appserver.errors import ConfigError, StartError
 from appserver.logging import get_logger
 from appserver.supervisor.access_log import open_access_log
 from appserver.supervisor.core import Setup
+from appserver.supervisor.executors import Executors
 from appserver.supervisor.loop import Timer
 
 if TYPE_CHECKING:
     from appserver.supervisor.supervisor import Supervisor
 
-#: New executors get this long before the core is told about them anyway.
+#: New executors get this long before the core is told about them anyway, and old ones to finish before a reload counts
+#: as done.
 SETTLE_TIME_S = 10.0
 
 
-class Reload:
-    """One reload. `done` is called once, at its end."""
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How it went: all good when there are no problems."""
 
-    def __init__(self, server: Supervisor, done: Callable[[], None]) -> None:
+    problems: tuple[str, ...] = ()
+    pools: tuple[str, ...] = ()  #: that have new executors
+    traceback: str = ""  #: of the first problem that has one
+
+
+Done = Callable[[Outcome], None]
+
+
+class Reload:
+    """One reload: of everything, or of one pool, whose configuration is not read again. `done` is called once, at its
+    end.
+    """
+
+    def __init__(self, server: Supervisor, only: str | None, done: Done) -> None:
         self._server = server
+        self._only = only
         self._done = done
         self._log = get_logger()
         self._opened: list[str] = []  #: listeners that the old configuration does not have
@@ -41,6 +60,9 @@ class Reload:
     def begin(self) -> None:
         """Reads the configuration and starts what it asks for; :meth:`go_on` does the rest."""
         server = self._server
+        if self._only is not None:
+            self._begin_pool()
+            return
         try:
             config = server.source.load()
             self._opened = server.listeners.open(config.listeners)
@@ -50,10 +72,10 @@ class Reload:
         except ConfigError as error:
             for line in error.lines:
                 self._log.error("configuration error", problem=line)
-            self._fail("the configuration is not valid")
+            self._fail("the configuration is not valid", error.lines)
             return
         except (StartError, OSError) as error:
-            self._fail(str(error))
+            self._fail(str(error), (str(error),))
             return
         self._config = config
         server.look_again()
@@ -64,39 +86,63 @@ class Reload:
         self._timer = server.loop.call_later(SETTLE_TIME_S, self._apply)
         self.go_on()
 
+    def _begin_pool(self) -> None:
+        config = self._config = self._server.config
+        self._is_applied = True
+        for spec in config.pools:
+            if spec.name == self._only:
+                self._server.executors_of(spec).reload(spec)
+        self.go_on()
+
     def go_on(self) -> None:
         """Something about the pools or the core has changed."""
         if self._config is None or self._is_applying:
             return
-        pools = [self._server.pools[spec.name] for spec in self._config.pools]
-        if self._is_applied:
-            if not any(pool.policy.has_leaving for pool in pools):
-                self._finish()
-            return
-        if self._is_waiting or all(pool.policy.is_settled for pool in pools):
-            self._apply()
+        pools = self._pools()
+        is_settled = all(pool.policy.is_settled for pool in pools)
+        if not self._is_applied:
+            if self._is_waiting or is_settled:
+                self._apply()
+        elif is_settled and not any(pool.policy.has_leaving for pool in pools):
+            self._finish()
+        elif is_settled and self._timer is None:
+            # Old executors may still take a request until they have noticed; a reload is over when they are gone.
+            self._timer = self._server.loop.call_later(SETTLE_TIME_S, self._finish)
 
     def applied(self, refusal: str | None) -> None:
         """The core's answer."""
         if refusal is not None:
-            self._fail(f"the core refused: {refusal}")
+            self._fail(f"the core refused: {refusal}", (f"the core refused: {refusal}",))
             return
         assert self._config is not None
         self._server.adopt(self._config, self._access_log)
         self._access_log = None
         self._is_applying, self._is_applied = False, True
-        # Old executors may still take a request until they have noticed; a reload is over when they are gone.
-        self._timer = self._server.loop.call_later(SETTLE_TIME_S, self._finish)
         self.go_on()
-
-    def _finish(self) -> None:
-        assert self._config is not None
-        self._log.info("configuration reloaded", configuration=self._config.name)
-        self._end()
 
     def cancel(self) -> None:
         """The server stops."""
-        self._end()
+        self._end(Outcome(("the server stops",)))
+
+    def _pools(self) -> list[Executors]:
+        assert self._config is not None
+        names = [spec.name for spec in self._config.pools]
+        return [self._server.pools[name] for name in names if self._only in (None, name)]
+
+    def _finish(self) -> None:
+        assert self._config is not None
+        pools = self._pools()
+        failed = [pool for pool in pools if pool.policy.has_given_up]
+        good = tuple(pool.policy.name for pool in pools if pool not in failed)
+        problems = tuple(
+            f"pool {pool.policy.name}: {pool.boot_failure.reason}; the old executors go on" for pool in failed
+        )
+        traceback = next((pool.boot_failure.traceback for pool in failed if pool.boot_failure.traceback), "")
+        if self._only is None:
+            self._log.info("configuration reloaded", configuration=self._config.name)
+        elif good:
+            self._log.info("pool reloaded", pool=self._only)
+        self._end(Outcome(problems, good, traceback))
 
     def _apply(self) -> None:
         server, config = self._server, self._config
@@ -118,19 +164,19 @@ class Reload:
             )
         )
 
-    def _fail(self, why: str) -> None:
+    def _fail(self, why: str, problems: tuple[str, ...]) -> None:
         self._log.error("nothing was reloaded, the old configuration goes on", reason=why)
         self._server.listeners.close(self._opened)
         self._server.retire_unwanted()
-        self._end()
+        self._end(Outcome(problems))
 
-    def _end(self) -> None:
+    def _end(self, outcome: Outcome) -> None:
         self._clear_timer()
         self._config = None
         if self._access_log is not None:
             os.close(self._access_log)
             self._access_log = None
-        self._done()
+        self._done(outcome)
 
     def _clear_timer(self) -> None:
         if self._timer is not None:
@@ -140,7 +186,7 @@ class Reload:
 
 def fixed_warnings(old: LoadedConfig, new: LoadedConfig) -> list[str]:
     """What cannot be changed while the server runs."""
-    names = ("threads", "accept", "user", "group")
+    names = ("threads", "accept", "user", "group", "control")
     pairs = {name: (getattr(old, name), getattr(new, name)) for name in names}
     return [
         f"{name}: {after} takes effect at the next start; {before} holds until then"

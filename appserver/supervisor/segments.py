@@ -25,6 +25,7 @@ GENERATION_OFFSET = 16
 SLOT = struct.Struct("=IIIiQQQI4xQ")
 SLOT_SIZE = 64
 STATE_FREE = 0
+STATE_QUEUED = 1
 STATE_RUNNING = 2
 #: Wanted; without CAP_NET_ADMIN the kernel gives net.core.wmem_max at most. The queue is where requests wait.
 SEND_BUFFER = 4 * 1024 * 1024
@@ -40,6 +41,8 @@ class Held:
     log_id: int  #: the request, as the logs name it
     thread: int
     process: int  #: process group of a CGI program, or 0
+    request_id: int = 0  #: of this sending
+    cancelled: bool = False  #: nobody waits for its answer any more
 
 
 class Segment:
@@ -63,15 +66,21 @@ class Segment:
         """What this executor is running."""
         found = []
         for at in range(HEADER_SIZE, HEADER_SIZE + self.slots * SLOT_SIZE, SLOT_SIZE):
-            state, owner, thread, process, *_, log_id = SLOT.unpack_from(self._memory, at)
+            state, owner, thread, process, request_id, _, _, cancelled, log_id = SLOT.unpack_from(self._memory, at)
             if owner == executor and state == STATE_RUNNING:
-                found.append(Held(log_id, thread, process))
+                found.append(Held(log_id, thread, process, request_id, cancelled != 0))
         return found
 
     def busy(self) -> int:
         """Slots that are not free."""
         offsets = range(HEADER_SIZE, HEADER_SIZE + self.slots * SLOT_SIZE, SLOT_SIZE)
         return sum(struct.unpack_from("=I", self._memory, at)[0] != STATE_FREE for at in offsets)
+
+    def load(self) -> tuple[int, int]:
+        """Requests that wait in the queue, and those that executors have."""
+        with memoryview(self._memory) as whole, whole.cast("I") as words:
+            states = words[HEADER_SIZE // 4 : HEADER_SIZE // 4 + self.slots * SLOT_SIZE // 4 : SLOT_SIZE // 4].tolist()
+        return states.count(STATE_QUEUED), states.count(STATE_RUNNING)
 
     def close(self) -> None:
         self._memory.close()

@@ -7,6 +7,7 @@ import enum
 import os
 import signal
 from collections.abc import Iterable
+from functools import partial
 
 from appserver import __version__
 from appserver.config.plan import LoadedConfig, PoolSpec
@@ -15,12 +16,14 @@ from appserver.errors import StartError
 from appserver.logging import STDERR, configure, get_logger
 from appserver.native.process import become_subreaper
 from appserver.supervisor.access_log import STDOUT, open_access_log
+from appserver.supervisor.commands import Commands
+from appserver.supervisor.control_server import ControlServer
 from appserver.supervisor.core import Core, Setup
 from appserver.supervisor.executors import Executors
 from appserver.supervisor.identity import find_identity
 from appserver.supervisor.loop import Loop, Timer, signals_into
 from appserver.supervisor.pool import DOWN_TIME_S
-from appserver.supervisor.reload import Reload
+from appserver.supervisor.reload import Done, Outcome, Reload
 from appserver.supervisor.segments import Links
 from appserver.supervisor.sockets import Listeners
 from appserver.supervisor.watch import POLL_COST, POLL_S, Seen, changed, look
@@ -56,7 +59,7 @@ class Supervisor:
         self._ready_timer: Timer | None = None
         self._capacities: dict[str, int] = {}  #: what the core knows
         self._reload: Reload | None = None
-        self._reload_again = False
+        self._next_reloads: dict[str | None, list[Done]] = {}  #: pool or None for all: who waits for its end
         self._seen: Seen = {}
         self.links: dict[str, Links] = {}  #: never taken away: see segments.py
         self.pools: dict[str, Executors] = {}  #: those that were ever there; `config.pools` are the wanted ones
@@ -67,6 +70,18 @@ class Supervisor:
         self.listeners = Listeners(self.loops if self.accept == "reuseport" else None)
         self.core = Core(self.loop, self.loops, self.accept, self.identity, self)
         self._access_log = -1
+        self.control = ControlServer(self.loop)
+        Commands(self)
+
+    @property
+    def phase(self) -> str:
+        """What it is doing, in a word."""
+        return self._phase.name.lower()
+
+    @property
+    def is_ready(self) -> bool:
+        """What the readiness path says."""
+        return bool(self._ready_said)
 
     def run(self) -> int:
         """Serves until it is told to stop; the exit status. Raises StartError when it cannot start."""
@@ -94,6 +109,8 @@ class Supervisor:
             self.add_links(self.config.pools)
         except OSError as error:
             raise StartError(f"the queues of the pools cannot be made: {error.strerror}") from error
+        if self.config.control is not None:
+            self.control.open(None if self.config.control == "auto" else self.config.control)
         if not become_subreaper():
             self._log.warning("this process cannot adopt orphans of its children")
 
@@ -149,8 +166,7 @@ class Supervisor:
         self._phase = Phase.SERVING
         say(f"cherokee-app {__version__} listening on {' and '.join(self.listeners.urls())}")
         self._tell_readiness()
-        if self._reload_again:
-            self._begin_reload()
+        self._begin_next_reload()
 
     # What the pools say
 
@@ -248,7 +264,7 @@ class Supervisor:
                 self._stop(number.name)
             case signal.SIGHUP:
                 self._log.info("SIGHUP: reading the configuration again")
-                self._begin_reload()
+                self.begin_reload()
             case signal.SIGUSR1:
                 self._reopen_logs()
 
@@ -281,21 +297,33 @@ class Supervisor:
 
     # Reload
 
-    def _begin_reload(self) -> None:
-        """Now, or after the one that is under way."""
+    def begin_reload(self, pool: str | None = None, done: Done | None = None) -> None:
+        """Of everything, or of one pool; now, or after the one that is under way. `done` is told how it went."""
+        waiting = self._next_reloads.setdefault(pool, [])
+        if done is not None:
+            waiting.append(done)
+        self._begin_next_reload()
+
+    def _begin_next_reload(self) -> None:
+        if self._reload is not None or self._phase == Phase.STARTING or not self._next_reloads:
+            return
+        # What several have asked for while another one was under way is done once.
+        pool = None if None in self._next_reloads else next(iter(self._next_reloads))
+        waiting = self._next_reloads.pop(pool)
         if self._phase > Phase.SERVING:
+            self._tell(waiting, Outcome(("the server stops",)))
             return
-        if self._reload is not None or self._phase == Phase.STARTING:
-            self._reload_again = True
-            return
-        self._reload_again = False
-        self._reload = Reload(self, self._reload_done)
+        self._reload = Reload(self, pool, partial(self._reload_done, waiting))
         self._reload.begin()
 
-    def _reload_done(self) -> None:
+    def _reload_done(self, waiting: list[Done], outcome: Outcome) -> None:
         self._reload = None
-        if self._reload_again:
-            self.loop.call_later(0, self._begin_reload)
+        self._tell(waiting, outcome)
+        self.loop.call_later(0, self._begin_next_reload)
+
+    def _tell(self, waiting: list[Done], outcome: Outcome) -> None:
+        for done in waiting:
+            done(outcome)
 
     def adopt(self, config: LoadedConfig, access_log: int | None) -> None:
         """The configuration that holds from now on. `access_log` is taken."""
@@ -330,7 +358,7 @@ class Supervisor:
         self._seen = seen
         if path is not None:
             self._log.info("changed, reloading", path=path)
-            self._begin_reload()
+            self.begin_reload()
         if self._phase <= Phase.SERVING:
             self.loop.call_later(max(POLL_S, (self.loop.now() - began) * POLL_COST), self._watch)
 
@@ -380,6 +408,7 @@ class Supervisor:
 
     def _close(self) -> None:
         """Also after an exception: nobody is left behind."""
+        self.control.close()
         self._kill_all()
         self.listeners.close()
         for links in self.links.values():

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from time import monotonic_ns
+from time import monotonic_ns, thread_time_ns
 from typing import TYPE_CHECKING, Any, BinaryIO, Dict, Optional
 
 from . import wire
@@ -23,7 +23,15 @@ class Exchange:
     body_file: Optional[BinaryIO] = None  #: the body when it did not come inline
 
     def __init__(
-        self, runner: Runner, slot: int, loop: int, request_id: int, environ: Dict[str, Any], body: bytes, body_fd: int
+        self,
+        runner: Runner,
+        slot: int,
+        loop: int,
+        request_id: int,
+        environ: Dict[str, Any],
+        body: bytes,
+        body_fd: int,
+        flags: int,
     ) -> None:
         self.runner = runner
         self.slot = slot
@@ -32,6 +40,7 @@ class Exchange:
         self.environ = environ
         self.body = body  #: when it came inline
         self._started_ns = runner.now
+        self._cpu_ns = runner.cpu
         if body_fd >= 0:
             os.lseek(body_fd, 0, os.SEEK_SET)  # an executor that died may have read from it
             self.body_file = os.fdopen(body_fd, "rb")
@@ -41,10 +50,25 @@ class Exchange:
         """Whether nobody waits for the answer any more."""
         return self.runner.executor.slots.is_cancelled(self.slot)
 
+    def is_over(self) -> bool:
+        """The same for the application, which may ask later than it should."""
+        return self.runner.executor.slots.is_over(self.slot, self.request_id)
+
     def run_us(self) -> int:
         """Microseconds since the application was called; also tells the runner what time it is."""
         now = self.runner.now = monotonic_ns()
         return (now - self._started_ns) // 1000 & 0xFFFFFFFF
+
+    def cpu_us(self) -> int:
+        """Microseconds of CPU that this request has taken, its receiving included; also tells the runner."""
+        cpu = self.runner.cpu = thread_time_ns()
+        return (cpu - self._cpu_ns) // 1000 & 0xFFFFFFFF
+
+    def inform(self, status: int, fields: bytes) -> None:
+        """An interim response, at once and before the answer; any number of them."""
+        runner = self.runner
+        runner.out.append((self.loop, wire.answer(wire.INFORMATIONAL, self.slot, self.request_id, status, fields)))
+        runner.flush()
 
     def respond(self, status: int, fields: bytes, body: bytes) -> None:
         """The whole answer. A large body goes through a file in memory."""
@@ -56,8 +80,12 @@ class Exchange:
         runner = self.runner
         now = runner.now = monotonic_ns()
         run_us = (now - self._started_ns) // 1000 & 0xFFFFFFFF  # an hour and more is not told exactly
+        cpu = runner.cpu = thread_time_ns()
+        cpu_us = (cpu - self._cpu_ns) // 1000 & 0xFFFFFFFF
         length = len(fields)
-        head = _head(48 + length + size, 1, 1, self.slot, status, 0, self.request_id, length, run_us, size, 0)
+        head = _head(
+            56 + length + size, 2, 1, self.slot, status, 0, self.request_id, length, run_us, size, 0, cpu_us, 0
+        )
         runner.out.append((self.loop, head + fields + body))
 
     def _respond_large(self, status: int, fields: bytes, body: bytes) -> None:
@@ -71,7 +99,16 @@ class Exchange:
     def send_file(self, status: int, fields: bytes, fd: int, offset: int, length: int) -> None:
         """`length` bytes of a file from `offset`. The caller closes `fd`."""
         frame = wire.answer(
-            wire.FILE, self.slot, self.request_id, status, fields, b"", self.run_us(), length, file_offset=offset
+            wire.FILE,
+            self.slot,
+            self.request_id,
+            status,
+            fields,
+            b"",
+            self.run_us(),
+            length,
+            file_offset=offset,
+            cpu_us=self.cpu_us(),
         )
         self.runner.send_with_fd(self.loop, frame, fd)
 
@@ -88,6 +125,7 @@ class Exchange:
                 b"",
                 self.run_us(),
                 wire.STREAM_UNKNOWN if length is None else length,
+                cpu_us=self.cpu_us(),
             )
             self.runner.send_with_fd(self.loop, frame, reader)
         except BaseException:
@@ -99,7 +137,8 @@ class Exchange:
 
     def end_stream(self, writer: int, complete: bool) -> None:
         """Says whether the body is complete, and closes the pipe afterwards: the end of a pipe alone says nothing."""
-        frame = wire.answer(wire.END, self.slot, self.request_id, 0 if complete else 1, run_us=self.run_us())
+        status = 0 if complete else 1
+        frame = wire.answer(wire.END, self.slot, self.request_id, status, run_us=self.run_us(), cpu_us=self.cpu_us())
         self.runner.out.append((self.loop, frame))
         self.runner.flush()
         os.close(writer)

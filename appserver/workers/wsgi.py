@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import html
 import io
+import itertools
 import os
 import stat
 import sys
@@ -16,7 +17,7 @@ from io import BytesIO
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Callable, Dict, Iterable, Iterator, List, NamedTuple, Optional, Tuple, Type
 
-from . import heads, wire
+from . import forks, heads, wire
 from .control import describe
 from .exchange import Exchange, write_all
 from .heads import Head, HeadError
@@ -32,6 +33,8 @@ Find = Callable[[Environ], Application]
 Log = Callable[..., None]
 
 _remembered = heads.cache
+
+EXHAUST_MAX = 100  #: empty chunks that an application may still yield behind the last byte of its Content-Length
 
 
 class FileWrapper:
@@ -91,6 +94,10 @@ class ClientGoneError(BrokenPipeError):
     """Nobody reads the stream any more."""
 
 
+class LengthError(ValueError):
+    """The body does not have the length that the application's Content-Length says."""
+
+
 class Call(Exchange):
     """One call of an application: the head that it set, and what has been sent of it."""
 
@@ -114,19 +121,33 @@ class Call(Exchange):
         elif self.head is not None:
             raise HeadError("start_response was called a second time without exc_info")
         try:
-            self.head = _remembered[(status, *headers)]
-        except (KeyError, TypeError):  # new, or not hashable: the latter is told what is wrong
-            self.head = heads.encode(status, headers)
+            head = _remembered.get((status, *headers))
+        except TypeError:  # not hashable: it is told what is wrong
+            head = None
+        self.head = heads.encode(status, headers) if head is None else head
         return self.write
 
     def write(self, data: bytes) -> None:
-        """The callable that start_response returns."""
+        """The callable that start_response returns. Raises LengthError past the Content-Length, ClientGoneError."""
         if type(data) is not bytes:
             raise TypeError(f"write() needs bytes, not {type(data).__name__}")
-        if data:
-            if not self.sent:
-                self._begin()
-            self._push(data)
+        if not data:
+            return
+        if not self.sent:
+            self._begin()
+        if self.cancelled:
+            raise ClientGoneError
+        left = self._left
+        self._push(data)
+        if left is not None and len(data) > left:
+            raise LengthError(f"write() past the Content-Length {self._head().length}")
+
+    def early_hints(self, headers: List[Tuple[str, str]]) -> None:
+        """`wsgi.early_hints`: an interim response 103 (RFC 8297) at once; without effect when the answer has begun.
+        Raises HeadError, TypeError."""
+        fields = heads.encode_interim(headers)
+        if not self.sent:
+            self.inform(103, fields)
 
     # What became of it
 
@@ -140,6 +161,8 @@ class Call(Exchange):
                 return
         if kind is FileWrapper and not self.sent and self._try_file(result):  # type: ignore[arg-type]
             return
+        if result is None or isinstance(result, (bytes, str, bytearray, dict)):
+            raise TypeError(f"an application returns an iterable of bytes such as [body], not {kind.__name__}")
         self._iterate(iter(result))
 
     def _complete(self, body: bytes) -> None:
@@ -153,10 +176,17 @@ class Call(Exchange):
             self._respond_head(len(body) if length is None else length)
         else:
             if length is not None and length != len(body):
-                self._complain(length, len(body))
+                self._check_length(length, len(body))
                 body = body[:length]
             self.respond(status, fields, body)
         self.sent = True
+
+    def _check_length(self, length: int, size: int) -> None:
+        """Of a body that is known before anything has been sent: what is missing cannot be made up for, what is too
+        much is cut (PEP 3333, "Handling the Content-Length Header")."""
+        if size < length:
+            raise LengthError(f"the body has {size} bytes, and its Content-Length says {length}")
+        self._complain(length, size)
 
     def _head(self) -> Head:
         if self.head is None:
@@ -181,14 +211,14 @@ class Call(Exchange):
             return False
         head = self._head()
         length = file.length
-        if head.length is not None and head.length != length and not head.bodyless:
+        if head.length is not None and head.length != length and not head.bodyless and not self.head_only:
             if head.length > length:
-                self._complain(head.length, length)
-            length = min(length, head.length)  # shorter is legal: a range of the file
+                self._check_length(head.length, length)
+            length = head.length  # a part of the file
         if head.bodyless:
             self.respond(head.status, head.fields, b"")
         elif self.head_only:
-            self._respond_head(length)
+            self._respond_head(length if head.length is None else head.length)
         else:
             self.send_file(head.status, head.fields, file.fd, file.offset, length)
         self.sent = True
@@ -202,11 +232,10 @@ class Call(Exchange):
         for chunk in chunks:
             if type(chunk) is not bytes:
                 raise TypeError(f"the body must be bytes, not {type(chunk).__name__}")
-            if chunk:
-                if self.cancelled:
-                    raise ClientGoneError
-                if not self._push(chunk):
-                    break
+            if self.cancelled:
+                raise ClientGoneError
+            if chunk and not self._push(chunk):
+                break
         self._end()
 
     def _first(self, chunks: Iterator[bytes]) -> bool:
@@ -215,6 +244,8 @@ class Call(Exchange):
             if type(chunk) is not bytes:
                 raise TypeError(f"the body must be bytes, not {type(chunk).__name__}")
             if not chunk:
+                if self.cancelled:
+                    raise ClientGoneError
                 continue
             head = self._head()
             if head.length == len(chunk) or head.bodyless or self.head_only:
@@ -246,9 +277,9 @@ class Call(Exchange):
         self.runner.flush()
 
     def _exhaust(self, chunks: Iterator[bytes]) -> None:
-        """Lets the application finish after its last byte has been sent."""
+        """Lets the application finish after its last byte has been sent. No deadline watches it any more."""
         head = self._head()
-        for chunk in chunks:
+        for chunk in itertools.islice(chunks, EXHAUST_MAX):
             if chunk:
                 if not head.bodyless:
                     self._complain(head.length or 0, (head.length or 0) + len(chunk))
@@ -271,6 +302,8 @@ class Call(Exchange):
         """Writes to the client; False when no more is wanted. Raises ClientGoneError."""
         if self._writer < 0:
             return False
+        if self.runner.executor.in_child:
+            forks.leave(self.runner.executor.log)
         if self._left is not None:
             if len(data) > self._left:
                 length = self._head().length or 0
@@ -291,6 +324,11 @@ class Call(Exchange):
             self._complain(length, length - self._left)
         self.close_stream(not self._left)
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether the stream has had all bytes of its Content-Length, so that what fails now spoils nothing."""
+        return self._left == 0
+
     def close_stream(self, complete: bool) -> None:
         """Ends a stream that is open."""
         writer, self._writer = self._writer, -1
@@ -301,17 +339,28 @@ class Call(Exchange):
 class Server:
     """Runs applications for the executor: `serve` is called by all request threads."""
 
-    def __init__(self, find: Find, log: Log, *, name: str = "", threads: int = 1, dev: bool = False) -> None:
+    def __init__(
+        self,
+        find: Find,
+        log: Log,
+        *,
+        name: str = "",
+        threads: int = 1,
+        dev: bool = False,
+        multiprocess: bool = True,
+        request_time_ms: int = 0,
+    ) -> None:
         """`find` gives the application for an environment; `name` is that of the pool's own one, for the log."""
         self._find = find
         self._log = log
         self._name = name
         self._dev = dev
+        self._limit_ns = request_time_ms * 1_000_000  #: 0 for none
         self._base: Environ = {
             "wsgi.version": (1, 0),
             "wsgi.errors": sys.stderr,
             "wsgi.multithread": threads > 1,
-            "wsgi.multiprocess": True,
+            "wsgi.multiprocess": multiprocess,
             "wsgi.run_once": False,
             "wsgi.file_wrapper": FileWrapper,
             "wsgi.input_terminated": True,  # reading to the end is safe: the body's end is the file's
@@ -323,8 +372,12 @@ class Server:
         environ = call.environ
         try:
             environ.update(self._base)
+            environ["appserver.cancelled"] = call.is_over
+            if self._limit_ns:
+                environ["appserver.deadline"] = (runner.marked + self._limit_ns) * 1e-9
             environ["wsgi.url_scheme"] = environ.get("REQUEST_SCHEME", "http")
             environ["wsgi.input"] = call.body_file or BytesIO(call.body)
+            environ["wsgi.early_hints"] = call.early_hints
             if environ.get("REQUEST_METHOD") == "HEAD":
                 call.head_only = True
             result = self._find(environ)(environ, call.start_response)
@@ -340,9 +393,13 @@ class Server:
             else:
                 _finish_and_close(call, result)
         except ClientGoneError:
+            if not call.sent:
+                call.respond(503, b"", b"")  # to nobody: it is the slot that waits for it
             call.close_stream(False)
         except BaseException as error:  # also SystemExit: a handler does not end the worker
-            self._fail(call, error)
+            if runner.executor.in_child:
+                forks.leave(self._log, error)
+            self.fail(call, error)
         finally:
             if call.body_file is not None:
                 call.body_file.close()
@@ -351,7 +408,10 @@ class Server:
         """A log record about a request."""
         environ = exchange.environ
         script = environ.get("appserver.script")
-        where = {"script": script} if script else {"application": self._name}
+        if script:
+            where = {"script": os.fsdecode(script.encode("latin-1"))}
+        else:
+            where = {"application": self._name or environ.get("appserver.application", "")}
         self._log(
             level,
             event,
@@ -362,14 +422,15 @@ class Server:
             **fields,
         )
 
-    def _fail(self, call: Call, error: BaseException) -> None:
+    def fail(self, call: Any, error: BaseException) -> None:
+        """An application has raised that: the log says so, and the client gets 500 unless its answer has begun."""
         summary, trace = describe(error)
         self.report(call, "error", "handler failed", error=summary, traceback=trace)
         if not call.sent:
             # Without fields and body the core answers with the site's page for the status, which names the request.
             fields, body = _dev_page(call, summary, trace) if self._dev else (b"", b"")
             call.respond(500, fields, b"" if call.head_only else body)
-        call.close_stream(False)
+        call.close_stream(call.is_whole)
 
 
 def _finish_and_close(call: Call, result: Iterable[bytes]) -> None:

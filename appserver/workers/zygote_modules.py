@@ -76,7 +76,7 @@ class Finder:
             _warn_importer(message, category)
         spec = found.module.__spec__
         self._loader = spec.loader  # type: ignore[union-attr]
-        spec.loader = self  # type: ignore[union-attr,assignment]
+        spec.loader = self  # type: ignore[union-attr]
         return spec
 
     def create_module(self, spec: Any) -> types.ModuleType:
@@ -171,7 +171,7 @@ def state_of_process() -> Tuple[Any, ...]:
         (os.getcwd(), old),  # noqa: PTH109
         (list(sys.path), list(sys.meta_path), list(sys.path_hooks), list(sys.argv)),
         hooks,
-        list(_warnings.filters),  # type: ignore[attr-defined]
+        list(_warnings.filters),
         {name: id(value) for name, value in vars(BASE["builtins"]).items() if name != "_"},
         (signal.getitimer(0), gc.isenabled(), gc.get_threshold()),
     )
@@ -232,7 +232,7 @@ class Library:
         self.finder.show()
         before = set(sys.modules)
         register, self._callbacks = atexit.register, []
-        atexit.register = self._catch
+        atexit.register = self._catch  # type: ignore[assignment]
         errors, null = os.dup(2), os.open("/dev/null", os.O_WRONLY)
         os.dup2(null, 2)  # its warnings are for those who import it
         try:

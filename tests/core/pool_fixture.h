@@ -12,6 +12,7 @@
 
 #include "check.h"
 #include "handler/lane.h"
+#include "report/incident.h"
 
 enum {
     SLOTS = 64,
@@ -39,6 +40,8 @@ static as_lane *lanes[1];
 static as_handler *handler;
 static as_peer peer;
 static as_event_ring *events;
+static as_incidents *incidents;
+static as_quarantine quarantine;
 static int event_fd;
 static int queue[2];   /* core, executor */
 static int answers[2]; /* core, executor */
@@ -100,7 +103,9 @@ static inline as_pool_options usual_options(void)
         .queue_limit = 1000,
         .queue_time_ms = 60000,
         .request_time_ms = 60000,
-        .retry = true,
+        .retry = AS_RETRY_IDEMPOTENT,
+        .quarantine_ms = 60000,
+        .quarantine = &quarantine,
     };
 }
 
@@ -126,7 +131,16 @@ static inline void open_lane(void (*change)(as_pool_options *options), uint32_t 
     counters = (as_counters){0};
     event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     events = as_event_ring_new(0, event_fd, &counters);
-    home = (as_home){.loop = &loop, .counters = &counters, .events = events, .lanes = lanes, .lanes_len = 1};
+    incidents = as_incidents_new(event_fd);
+    quarantine = (as_quarantine){0};
+    home = (as_home){
+        .loop = &loop,
+        .counters = &counters,
+        .events = events,
+        .incidents = incidents,
+        .lanes = lanes,
+        .lanes_len = 1,
+    };
     make_segment(1);
     open_sockets();
     as_pool_options options = usual_options();
@@ -147,6 +161,7 @@ static inline void close_lane(void)
     handler->ops->free(handler);
     as_loop_free(&loop);
     as_event_ring_free(events);
+    as_incidents_free(incidents);
     close(event_fd);
     close(queue[0]);
     close(queue[1]);
@@ -185,7 +200,7 @@ static inline visitor *visitor_new(as_method method, const char *method_text, co
     request->head.content_length = -1;
     request->body.fd = -1;
     request->response.body.fd = -1;
-    request->queue_ns = request->run_ns = -1;
+    request->queue_ns = request->run_ns = request->cpu_us = -1;
     return v;
 }
 
@@ -226,6 +241,19 @@ static inline bool event_seen(as_event_kind kind, const char *text)
             seen = true;
     }
     return seen;
+}
+
+static inline void drop_incidents(void)
+{
+    as_incident incident;
+    while (as_incidents_next(incidents, &incident))
+        close(incident.fd);
+}
+
+/* As the server does when it hears of a death. */
+static inline void executor_died(uint32_t executor)
+{
+    as_lane_executor_died(lane, executor, as_pool_count_repeated(lane->segment, executor));
 }
 
 /* The executor's side. */
@@ -325,12 +353,13 @@ static inline size_t put_answer(char *out, const as_request_frame *to, as_answer
         .request_id = to->head.request_id,
         .fields_len = (uint32_t)strlen(fields),
         .run_us = 20,
+        .cpu_us = 15,
         .body_len = strlen(body),
     };
     as_answer_frame_begin(&head, kind, out);
-    memcpy(out + AS_FRAME_HEAD, fields, strlen(fields));
-    memcpy(out + AS_FRAME_HEAD + strlen(fields), body, strlen(body));
-    return AS_FRAME_HEAD + strlen(fields) + strlen(body);
+    memcpy(out + AS_ANSWER_HEAD_LEN, fields, strlen(fields));
+    memcpy(out + AS_ANSWER_HEAD_LEN + strlen(fields), body, strlen(body));
+    return AS_ANSWER_HEAD_LEN + strlen(fields) + strlen(body);
 }
 
 static inline void send_answer(const as_request_frame *to, as_answer_kind kind, int status, const char *fields,
@@ -352,12 +381,13 @@ static inline void send_answer_fd(const as_request_frame *to, as_answer_kind kin
         .request_id = to->head.request_id,
         .fields_len = (uint32_t)strlen(fields),
         .run_us = 20,
+        .cpu_us = 15,
         .body_len = body_len,
         .file_offset = offset,
     };
     as_answer_frame_begin(&head, kind, out);
-    memcpy(out + AS_FRAME_HEAD, fields, strlen(fields));
-    send_bytes(out, AS_FRAME_HEAD + strlen(fields), &fd, 1);
+    memcpy(out + AS_ANSWER_HEAD_LEN, fields, strlen(fields));
+    send_bytes(out, AS_ANSWER_HEAD_LEN + strlen(fields), &fd, 1);
     close(fd);
 }
 

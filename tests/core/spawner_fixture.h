@@ -14,7 +14,7 @@
 #include "check.h"
 
 enum {
-    SLOTS = 16,
+    SLOTS = 256,
     LOOPS = 2,
     GENERATION = 7,
     EXECUTOR = 5,
@@ -169,7 +169,7 @@ static size_t put_pair(char *out, const char *name, const char *value)
 /* The frame's bytes into `out`; marks the slot as a core does. */
 static size_t put_request(fixture *test, const request *wanted, char *out)
 {
-    char *block = out + AS_FRAME_HEAD;
+    char *block = out + AS_REQUEST_HEAD_LEN;
     size_t len = 0;
     char id_text[17];
     uint64_t id = wanted->id ? wanted->id : ++test->last_id;
@@ -201,7 +201,7 @@ static size_t put_request(fixture *test, const request *wanted, char *out)
     AS_SLOT_STORE(slot, request_id, id);
     AS_SLOT_STORE(slot, cancelled, 0);
     AS_SLOT_STORE_STATE(slot, AS_SLOT_QUEUED);
-    return AS_FRAME_HEAD + len + body_len;
+    return AS_REQUEST_HEAD_LEN + len + body_len;
 }
 
 static void send_bytes(const fixture *test, char *bytes, size_t len, int fd)
@@ -232,7 +232,7 @@ static uint64_t send_request(fixture *test, const request *wanted)
 
 static void send_cancel(fixture *test, uint32_t slot, uint64_t id)
 {
-    char bytes[AS_FRAME_HEAD];
+    char bytes[AS_REQUEST_HEAD_LEN];
     as_request_head head = {.slot = slot, .request_id = id};
     as_request_frame_begin(&head, AS_REQUEST_CANCEL, bytes);
     send_bytes(test, bytes, sizeof(bytes), -1);

@@ -19,7 +19,7 @@ static char head_text[64 * 1024];
 
 static void fill_request(as_str text)
 {
-    request = (as_request){.home = &home, .peer = &peer, .id = 0xabc, .queue_ns = -1, .run_ns = -1};
+    request = (as_request){.home = &home, .peer = &peer, .id = 0xabc, .queue_ns = -1, .run_ns = -1, .cpu_us = -1};
     request.start_ns = as_clock_monotonic_ns();
     request.response.status = 200;
     memcpy(head_text, text.ptr, text.len);
@@ -81,12 +81,14 @@ static void test_json(void)
     fill_request(AS_STR("GET /\"a HTTP/1.1\r\nHost: h\r\nUser-Agent: \xff\t\\\r\n\r\n"));
     request.queue_ns = 1500000;
     request.run_ns = 2500000;
+    request.cpu_us = 750;
     const char *text = line_of(AS_LOG_JSON, true);
     CHECK(strstr(text,
                  "{\"time\":\"1994-11-06T08:49:37Z\",\"request\":\"0000000000000abc\",\"remote\":\"192.0.2.7\","
                  "\"host\":\"h\",\"method\":\"GET\",\"target\":\"/\\\"a\",\"protocol\":\"HTTP/1.1\",\"status\":200,"
                  "\"bytes\":123,\"duration_ms\":") == text);
-    CHECK(strstr(text, ",\"queue_ms\":1.500,\"run_ms\":2.500,\"referer\":\"\",\"user_agent\":\"\\u00ff\\u0009\\\\\","
+    CHECK(strstr(text, ",\"queue_ms\":1.500,\"run_ms\":2.500,\"cpu_ms\":0.750,\"referer\":\"\",\"user_agent\":"
+                       "\"\\u00ff\\u0009\\\\\","
                        "\"cut\":true}\n") != NULL);
 }
 

@@ -17,9 +17,9 @@ static size_t request_bytes(char *out, const char *environment, size_t environme
         .body_len = strlen(body),
     };
     as_request_frame_begin(&head, AS_REQUEST_RUN, out);
-    memcpy(out + AS_FRAME_HEAD, environment, environment_len);
-    memcpy(out + AS_FRAME_HEAD + environment_len, body, strlen(body));
-    return AS_FRAME_HEAD + environment_len + strlen(body);
+    memcpy(out + AS_REQUEST_HEAD_LEN, environment, environment_len);
+    memcpy(out + AS_REQUEST_HEAD_LEN + environment_len, body, strlen(body));
+    return AS_REQUEST_HEAD_LEN + environment_len + strlen(body);
 }
 
 static size_t answer_bytes(char *out, as_answer_kind kind, uint16_t status, const char *fields, const char *body)
@@ -30,13 +30,14 @@ static size_t answer_bytes(char *out, as_answer_kind kind, uint16_t status, cons
         .request_id = 0x0102030405060708,
         .fields_len = (uint32_t)strlen(fields),
         .run_us = 12,
+        .cpu_us = 11,
         .body_len = strlen(body),
         .file_offset = 0,
     };
     as_answer_frame_begin(&head, kind, out);
-    memcpy(out + AS_FRAME_HEAD, fields, strlen(fields));
-    memcpy(out + AS_FRAME_HEAD + strlen(fields), body, strlen(body));
-    return AS_FRAME_HEAD + strlen(fields) + strlen(body);
+    memcpy(out + AS_ANSWER_HEAD_LEN, fields, strlen(fields));
+    memcpy(out + AS_ANSWER_HEAD_LEN + strlen(fields), body, strlen(body));
+    return AS_ANSWER_HEAD_LEN + strlen(fields) + strlen(body);
 }
 
 /* The offsets of the document, by bytes rather than by the structs that the code uses. */
@@ -51,7 +52,7 @@ static void test_request_layout(void)
     memcpy(&u32, buf, 4);
     CHECK_INT(u32, 55);
     memcpy(&u16, buf + 4, 2);
-    CHECK_INT(u16, 1);
+    CHECK_INT(u16, 2);
     memcpy(&u16, buf + 6, 2);
     CHECK_INT(u16, 1);
     memcpy(&u32, buf + 8, 4);
@@ -88,13 +89,35 @@ static void test_request_round_trip(void)
 
 static void test_request_with_fd(void)
 {
-    char buf[AS_FRAME_HEAD];
+    char buf[AS_REQUEST_HEAD_LEN];
     as_request_head head = {.flags = AS_REQUEST_BODY_FD, .body_len = 1ull << 40};
     as_request_frame frame;
     as_request_frame_begin(&head, AS_REQUEST_RUN, buf);
-    CHECK_INT(as_request_frame_decode(buf, sizeof(buf), &frame), AS_FRAME_HEAD);
+    CHECK_INT(as_request_frame_decode(buf, sizeof(buf), &frame), AS_REQUEST_HEAD_LEN);
     CHECK(frame.head.body_len == 1ull << 40);
     CHECK_INT(frame.body.len, 0);
+
+    head = (as_request_head){.flags = AS_REQUEST_BODY_STREAM, .body_len = AS_STREAM_UNKNOWN};
+    as_request_frame_begin(&head, AS_REQUEST_RUN, buf);
+    CHECK_INT(as_request_frame_decode(buf, sizeof(buf), &frame), AS_REQUEST_HEAD_LEN);
+    CHECK(frame.head.body_len == AS_STREAM_UNKNOWN);
+    CHECK_INT(frame.body.len, 0);
+
+    head = (as_request_head){.flags = AS_REQUEST_UPGRADE};
+    as_request_frame_begin(&head, AS_REQUEST_RUN, buf);
+    CHECK_INT(as_request_frame_decode(buf, sizeof(buf), &frame), AS_REQUEST_HEAD_LEN);
+    head.body_len = 1;
+    as_request_frame_begin(&head, AS_REQUEST_RUN, buf);
+    CHECK_INT(as_request_frame_decode(buf, sizeof(buf), &frame), AS_EBADFRAME);
+    /* a file of unknown length, and descriptors that would be two things at once */
+    head = (as_request_head){.flags = AS_REQUEST_BODY_FD, .body_len = AS_STREAM_UNKNOWN};
+    as_request_frame_begin(&head, AS_REQUEST_RUN, buf);
+    CHECK_INT(as_request_frame_decode(buf, sizeof(buf), &frame), AS_EBADFRAME);
+    for (uint32_t flags = 3; flags <= 7; flags += flags == 3 ? 2 : 1) {
+        head = (as_request_head){.flags = flags};
+        as_request_frame_begin(&head, AS_REQUEST_RUN, buf);
+        CHECK_INT(as_request_frame_decode(buf, sizeof(buf), &frame), AS_EBADFRAME);
+    }
 }
 
 static void test_cancel(void)
@@ -103,12 +126,12 @@ static void test_cancel(void)
     as_request_head head = {.slot = 1, .request_id = 2};
     as_request_frame frame;
     as_request_frame_begin(&head, AS_REQUEST_CANCEL, buf);
-    CHECK_INT(as_request_frame_decode(buf, AS_FRAME_HEAD, &frame), AS_FRAME_HEAD);
+    CHECK_INT(as_request_frame_decode(buf, AS_REQUEST_HEAD_LEN, &frame), AS_REQUEST_HEAD_LEN);
     CHECK_INT(frame.head.kind, AS_REQUEST_CANCEL);
     head.environment_len = 4;
     as_request_frame_begin(&head, AS_REQUEST_CANCEL, buf);
-    memcpy(buf + AS_FRAME_HEAD, "A\0b\0", 4);
-    CHECK_INT(as_request_frame_decode(buf, AS_FRAME_HEAD + 4, &frame), AS_EBADFRAME);
+    memcpy(buf + AS_REQUEST_HEAD_LEN, "A\0b\0", 4);
+    CHECK_INT(as_request_frame_decode(buf, AS_REQUEST_HEAD_LEN + 4, &frame), AS_EBADFRAME);
 }
 
 static void poke(char *buf, size_t offset, uint64_t value, size_t size)
@@ -123,17 +146,8 @@ static void test_bad_requests(void)
         uint64_t value;
         size_t size;
     } changes[] = {
-        {0, 54, 4},
-        {0, 56, 4},
-        {0, 0, 4},
-        {4, 2, 2},
-        {6, 0, 2},
-        {6, 3, 2},
-        {32, 5, 4},
-        {32, UINT32_MAX, 4},
-        {40, 4, 8},
-        {40, UINT64_MAX, 8},
-        {40, 64 * 1024 + 1, 8},
+        {0, 54, 4}, {0, 56, 4}, {0, 0, 4},           {4, 1, 2},  {4, 3, 2},           {6, 0, 2},
+        {6, 3, 2},  {32, 5, 4}, {32, UINT32_MAX, 4}, {40, 4, 8}, {40, UINT64_MAX, 8}, {40, 64 * 1024 + 1, 8},
         {36, 1, 4},
     };
     char buf[SPACE];
@@ -163,16 +177,29 @@ static void test_answers(void)
     uint16_t u16;
     memcpy(&u16, buf + 12, 2);
     CHECK_INT(u16, 201);
+    uint32_t u32;
+    memcpy(&u32, buf + 48, 4);
+    CHECK_INT(u32, 11);
     for (size_t cut = 0; cut < len; cut++)
         CHECK_INT(as_answer_frame_decode(buf, cut, &frame), AS_EBADFRAME);
 
     as_answer_head stream = {.status = 200, .body_len = AS_STREAM_UNKNOWN};
     as_answer_frame_begin(&stream, AS_ANSWER_STREAM, buf);
-    CHECK_INT(as_answer_frame_decode(buf, AS_FRAME_HEAD, &frame), AS_FRAME_HEAD);
+    CHECK_INT(as_answer_frame_decode(buf, AS_ANSWER_HEAD_LEN, &frame), AS_ANSWER_HEAD_LEN);
     as_answer_head end = {.status = AS_END_SIGNAL + 9};
     as_answer_frame_begin(&end, AS_ANSWER_END, buf);
-    CHECK_INT(as_answer_frame_decode(buf, AS_FRAME_HEAD, &frame), AS_FRAME_HEAD);
+    CHECK_INT(as_answer_frame_decode(buf, AS_ANSWER_HEAD_LEN, &frame), AS_ANSWER_HEAD_LEN);
     CHECK_INT(frame.head.status, 265);
+
+    len = answer_bytes(buf, AS_ANSWER_END, 0, "Digest: x\r\n", "");
+    CHECK_INT(as_answer_frame_decode(buf, len, &frame), len);
+    CHECK_STR(frame.fields, "Digest: x\r\n");
+    len = answer_bytes(buf, AS_ANSWER_INFORMATIONAL, 103, "Link: </a>\r\n", "");
+    CHECK_INT(as_answer_frame_decode(buf, len, &frame), len);
+    CHECK_STR(frame.fields, "Link: </a>\r\n");
+    len = answer_bytes(buf, AS_ANSWER_UPGRADE, 101, "Upgrade: websocket\r\n", "");
+    CHECK_INT(as_answer_frame_decode(buf, len, &frame), len);
+    CHECK_INT(frame.head.status, 101);
 }
 
 static void test_bad_answers(void)
@@ -183,9 +210,9 @@ static void test_bad_answers(void)
         uint64_t value;
         size_t size;
     } changes[] = {
-        {AS_ANSWER_RESPONSE, 0, 47, 4},          {AS_ANSWER_RESPONSE, 0, 1000, 4},
+        {AS_ANSWER_RESPONSE, 0, 55, 4},          {AS_ANSWER_RESPONSE, 0, 1000, 4},
         {AS_ANSWER_RESPONSE, 4, 0, 2},           {AS_ANSWER_RESPONSE, 6, 0, 2},
-        {AS_ANSWER_RESPONSE, 6, 7, 2},           {AS_ANSWER_RESPONSE, 12, 199, 2},
+        {AS_ANSWER_RESPONSE, 6, 9, 2},           {AS_ANSWER_RESPONSE, 12, 199, 2},
         {AS_ANSWER_RESPONSE, 12, 600, 2},        {AS_ANSWER_RESPONSE, 24, 7, 4},
         {AS_ANSWER_RESPONSE, 24, UINT32_MAX, 4}, {AS_ANSWER_RESPONSE, 32, 1, 8},
         {AS_ANSWER_RESPONSE, 32, UINT64_MAX, 8}, {AS_ANSWER_FILE, 12, 0, 2},
@@ -200,10 +227,21 @@ static void test_bad_answers(void)
         poke(buf, changes[i].offset, changes[i].value, changes[i].size);
         CHECK_INT(as_answer_frame_decode(buf, len, &frame), AS_EBADFRAME);
     }
+    static const struct {
+        as_answer_kind kind;
+        uint16_t status;
+    } statuses[] = {
+        {AS_ANSWER_INFORMATIONAL, 100}, {AS_ANSWER_INFORMATIONAL, 101}, {AS_ANSWER_INFORMATIONAL, 200},
+        {AS_ANSWER_UPGRADE, 100},       {AS_ANSWER_UPGRADE, 200},       {AS_ANSWER_RESPONSE, 103},
+    };
+    for (size_t i = 0; i < AS_COUNT_OF(statuses); i++) {
+        size_t len = answer_bytes(buf, statuses[i].kind, statuses[i].status, "A: b\r\n", "");
+        CHECK_INT(as_answer_frame_decode(buf, len, &frame), AS_EBADFRAME);
+    }
     /* header blocks where there must be none */
-    size_t len = answer_bytes(buf, AS_ANSWER_END, 0, "A: b\r\n", "");
+    size_t len = answer_bytes(buf, AS_ANSWER_DOCUMENT, 0, "A: b\r\n", "");
     CHECK_INT(as_answer_frame_decode(buf, len, &frame), AS_EBADFRAME);
-    len = answer_bytes(buf, AS_ANSWER_DOCUMENT, 0, "A: b\r\n", "");
+    len = answer_bytes(buf, AS_ANSWER_SKIPPED, 0, "A: b\r\n", "");
     CHECK_INT(as_answer_frame_decode(buf, len, &frame), AS_EBADFRAME);
 }
 

@@ -1,4 +1,4 @@
-/* with: base/memory.c base/buf.c base/error.c loop/loop.c report/event.c base/scan.c http/head.c http/response_head.c handler/frame.c handler/environment.c handler/lane.c handler/pool_answer.c handler/pool_document.c */
+/* with: base/memory.c base/buf.c base/error.c loop/loop.c report/event.c base/scan.c http/head.c http/response_head.c handler/frame.c handler/environment.c report/incident.c handler/fingerprint.c handler/lane.c handler/pool_death.c handler/pool_incident.c handler/quarantine.c handler/pool_answer.c handler/pool_document.c */
 /* Requests into the pool and answers out of it; programs' documents have a test of their own. */
 #include "handler/pool.c"
 
@@ -22,6 +22,7 @@ static void test_plain_answer(void)
     CHECK_STR(v->request.response.body.memory, "hello");
     CHECK_INT(v->request.response.body.kind, AS_BODY_MEMORY);
     CHECK_INT(v->request.run_ns, 20000);
+    CHECK_INT(v->request.cpu_us, 15);
     CHECK(v->request.queue_ns >= 0);
     CHECK(v->request.handler_state == NULL);
     CHECK_INT(AS_SLOT_LOAD_STATE(slot_of_frame(&frame)), AS_SLOT_FREE);
@@ -366,151 +367,6 @@ static void test_skipped_for_ever(void)
     close_lane();
 }
 
-static void test_death_with_retry(void)
-{
-    open_lane(NULL, 2);
-    visitor *v = get("/");
-    as_request_frame first = receive_request();
-    as_lane_executor_died(lane, EXECUTOR + 1);
-    turn();
-    CHECK(queue_has_nothing());
-    as_lane_executor_died(lane, EXECUTOR);
-    turn();
-    as_request_frame second = receive_request();
-    CHECK(second.head.request_id != first.head.request_id);
-    CHECK_INT(counters.pool_retried, 1);
-    /* a late word of the dead one is not taken for the other's */
-    send_answer(&first, AS_ANSWER_RESPONSE, 200, "", "late");
-    send_answer(&second, AS_ANSWER_RESPONSE, 200, "", "good");
-    turn();
-    CHECK_INT(v->responses, 1);
-    CHECK_STR(v->request.response.body.memory, "good");
-    visitor_free(v);
-    close_lane();
-}
-
-static void test_second_death(void)
-{
-    open_lane(NULL, 2);
-    visitor *v = get("/deadly");
-    receive_request();
-    as_lane_executor_died(lane, EXECUTOR);
-    turn();
-    receive_request();
-    as_lane_executor_died(lane, EXECUTOR);
-    CHECK_INT(v->error_status, 502);
-    CHECK(strncmp(v->extra, "X-Incident: 0005", 16) == 0);
-    CHECK(event_seen(AS_EVENT_INCIDENT, "GET /deadly"));
-    CHECK_INT(lane->sent, 0);
-    visitor_free(v);
-    close_lane();
-}
-
-static void test_death_without_retry(void)
-{
-    open_lane(NULL, 2);
-    visitor *v = send_request(AS_METHOD_POST, "POST", "/order");
-    receive_request();
-    as_lane_executor_died(lane, EXECUTOR);
-    CHECK_INT(v->error_status, 502);
-    CHECK(event_seen(AS_EVENT_INCIDENT, "POST /order"));
-    CHECK_INT(counters.pool_retried, 0);
-    visitor_free(v);
-    close_lane();
-}
-
-static void no_retry(as_pool_options *options)
-{
-    options->retry = false;
-}
-
-static void test_death_with_retry_off(void)
-{
-    open_lane(no_retry, 2);
-    visitor *v = get("/");
-    receive_request();
-    as_lane_executor_died(lane, EXECUTOR);
-    CHECK_INT(v->error_status, 502);
-    visitor_free(v);
-    close_lane();
-}
-
-/* What it answered before it died counts. */
-static void test_death_after_the_answer(void)
-{
-    open_lane(NULL, 2);
-    visitor *v = get("/");
-    as_request_frame frame = receive_request();
-    send_answer(&frame, AS_ANSWER_RESPONSE, 200, "", "in time");
-    as_lane_executor_died(lane, EXECUTOR);
-    CHECK_INT(v->responses, 1);
-    CHECK_INT(v->errors, 0);
-    visitor_free(v);
-    close_lane();
-}
-
-static void test_death_while_streaming(void)
-{
-    open_lane(NULL, 2);
-    visitor *v = get("/");
-    as_request_frame frame = receive_request();
-    int ends[2];
-    CHECK(pipe2(ends, O_CLOEXEC) == 0);
-    send_answer_fd(&frame, AS_ANSWER_STREAM, 200, "", AS_STREAM_UNKNOWN, 0, ends[0]);
-    turn();
-    as_lane_executor_died(lane, EXECUTOR);
-    CHECK_INT(v->ends, 1);
-    CHECK(!v->complete);
-    CHECK(event_seen(AS_EVENT_INCIDENT, "in the middle"));
-    close(ends[1]);
-    visitor_free(v);
-    close_lane();
-}
-
-/* Received, and dead before it marked the slot. */
-static void test_lost_datagram(void)
-{
-    open_lane(NULL, 4);
-    visitor *repeated = get("/");
-    visitor *order = send_request(AS_METHOD_POST, "POST", "/order");
-    delivery got;
-    CHECK(receive_requests(&got) && receive_requests(&got));
-    as_lane_executor_died(lane, EXECUTOR);
-    CHECK_INT(order->errors, 0); /* its receiver may be about to mark it */
-    await(&order->errors);
-    CHECK_INT(order->error_status, 502);
-    turn();
-    as_request_frame frame = receive_request();
-    send_answer(&frame, AS_ANSWER_RESPONSE, 200, "", "x");
-    turn();
-    CHECK_INT(repeated->responses, 1);
-    CHECK_INT(lane->sent, 0);
-    visitor_free(repeated);
-    visitor_free(order);
-    close_lane();
-}
-
-/* The queue is never empty, but a later datagram has been received. */
-static void test_lost_datagram_in_a_busy_queue(void)
-{
-    open_lane(NULL, 4);
-    visitor *lost = send_request(AS_METHOD_POST, "POST", "/order");
-    visitor *running = get("/");
-    visitor *queued = get("/");
-    delivery got;
-    CHECK(receive_requests(&got));
-    receive_request();
-    as_lane_executor_died(lane, EXECUTOR + 1);
-    await(&lost->errors);
-    CHECK_INT(lost->error_status, 502);
-    CHECK_INT(running->errors + queued->errors, 0);
-    receive_request(); /* the last one is still in the queue */
-    visitor_free(lost);
-    visitor_free(running);
-    visitor_free(queued);
-    close_lane();
-}
-
 static void short_queue(as_pool_options *options)
 {
     options->queue_limit = 3;
@@ -579,10 +435,18 @@ static void test_request_time(void)
     CHECK_INT(event.kind, AS_EVENT_EXECUTOR_STUCK);
     CHECK_INT(event.executor, EXECUTOR);
     CHECK(event.request_id == v->request.id);
+    CHECK_INT(event.slot, frame.head.slot);
+    CHECK(event.wire_id == frame.head.request_id);
+    as_incident incident;
+    CHECK(as_incidents_next(incidents, &incident));
+    CHECK_INT(incident.cause, AS_INCIDENT_TIMEOUT);
+    CHECK_INT(incident.outcome, 504);
+    CHECK_INT(incident.executor, EXECUTOR);
+    close(incident.fd);
     CHECK_INT(AS_SLOT_LOAD(slot_of_frame(&frame), cancelled), 1);
     CHECK_INT(lane->sent, 2);
     visitor_free(v);
-    as_lane_executor_died(lane, EXECUTOR);
+    executor_died(EXECUTOR);
     CHECK_INT(lane->sent, 1);
     frame = receive_request();
     send_answer(&frame, AS_ANSWER_RESPONSE, 200, "", "x");
@@ -799,14 +663,6 @@ int main(void)
     test_malformed_frames();
     test_skipped();
     test_skipped_for_ever();
-    test_death_with_retry();
-    test_second_death();
-    test_death_without_retry();
-    test_death_with_retry_off();
-    test_death_after_the_answer();
-    test_death_while_streaming();
-    test_lost_datagram();
-    test_lost_datagram_in_a_busy_queue();
     test_queue_full();
     test_queue_time();
     test_request_time();

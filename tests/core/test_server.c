@@ -76,21 +76,17 @@ static void *executor_thread(void *argument)
             const char fields[] = "Content-Type: text/plain\r\n";
             char body[32];
             int body_len = snprintf(body, sizeof(body), "%016llx", (unsigned long long)id);
-            uint32_t total = 48 + (uint32_t)sizeof(fields) - 1 + (uint32_t)body_len;
-            memset(answer, 0, sizeof(answer));
-            uint16_t version = 1, kind = 1, status = 200;
-            uint32_t fields_len = sizeof(fields) - 1;
-            uint64_t body_size = (uint64_t)body_len;
-            memcpy(answer, &total, 4);
-            memcpy(answer + 4, &version, 2);
-            memcpy(answer + 6, &kind, 2);
-            memcpy(answer + 8, &slot, 4);
-            memcpy(answer + 12, &status, 2);
-            memcpy(answer + 16, &id, 8);
-            memcpy(answer + 24, &fields_len, 4);
-            memcpy(answer + 32, &body_size, 8);
-            memcpy(answer + 48, fields, fields_len);
-            memcpy(answer + 48 + fields_len, body, (size_t)body_len);
+            as_answer_head head = {
+                .slot = slot,
+                .status = 200,
+                .request_id = id,
+                .fields_len = sizeof(fields) - 1,
+                .body_len = (uint64_t)body_len,
+            };
+            as_answer_frame_begin(&head, AS_ANSWER_RESPONSE, answer);
+            memcpy(answer + AS_ANSWER_HEAD_LEN, fields, sizeof(fields) - 1);
+            memcpy(answer + AS_ANSWER_HEAD_LEN + sizeof(fields) - 1, body, (size_t)body_len);
+            size_t total = AS_ANSWER_HEAD_LEN + sizeof(fields) - 1 + (size_t)body_len;
             if (send(answers[loop][1], answer, total, MSG_NOSIGNAL) < 0)
                 return NULL;
             at += length;
@@ -159,7 +155,7 @@ static as_snapshot *make_snapshot(void)
                         .send_timeout_ms = 10000,
                         .connections = 1000};
     as_snapshot *snapshot = as_snapshot_new(&limits, "test/1", "/tmp");
-    as_snapshot_set_cache(snapshot, 1 << 20, 100, 65536, 100);
+    as_snapshot_set_cache(snapshot, 1 << 20, 100, 65536, 100, 0);
     int files = as_snapshot_add_file(snapshot, root, "index.html\0", 0, NULL, 0, "");
     int pool = as_snapshot_add_pool(snapshot, 0, 1, "A\0b", 4, root);
     int site = as_snapshot_add_site(snapshot, "main", files);
@@ -208,8 +204,12 @@ int main(void)
         receiving[i] = answers[i][0];
     }
     as_server *server = as_server_new(LOOPS, CORE_GENERATION, event_fd);
-    as_pool_settings settings = {
-        .name = "test", .queue_limit = 100, .queue_time_ms = 20000, .request_time_ms = 20000, .retry = 1};
+    as_pool_settings settings = {.name = "test",
+                                 .queue_limit = 100,
+                                 .queue_time_ms = 20000,
+                                 .request_time_ms = 20000,
+                                 .retry = 1,
+                                 .quarantine_ms = 1000};
     CHECK(as_server_set_pool(server, 0, &settings, queue[0], slots_fd, receiving) == AS_OK);
     CHECK(as_server_set_capacity(server, 0, 2) == AS_OK);
     CHECK(as_server_add_listener(server, listener) == AS_OK);

@@ -9,6 +9,13 @@ from harness import wait_for
 
 CONFIG = "log: {access: json, access_file: access.log}\nsites:\n  - {name: a, root: www}\n"
 
+POOL_CONFIG = """
+log: {access: json, access_file: access.log}
+pools: {work: {scripts: handlers}}
+sites:
+  - rules: [{match: {path: /*}, handler: {scripts: work}}]
+"""
+
 
 def test_numbers_of_a_line(serve):
     server = serve({"www/index.html": "hi"}, config=CONFIG)
@@ -21,3 +28,14 @@ def test_numbers_of_a_line(serve):
     assert (first["status"], first["bytes"]) == (200, 2)
     assert 0 <= first["duration_ms"] < 30_000
     assert re.search(r'"duration_ms":\d+\.\d{3},', lines[0])
+
+
+def test_times_of_a_request_in_a_pool(serve):
+    work = "def handle(request):\n    return str(sum(range(100_000)))\n"
+    server = serve({"handlers/work.py": work}, config=POOL_CONFIG)
+    assert server.get("/work/").status == 200
+    path = server.folder / "access.log"
+    (line,) = wait_for(lambda: path.exists() and path.read_text().splitlines(), "a line")
+    times = json.loads(line)
+    assert times["queue_ms"] >= 0
+    assert times["cpu_ms"] > 0 and 0 < times["run_ms"] <= times["duration_ms"]

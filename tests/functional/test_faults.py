@@ -192,15 +192,42 @@ def test_other_requests_are_502_with_an_incident(serve: Any, death: Callable[[Se
     await_workers(server, 2)
 
 
+def test_incidents_are_told(serve: Any) -> None:
+    """Of a request that is repeated, one that is lost, and one whose time is over."""
+    config = CONFIG.replace('access: "off"', 'access: "off", level: debug')
+    server = start(serve, "{request_time: 1s}", config)
+    (server.folder / "open").touch()
+    (server.folder / "segfault").touch()
+    assert server.get("/app/segfault-once").status == 200
+    assert server.post("/app/segfault", b"x").status == 502
+    assert server.post("/app/hang", b"x").status == 504
+    server.wait_for_log('"a request went wrong in an executor"', 3)
+    records = server.records("^a request went wrong in an executor")
+    assert [(each["cause"], each["what"]) for each in records] == [
+        ("died", "retried"),
+        ("died", "502"),
+        ("timeout", "504"),
+    ]
+    for record in records:
+        assert record["pool"] == "handlers"
+        assert record["executor"] > 0
+        assert 0 < record["queued_ns"] <= record["started_ns"]
+        assert record["truncated"] is False
+    lost = server.records("lost with its executor")[0]
+    assert lost["request"] == records[1]["request"]
+    assert len({record["fingerprint"] for record in records}) == 3
+
+
 def test_segfault_in_a_handler_is_repeated_once(serve: Any) -> None:
     server = start(serve)
     (server.folder / "segfault").touch()
     assert server.get("/app/segfault-once").text.startswith("second ")
     server.wait_for_log(r"app\.py.* in handle")  # faulthandler's stack
     response = server.get("/app/segfault")
-    assert response.status == 502
+    assert response.status == 503
+    assert response.header("retry-after") == "60"
     assert response.header("x-incident")
-    server.wait_for_log("the second one")
+    server.wait_for_log("killed two executors")
     wait_for(lambda: server.get("/app/pid").status == 200, "somebody serves again")
 
 
@@ -299,7 +326,7 @@ def test_exit_at_boot_backs_off_longer(serve: Any) -> None:
 
 
 def test_request_time(serve: Any) -> None:
-    server = start(serve, "{request_time: 500ms}")
+    server = start(serve, "{request_time: 500ms, interrupt_time: 200ms}")
     before = workers(server)
     hanging = Asking(server, "/app/hang", "POST", b"")
     response = hanging.response()
@@ -310,14 +337,15 @@ def test_request_time(serve: Any) -> None:
     server.wait_for_log("a_name_to_be_seen_in_the_stack")
     for _ in range(20):
         assert server.get("/app/pid").status == 200
-    server.wait_for_log('"executor (was killed by SIGABRT|was killed by us|ended)')
+    server.wait_for_log('"a request did not end when it was interrupted')
     wait_for(lambda: len(workers(server)) == 2 and workers(server) != before, "the executor is replaced")
     server.wait_for_log('"executor is ready"', 3)
 
 
 def test_others_in_a_stuck_executor_are_not_lost(serve: Any) -> None:
     """Its other thread runs a request when the executor is replaced."""
-    server = start(serve, "{request_time: 1s}", CONFIG.replace("processes: 2", "processes: 1"))
+    limits = "{request_time: 1s, interrupt_time: 100ms, stop_time: 500ms}"
+    server = start(serve, limits, CONFIG.replace("processes: 2", "processes: 1"))
     hanging = Asking(server, "/app/hang", "POST", b"")
     holder(server, "hang")  # its time is over first
     other = Asking(server, "/app/gate?name=a")

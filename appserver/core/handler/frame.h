@@ -7,8 +7,9 @@
 #include "base/error.h"
 #include "base/str.h"
 
-#define AS_FRAME_VERSION 1
-#define AS_FRAME_HEAD 48 /* bytes of either kind of frame head */
+#define AS_FRAME_VERSION 2
+#define AS_REQUEST_HEAD_LEN 48
+#define AS_ANSWER_HEAD_LEN 56
 #define AS_DATAGRAM_MAX (192 * 1024)
 #define AS_STREAM_UNKNOWN UINT64_MAX /* body_len of a stream whose length is not known */
 
@@ -17,7 +18,11 @@ typedef enum as_request_kind {
     AS_REQUEST_CANCEL = 2,
 } as_request_kind;
 
-#define AS_REQUEST_BODY_FD 1u /* flag: the body is the attached fd */
+/* Flags of a request; at most one of these, each of which says what the attached fd is. */
+#define AS_REQUEST_BODY_FD 1u     /* the body, a file */
+#define AS_REQUEST_BODY_STREAM 2u /* a stream socket that the body comes through */
+#define AS_REQUEST_UPGRADE 4u     /* a stream socket for the other protocol that the client asks for */
+#define AS_REQUEST_FD_FLAGS (AS_REQUEST_BODY_FD | AS_REQUEST_BODY_STREAM | AS_REQUEST_UPGRADE)
 
 typedef enum as_answer_kind {
     AS_ANSWER_RESPONSE = 1,
@@ -26,6 +31,8 @@ typedef enum as_answer_kind {
     AS_ANSWER_DOCUMENT = 4,
     AS_ANSWER_END = 5,
     AS_ANSWER_SKIPPED = 6,
+    AS_ANSWER_INFORMATIONAL = 7,
+    AS_ANSWER_UPGRADE = 8,
 } as_answer_kind;
 
 #define AS_END_SIGNAL 256 /* status of `end` for a document: exit code, or this plus the signal */
@@ -57,18 +64,21 @@ typedef struct as_answer_head {
     uint32_t run_us;
     uint64_t body_len;
     uint64_t file_offset;
+    uint32_t cpu_us; /* 0: not known */
+    uint32_t reserved;
 } as_answer_head;
 
-_Static_assert(sizeof(as_request_head) == AS_FRAME_HEAD && offsetof(as_request_head, body_len) == 40, "as documented");
-_Static_assert(sizeof(as_answer_head) == AS_FRAME_HEAD && offsetof(as_answer_head, request_id) == 16 &&
-                   offsetof(as_answer_head, file_offset) == 40,
+_Static_assert(sizeof(as_request_head) == AS_REQUEST_HEAD_LEN && offsetof(as_request_head, body_len) == 40,
+               "as documented");
+_Static_assert(sizeof(as_answer_head) == AS_ANSWER_HEAD_LEN && offsetof(as_answer_head, request_id) == 16 &&
+                   offsetof(as_answer_head, cpu_us) == 48,
                "as documented");
 
 /* A decoded request; the strings borrow from the datagram. */
 typedef struct as_request_frame {
     as_request_head head;
     as_str environment;
-    as_str body; /* inline; empty when the body is the fd */
+    as_str body; /* inline; empty when it is or comes through the fd */
 } as_request_frame;
 
 /* A decoded answer; the strings borrow from the datagram. */
@@ -78,14 +88,15 @@ typedef struct as_answer_frame {
     as_str body; /* inline; kind `response` only */
 } as_answer_frame;
 
-/* Writes the head with length, version and kind filled in: `head->environment_len`, flags and (without AS_REQUEST_BODY_FD) body_len tell what will follow.
- * `out` has room for AS_FRAME_HEAD bytes and need not be aligned. */
+/* Writes the head with length, version and kind filled in: `head->environment_len`, flags and (without a flag that names an fd) body_len tell what will
+ * follow. `out` has room for AS_REQUEST_HEAD_LEN bytes and need not be aligned. */
 void as_request_frame_begin(const as_request_head *head, as_request_kind kind, char *out);
-/* Likewise; what follows is fields_len bytes, and body_len for kind `response`. */
+/* Likewise, AS_ANSWER_HEAD_LEN bytes; what follows is fields_len bytes, and body_len for kind `response`. */
 void as_answer_frame_begin(const as_answer_head *head, as_answer_kind kind, char *out);
 
 /* Decode the frame at the start of `buf`. The bytes of the frame (> 0), or AS_EBADFRAME: too short, another version, an unknown kind, lengths that do
- * not add up or reach beyond the datagram, an environment that does not end with NUL, a status out of range. What follows is the next frame. */
+ * not add up or reach beyond the datagram, an environment that does not end with NUL, flags that contradict each other, a status out of range. What follows
+ * is the next frame. */
 int as_request_frame_decode(const char *buf, size_t len, as_request_frame *frame);
 int as_answer_frame_decode(const char *buf, size_t len, as_answer_frame *frame);
 

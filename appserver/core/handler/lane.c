@@ -1,12 +1,9 @@
 #include "handler/lane.h"
 
 #include <errno.h>
-#include <stdio.h>
-#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <linux/sockios.h>
 #include <unistd.h>
 
 enum {
@@ -133,6 +130,7 @@ uint32_t as_lane_take_slot(as_lane *lane, as_pending *pending)
     AS_SLOT_STORE(shared, log_id, slot->log_id);
     AS_SLOT_STORE(shared, deadline_ns, as_pending_deadline_ns(pending));
     AS_SLOT_STORE(shared, cancelled, 0);
+    AS_SLOT_STORE(shared, repeated, pending->retried);
     AS_SLOT_STORE_STATE(shared, AS_SLOT_QUEUED);
     pending->slot = index;
     return index;
@@ -151,6 +149,8 @@ void as_lane_give_slot(as_lane *lane, uint32_t index)
     *slot = (as_lane_slot){.next_free = lane->free_slot};
     lane->free_slot = index;
     lane->sent--;
+    /* An executor that comes to its frame only now sees that it is too late. */
+    AS_SLOT_STORE(&lane->shared[index], request_id, 0);
     AS_SLOT_STORE_STATE(&lane->shared[index], AS_SLOT_FREE);
 }
 
@@ -167,7 +167,7 @@ int64_t as_lane_slot_start_ns(const as_lane *lane, uint32_t index)
 
 static bool send_cancel(as_lane *lane, uint32_t index)
 {
-    char frame[AS_FRAME_HEAD];
+    char frame[AS_REQUEST_HEAD_LEN];
     as_request_head head = {
         .slot = lane->first_slot + index,
         .loop = (uint32_t)lane->home->index,
@@ -202,102 +202,6 @@ void as_lane_send_cancels(as_lane *lane)
     }
 }
 
-/* Deaths. */
-
-/* The request was in an executor that has died. */
-static void lose(as_lane *lane, uint32_t index, uint32_t executor)
-{
-    as_pending *pending = lane->slots[index].pending;
-    as_lane_give_slot(lane, index);
-    if (pending == NULL)
-        return;
-    if (pending->phase == AS_PENDING_STREAMING) {
-        as_request *request = as_pending_free(pending);
-        as_event_emit(lane->home->events, AS_EVENT_INCIDENT, request->id, lane->options.index, executor,
-                      "%.*s %.*s: executor %u died in the middle of the response", (int)request->head.method_text.len,
-                      request->head.method_text.ptr, (int)request->path.len, request->path.ptr, executor);
-        as_request_stream_end(request, false);
-        return;
-    }
-    if (as_pending_retry(pending))
-        return;
-    as_request *request = pending->request;
-    as_event_emit(lane->home->events, AS_EVENT_INCIDENT, request->id, lane->options.index, executor,
-                  "%.*s %.*s: lost with its executor%s", (int)request->head.method_text.len,
-                  request->head.method_text.ptr, (int)request->path.len, request->path.ptr,
-                  pending->retried ? ", the second one" : "");
-    char field[48];
-    int len = snprintf(field, sizeof(field), "X-Incident: %016llx\r\n", (unsigned long long)request->id);
-    as_request_add_field(request, as_str_of(field, (size_t)len));
-    as_pending_fail(pending, 502, NULL);
-}
-
-static bool queue_is_empty(const as_lane *lane)
-{
-    int unread = 1;
-    return ioctl(lane->options.queue_fd, SIOCOUTQ, &unread) == 0 && unread == 0;
-}
-
-/* A later datagram of this lane has been received, and the queue is first in, first out. */
-static void note_received(as_lane *lane)
-{
-    for (uint32_t i = 0; i < lane->slots_len; i++) {
-        const as_lane_slot *slot = &lane->slots[i];
-        if (slot->taken && slot->datagram > lane->received && AS_SLOT_LOAD_STATE(&lane->shared[i]) == AS_SLOT_RUNNING)
-            lane->received = slot->datagram;
-    }
-}
-
-static bool is_in_doubt(const as_lane *lane, uint32_t index)
-{
-    const as_lane_slot *slot = &lane->slots[index];
-    return slot->taken && slot->sent_ns <= lane->death_ns && AS_SLOT_LOAD_STATE(&lane->shared[index]) == AS_SLOT_QUEUED;
-}
-
-static void look_for_lost_later(as_timer *timer);
-
-/* An executor may die when it has received a datagram and not yet marked its slots: nobody will ever answer those. A slot whose datagram is no
- * longer in the queue is suspected first, and lost when it is not marked until the next look either: its receiver may be about to do it. */
-static void look_for_lost(as_lane *lane)
-{
-    bool is_empty = queue_is_empty(lane);
-    bool again = false;
-    note_received(lane);
-    for (uint32_t i = 0; i < lane->slots_len; i++) {
-        as_lane_slot *slot = &lane->slots[i];
-        if (!is_in_doubt(lane, i))
-            continue;
-        if (slot->suspected) {
-            lose(lane, i, 0);
-            continue;
-        }
-        slot->suspected = is_empty || slot->datagram < lane->received;
-        again = true;
-    }
-    if (again)
-        as_timer_set(lane->home->loop, &lane->lost, look_for_lost_later, AS_LANE_LOST_MS);
-}
-
-static void look_for_lost_later(as_timer *timer)
-{
-    look_for_lost(AS_CONTAINER_OF(timer, as_lane, lost));
-}
-
-void as_lane_executor_died(as_lane *lane, uint32_t executor)
-{
-    while (as_lane_receive(lane, AS_LANE_TURN_DATAGRAMS)) {
-    }
-    for (uint32_t i = 0; i < lane->slots_len; i++) {
-        const as_slot *shared = &lane->shared[i];
-        if (lane->slots[i].taken && AS_SLOT_LOAD_STATE(shared) == AS_SLOT_RUNNING &&
-            AS_SLOT_LOAD(shared, executor) == executor)
-            lose(lane, i, executor);
-    }
-    lane->death_ns = lane->home->loop->now_ns;
-    if (!as_timer_is_set(&lane->lost))
-        look_for_lost(lane);
-}
-
 /* The lane. */
 
 static void on_answers(as_watch *watch, uint32_t epoll_events)
@@ -313,33 +217,40 @@ static void turn_ends(as_hook *hook)
         as_lane_flush(lane);
 }
 
-static bool segment_fits(const as_slot_header *segment, size_t size, int index, int loops)
+as_slot_header *as_slot_segment_map(int fd, size_t *size)
 {
-    return segment->magic == AS_SLOT_MAGIC && segment->version == AS_SLOT_VERSION && loops > 0 && index < loops &&
-           segment->loops == (uint32_t)loops && segment->slots >= (uint32_t)loops &&
-           as_slot_segment_size(segment->slots) <= size;
+    struct stat status;
+    if (fstat(fd, &status) < 0)
+        return NULL;
+    *size = (size_t)status.st_size;
+    if (*size < sizeof(as_slot_header)) {
+        errno = EINVAL;
+        return NULL;
+    }
+    as_slot_header *segment = mmap(NULL, *size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    if (segment == MAP_FAILED)
+        return NULL;
+    if (segment->magic != AS_SLOT_MAGIC || segment->version != AS_SLOT_VERSION ||
+        as_slot_segment_size(segment->slots) > *size) {
+        munmap(segment, *size);
+        errno = EINVAL;
+        return NULL;
+    }
+    return segment;
 }
 
 static bool map_segment(as_lane *lane, int fd)
 {
-    struct stat status;
-    if (fstat(fd, &status) < 0)
+    as_slot_header *segment = as_slot_segment_map(fd, &lane->segment_size);
+    if (segment == NULL)
         return false;
-    size_t size = (size_t)status.st_size;
-    if (size < sizeof(as_slot_header)) {
-        errno = EINVAL;
-        return false;
-    }
-    as_slot_header *segment = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-    if (segment == MAP_FAILED)
-        return false;
-    if (!segment_fits(segment, size, lane->home->index, lane->loops)) {
-        munmap(segment, size);
+    if (lane->loops <= 0 || lane->home->index >= lane->loops || segment->loops != (uint32_t)lane->loops ||
+        segment->slots < (uint32_t)lane->loops) {
+        munmap(segment, lane->segment_size);
         errno = EINVAL;
         return false;
     }
     lane->segment = segment;
-    lane->segment_size = size;
     return true;
 }
 
@@ -396,6 +307,7 @@ void as_lane_configure(as_lane *lane, const as_pool_options *options)
     lane->options.idle_time_ms = options->idle_time_ms;
     lane->options.retry = options->retry;
     lane->options.cancel = options->cancel;
+    lane->options.quarantine_ms = options->quarantine_ms;
 }
 
 void as_lane_free(as_lane *lane)

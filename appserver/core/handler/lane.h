@@ -1,7 +1,9 @@
 /* lane.h: one loop's end of a pool, shared by the files of the pool handler and by nobody else. Loop thread.
  *
  *   pool.c           the handler: admission, environment, dispatch, giving up
- *   lane.c           the records: slots, requests in progress, deaths of executors
+ *   lane.c           the records: slots, requests in progress
+ *   pool_death.c     what becomes of the requests of an executor that died
+ *   pool_incident.c  the record of a request that went wrong
  *   pool_answer.c    what executors answer
  *   pool_document.c  the header section of a CGI program's output
  *
@@ -38,6 +40,7 @@ typedef struct as_document as_document;
 typedef struct as_pool_handler {
     as_handler base;
     int pool;
+    uint64_t where; /* of the fingerprints of its requests */
     as_environment environment;
 } as_pool_handler;
 
@@ -59,7 +62,7 @@ struct as_pending {
     int64_t arrived_ns;
     uint32_t slot;
     uint8_t phase;
-    bool retried;
+    bool retried; /* an executor has died with it */
 };
 
 /* What the core alone knows of a slot. */
@@ -152,12 +155,25 @@ void as_pending_fail_used_up(as_pending *pending);
 void as_pending_set_timer(as_pending *pending);
 /* Back to the front of the waiting, as if it had never been sent; the slot is not the record's any more. */
 void as_pending_send_again(as_pending *pending);
-/* To another executor, when what one has begun may be repeated and has not been. Likewise. False: not this one. */
-bool as_pending_retry(as_pending *pending);
+/* Whether the request may be run twice, by its method and the pool's `retry`. */
+bool as_pending_is_repeatable(const as_pending *pending);
+/* Likewise, and no executor has died with it before. */
+bool as_pending_may_retry(const as_pending *pending);
+/* Gives it to another one; the slot is not the record's any more. */
+void as_pending_retry(as_pending *pending);
+/* Adds the field that names its incident to whatever it will be answered with. */
+void as_pending_name_incident(const as_pending *pending);
+/* Likewise Retry-After. */
+void as_request_retry_after(as_request *request, int64_t delay_ns);
 /* Another attempt to send soon, should no answer come before that. */
 void as_lane_try_later(as_lane *lane);
 /* Sends waiting requests as far as batching and queueing allow. */
 void as_lane_flush(as_lane *lane);
+
+/* pool_incident.c */
+
+/* Tells of a request that still has its slot: as_incident_cause, as_incident_outcome or a status, and the executor that it was in (0: not known). */
+void as_pending_record(const as_pending *pending, int cause, int outcome, uint32_t executor);
 
 /* pool_answer.c */
 

@@ -6,8 +6,12 @@
 #include "handler/lane.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <sys/socket.h>
 #include <unistd.h>
+
+#include "handler/fingerprint.h"
+#include "report/incident.h"
 
 enum { COMPLAIN_EVERY_S = 1 }; /* overload refuses many requests at once; one line is enough */
 
@@ -40,11 +44,11 @@ static int put_frame(as_lane *lane, as_pending *pending, char *out, size_t room)
     const as_pool_handler *handler = (const as_pool_handler *)request->handler;
     bool has_fd = request->body.fd >= 0;
     size_t body_len = has_fd ? 0 : request->body.memory.len;
-    if (room < AS_FRAME_HEAD + body_len)
+    if (room < AS_REQUEST_HEAD_LEN + body_len)
         return AS_EFULL;
-    char *environment = out + AS_FRAME_HEAD;
+    char *environment = out + AS_REQUEST_HEAD_LEN;
     int environment_len = as_environment_build(&handler->environment, request, !lane->options.cancel, environment,
-                                               room - AS_FRAME_HEAD - body_len);
+                                               room - AS_REQUEST_HEAD_LEN - body_len);
     if (environment_len < 0)
         return environment_len;
     if (body_len > 0)
@@ -61,7 +65,7 @@ static int put_frame(as_lane *lane, as_pending *pending, char *out, size_t room)
         .body_len = request->body.length,
     };
     as_request_frame_begin(&head, AS_REQUEST_RUN, out);
-    return (int)(AS_FRAME_HEAD + (size_t)environment_len + body_len);
+    return (int)(AS_REQUEST_HEAD_LEN + (size_t)environment_len + body_len);
 }
 
 static int send_datagram(as_lane *lane, size_t len, int fd)
@@ -209,6 +213,14 @@ void as_pending_fail(as_pending *pending, int status, const char *detail)
     as_request_error(request, status, detail);
 }
 
+void as_request_retry_after(as_request *request, int64_t delay_ns)
+{
+    char field[48];
+    int len = snprintf(field, sizeof(field), "Retry-After: %lld\r\n",
+                       (long long)((delay_ns + AS_NS_PER_S - 1) / AS_NS_PER_S));
+    as_request_add_field(request, as_str_of(field, (size_t)len));
+}
+
 /* A lane sees only its own requests, so the pool's limit is divided like its capacity. */
 static bool is_full(const as_lane *lane)
 {
@@ -252,13 +264,22 @@ static void ran_too_long(as_pending *pending, int64_t start_ns)
     const char *detail = is_silent ? "its program was silent for idle_time" : past_request_time;
     request->queue_ns = start_ns - pending->arrived_ns;
     request->run_ns = lane->home->loop->now_ns - start_ns;
+    uint32_t executor = AS_SLOT_LOAD(&lane->shared[pending->slot], executor);
+    as_pending_record(pending, AS_INCIDENT_TIMEOUT, 504, executor);
     as_lane_cancel_slot(lane, pending->slot);
     if (!lane->options.cancel) {
-        uint32_t executor = AS_SLOT_LOAD(&lane->shared[pending->slot], executor);
-        as_event_emit(lane->home->events, AS_EVENT_EXECUTOR_STUCK, request->id, lane->options.index, executor,
-                      "%.*s %.*s: %s", (int)request->head.method_text.len, request->head.method_text.ptr,
-                      (int)request->path.len, request->path.ptr, detail);
+        as_event about = {
+            .kind = AS_EVENT_EXECUTOR_STUCK,
+            .request_id = request->id,
+            .pool = lane->options.index,
+            .executor = executor,
+            .slot = lane->first_slot + pending->slot,
+            .wire_id = lane->slots[pending->slot].wire_id,
+        };
+        as_event_emit_about(lane->home->events, &about, "%.*s %.*s: %s", (int)request->head.method_text.len,
+                            request->head.method_text.ptr, (int)request->path.len, request->path.ptr, detail);
     }
+    as_pending_name_incident(pending);
     as_pending_fail(pending, 504, lane->options.cancel ? detail : NULL);
 }
 
@@ -363,11 +384,36 @@ void as_pending_send_again(as_pending *pending)
         as_pending_set_timer(pending);
 }
 
-bool as_pending_retry(as_pending *pending)
+static bool has_idempotency_key(const as_head *head)
+{
+    for (int i = 0; i < head->fields_len; i++) {
+        if (as_str_equal_nocase(head->fields[i].name, AS_STR("Idempotency-Key")))
+            return head->fields[i].value.len > 0;
+    }
+    return false;
+}
+
+bool as_pending_is_repeatable(const as_pending *pending)
+{
+    const as_head *head = &pending->request->head;
+    switch (pending->lane->options.retry) {
+    case AS_RETRY_NEVER:
+        return false;
+    case AS_RETRY_ALWAYS:
+        return true;
+    default:
+        return is_idempotent(head->method) || has_idempotency_key(head);
+    }
+}
+
+bool as_pending_may_retry(const as_pending *pending)
+{
+    return !pending->retried && as_pending_is_repeatable(pending);
+}
+
+void as_pending_retry(as_pending *pending)
 {
     as_lane *lane = pending->lane;
-    if (pending->retried || !lane->options.retry || !is_idempotent(pending->request->head.method))
-        return false;
     if (pending->document != NULL)
         as_document_free(pending->document);
     pending->document = NULL;
@@ -375,10 +421,29 @@ bool as_pending_retry(as_pending *pending)
     pending->arrived_ns = lane->home->loop->now_ns;
     as_pending_send_again(pending);
     AS_COUNT(lane->home->counters, pool_retried, 1);
-    return true;
 }
 
 /* The handler. */
+
+/* Whether the request has killed two executors not long ago; then its response says when it may come again. */
+static bool is_held_back(as_lane *lane, const as_pool_handler *handler, as_request *request)
+{
+    as_quarantine *quarantine = lane->options.quarantine;
+    int64_t now_ns = lane->home->loop->now_ns;
+    if (as_quarantine_is_empty(quarantine, now_ns) || lane->options.quarantine_ms == 0)
+        return false;
+    uint64_t fingerprint = as_fingerprint(request, handler->where);
+    int64_t until_ns = as_quarantine_until(quarantine, fingerprint, now_ns);
+    if (until_ns == 0)
+        return false;
+    if (as_quarantine_may_tell(quarantine, now_ns))
+        as_event_emit(lane->home->events, AS_EVENT_WARNING, request->id, lane->options.index, 0,
+                      "pool %s: refused, for it is quarantined: %.*s %.*s, fingerprint %016llx", lane->name,
+                      (int)request->head.method_text.len, request->head.method_text.ptr, (int)request->path.len,
+                      request->path.ptr, (unsigned long long)fingerprint);
+    as_request_retry_after(request, until_ns - now_ns);
+    return true;
+}
 
 static as_verdict pool_handle(const as_handler *handler, as_request *request)
 {
@@ -390,6 +455,10 @@ static as_verdict pool_handle(const as_handler *handler, as_request *request)
     /* An error page must be there at once, and the pool may be what has failed. */
     if (request->error_status != 0) {
         request->response.status = request->error_status;
+        return AS_VERDICT_ERROR;
+    }
+    if (is_held_back(lane, (const as_pool_handler *)handler, request)) {
+        request->response.status = 503;
         return AS_VERDICT_ERROR;
     }
     if (is_full(lane)) {
@@ -436,6 +505,7 @@ as_handler *as_pool_handler_new(const as_pool_handler_options *options)
     as_pool_handler *handler = as_alloc(sizeof(*handler));
     handler->base.ops = &pool_ops;
     handler->pool = options->pool;
+    handler->where = as_fingerprint_text(options->extra);
     as_environment_init(&handler->environment, options);
     return &handler->base;
 }

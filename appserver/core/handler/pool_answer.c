@@ -27,19 +27,27 @@ static void learn_run(as_lane *lane, uint32_t run_us)
     lane->run_ns += difference > 0 ? difference / 4 : difference / 16;
 }
 
-static void note_times(as_lane *lane, const as_pending *pending, uint32_t run_us)
+/* What the run has taken so far. */
+static void note_run(as_request *request, const as_answer_head *answer)
+{
+    request->run_ns = (int64_t)answer->run_us * 1000;
+    if (answer->cpu_us > 0)
+        request->cpu_us = answer->cpu_us;
+}
+
+static void note_times(as_lane *lane, const as_pending *pending, const as_answer_head *answer)
 {
     int64_t start_ns = as_lane_slot_start_ns(lane, pending->slot);
     if (start_ns >= pending->arrived_ns)
         pending->request->queue_ns = start_ns - pending->arrived_ns;
-    pending->request->run_ns = (int64_t)run_us * 1000;
+    note_run(pending->request, answer);
 }
 
 /* The executor has said all that it will: slot and record are given back. */
-static as_request *finish(as_lane *lane, as_pending *pending, uint32_t run_us)
+static as_request *finish(as_lane *lane, as_pending *pending, const as_answer_head *answer)
 {
-    note_times(lane, pending, run_us);
-    learn_run(lane, run_us);
+    note_times(lane, pending, answer);
+    learn_run(lane, answer->run_us);
     as_lane_give_slot(lane, pending->slot);
     return as_pending_free(pending);
 }
@@ -88,7 +96,7 @@ static void on_response(as_lane *lane, as_pending *pending, const as_answer_fram
     as_request *request = pending->request;
     const as_answer_head *answer = &frame->head;
     if (frame->fields.len == 0 && frame->body.len == 0 && answer->status >= 400) {
-        request = finish(lane, pending, answer->run_us);
+        request = finish(lane, pending, answer);
         as_request_error(request, answer->status, NULL);
         return;
     }
@@ -101,7 +109,7 @@ static void on_response(as_lane *lane, as_pending *pending, const as_answer_fram
         return;
     }
     request->response.body = request->head.method == AS_METHOD_HEAD ? body_of_head(body, &head) : as_body_memory(body);
-    finish(lane, pending, answer->run_us);
+    finish(lane, pending, answer);
     as_request_respond(request);
 }
 
@@ -135,7 +143,7 @@ static void on_file(as_lane *lane, as_pending *pending, const as_answer_frame *f
         .length = (int64_t)frame->head.body_len,
         .release = as_body_close_fd,
     };
-    finish(lane, pending, frame->head.run_us);
+    finish(lane, pending, &frame->head);
     as_request_respond(request);
 }
 
@@ -154,7 +162,7 @@ static void on_stream(as_lane *lane, as_pending *pending, const as_answer_frame 
         .release = as_body_close_fd,
         .idle_ms = lane->options.idle_time_ms,
     };
-    note_times(lane, pending, frame->head.run_us);
+    note_times(lane, pending, &frame->head);
     as_pending_set_phase(pending, AS_PENDING_STREAMING);
     as_timer_clear(lane->home->loop, &pending->timer);
     as_request_respond(request);
@@ -162,7 +170,7 @@ static void on_stream(as_lane *lane, as_pending *pending, const as_answer_frame 
 
 static void on_document(as_lane *lane, as_pending *pending, const as_answer_frame *frame, int fd)
 {
-    note_times(lane, pending, frame->head.run_us);
+    note_times(lane, pending, &frame->head);
     lane->slots[pending->slot].is_document = true;
     as_document_begin(pending, fd);
 }
@@ -177,7 +185,7 @@ static void on_end(as_lane *lane, as_pending *pending, const as_answer_frame *fr
     learn_run(lane, frame->head.run_us);
     as_lane_give_slot(lane, index);
     if (pending->phase == AS_PENDING_DOCUMENT) {
-        pending->request->run_ns = (int64_t)frame->head.run_us * 1000;
+        note_run(pending->request, &frame->head);
         if (is_used_up)
             as_pending_fail_used_up(pending);
         else
@@ -185,7 +193,7 @@ static void on_end(as_lane *lane, as_pending *pending, const as_answer_frame *fr
         return;
     }
     as_request *request = as_pending_free(pending);
-    request->run_ns = (int64_t)frame->head.run_us * 1000;
+    note_run(request, &frame->head);
     as_request_stream_end(request, is_document ? status < AS_END_SIGNAL : status == 0);
 }
 
@@ -202,7 +210,10 @@ static void on_late(as_lane *lane, uint32_t index, const as_answer_frame *frame)
 {
     as_lane_slot *slot = &lane->slots[index];
     switch (frame->head.kind) {
+    case AS_ANSWER_INFORMATIONAL:
+        break;
     case AS_ANSWER_STREAM:
+    case AS_ANSWER_UPGRADE:
         break; /* without a reader it ends soon, and says so */
     case AS_ANSWER_DOCUMENT:
         slot->is_document = true;
@@ -217,6 +228,8 @@ static bool is_expected(const as_pending *pending, const as_answer_frame *frame,
 {
     if (as_answer_has_fd(frame->head.kind) != (fd >= 0))
         return false;
+    if (frame->head.kind == AS_ANSWER_UPGRADE)
+        return false; /* nobody is asked for one */
     if (frame->head.kind == AS_ANSWER_END)
         return pending->phase == AS_PENDING_DOCUMENT || pending->phase == AS_PENDING_STREAMING;
     return pending->phase == AS_PENDING_SENT;
@@ -292,6 +305,8 @@ static void on_frame(as_lane *lane, const as_answer_frame *frame, int fd)
         break;
     case AS_ANSWER_END:
         on_end(lane, pending, frame);
+        break;
+    case AS_ANSWER_INFORMATIONAL:
         break;
     default:
         on_skipped(lane, pending);

@@ -356,9 +356,16 @@ static void json(line *l, as_access_lane *lane, const as_request *request, uint6
         put_ms(l, AS_STR(",\"queue_ms\":"), request->queue_ns);
     if (request->run_ns >= 0)
         put_ms(l, AS_STR(",\"run_ms\":"), request->run_ns);
+    if (request->cpu_us >= 0)
+        put_ms(l, AS_STR(",\"cpu_ms\":"), request->cpu_us * 1000);
     put_text(l, AS_STR(",\"referer\":\""), as_head_known(&request->head, AS_FIELD_REFERER));
     put_text(l, AS_STR(",\"user_agent\":\""), as_head_known(&request->head, AS_FIELD_USER_AGENT));
     put(l, cut ? AS_STR(",\"cut\":true}\n") : AS_STR("}\n"));
+}
+
+bool as_access_log_is_on(const as_access_lane *lane)
+{
+    return __atomic_load_n(&lane->log->format, __ATOMIC_RELAXED) != AS_LOG_OFF;
 }
 
 void as_access_log_write(as_access_lane *lane, const as_request *request, uint64_t body_bytes, bool cut)

@@ -40,6 +40,7 @@ struct as_home {
     int index;                        /* 0 .. loops - 1 */
     struct as_counters *counters;     /* report/counters.h */
     struct as_event_ring *events;     /* report/event.h */
+    struct as_incidents *incidents;   /* report/incident.h: one for all loops */
     struct as_file_cache *file_cache; /* handler/file_cache.h */
     struct as_lane **lanes;           /* handler/pool.h: this loop's end of each pool, by pool index */
     int lanes_len;
@@ -136,6 +137,7 @@ struct as_request {
     void *handler_state; /* the handler's own record of a pending or streaming request; NULL otherwise */
     int64_t queue_ns;    /* for the log: waited for an executor / ran in it; -1 when not applicable */
     int64_t run_ns;
+    int64_t cpu_us; /* CPU that it took there; -1 when not known */
 };
 
 typedef enum as_verdict {

@@ -32,8 +32,7 @@ void as_event_ring_free(as_event_ring *ring)
     as_free(ring);
 }
 
-void as_event_emit(as_event_ring *ring, as_event_kind kind, uint64_t request_id, int pool, uint32_t executor,
-                   const char *format, ...)
+static void emit(as_event_ring *ring, const as_event *about, const char *format, va_list args)
 {
     uint32_t head = ring->head;
     uint32_t tail = __atomic_load_n(&ring->tail, __ATOMIC_ACQUIRE);
@@ -42,16 +41,9 @@ void as_event_emit(as_event_ring *ring, as_event_kind kind, uint64_t request_id,
         return;
     }
     as_event *event = &ring->events[head % RING_SIZE];
-    event->kind = kind;
+    memcpy(event, about, offsetof(as_event, text));
     event->loop = (uint32_t)ring->loop;
-    event->request_id = request_id;
-    event->pool = pool;
-    event->executor = executor;
-    event->number = 0;
-    va_list args;
-    va_start(args, format);
     vsnprintf(event->text, sizeof(event->text), format, args);
-    va_end(args);
     /* Sequentially consistent with the consumer's last look: either it sees this record or we see that it had emptied the ring. */
     __atomic_store_n(&ring->head, head + 1, __ATOMIC_SEQ_CST);
     if (__atomic_load_n(&ring->tail, __ATOMIC_SEQ_CST) == head) {
@@ -59,6 +51,24 @@ void as_event_emit(as_event_ring *ring, as_event_kind kind, uint64_t request_id,
         ssize_t n = write(ring->wake_fd, &one, sizeof(one));
         (void)n; /* a full counter wakes as well */
     }
+}
+
+void as_event_emit(as_event_ring *ring, as_event_kind kind, uint64_t request_id, int pool, uint32_t executor,
+                   const char *format, ...)
+{
+    as_event about = {.kind = kind, .request_id = request_id, .pool = pool, .executor = executor};
+    va_list args;
+    va_start(args, format);
+    emit(ring, &about, format, args);
+    va_end(args);
+}
+
+void as_event_emit_about(as_event_ring *ring, const as_event *about, const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    emit(ring, about, format, args);
+    va_end(args);
 }
 
 bool as_event_next(as_event_ring *ring, as_event *event)

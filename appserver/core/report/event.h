@@ -26,7 +26,8 @@ typedef struct as_event {
     uint64_t request_id; /* 0: none */
     int32_t pool;        /* -1: none */
     uint32_t executor;
-    int64_t number;           /* by kind; 0 */
+    uint32_t slot;            /* of an executor that is stuck: that of its request */
+    uint64_t wire_id;         /* likewise: the request's id in the slot */
     char text[AS_EVENT_TEXT]; /* NUL-terminated, cut off when longer */
 } as_event;
 /* <<< cdef */
@@ -40,6 +41,10 @@ void as_event_ring_free(as_event_ring *ring);
 /* Loop thread. */
 void as_event_emit(as_event_ring *ring, as_event_kind kind, uint64_t request_id, int pool, uint32_t executor,
                    const char *format, ...) __attribute__((format(printf, 6, 7)));
+
+/* Likewise, with what `about` says besides the text. */
+void as_event_emit_about(as_event_ring *ring, const as_event *about, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
 
 /* Consumer thread: true when `event` was filled in. */
 bool as_event_next(as_event_ring *ring, as_event *event);

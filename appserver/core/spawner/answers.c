@@ -136,7 +136,7 @@ void as_answers_send(as_answers *answers, uint32_t to, as_answer_kind kind, cons
 {
     assert(to < (uint32_t)answers->count && fields.len == head->fields_len);
     answer_lane *lane = &answers->lanes[to];
-    char wire[AS_FRAME_HEAD];
+    char wire[AS_ANSWER_HEAD_LEN];
     as_answer_frame_begin(head, kind, wire);
     struct iovec parts[] = {{wire, sizeof(wire)}, {(char *)fields.ptr, fields.len}, {(char *)body.ptr, body.len}};
     if (lane->first != NULL) {

@@ -7,7 +7,9 @@ import itertools
 import json
 import mmap
 import os
+import re
 import select
+import signal
 import socket
 import struct
 import subprocess
@@ -24,6 +26,7 @@ MAIN = Path(wire.__file__).parent / "main.py"
 PATIENCE_S = 20.0  #: how long something that must come may take on a busy machine
 RECEIVE_TIMEOUT = struct.pack("ll", 1, 0)
 CANCELLED_OFFSET = 40
+STACKS_SIGNAL = signal.SIGRTMAX - 1
 
 
 @dataclass
@@ -34,6 +37,7 @@ class Answer:
     request_id: int
     fields: str
     run_us: int
+    cpu_us: int
     body_len: int
     file_offset: int
     body: bytes = b""
@@ -51,15 +55,15 @@ def decode(data: bytes, fd: int) -> list[Answer]:
     answers = []
     while data:
         head = wire.ANSWER.unpack_from(data)
-        length, version, kind, slot, status, flags, request_id, fields_len, run_us, body_len, offset = head
-        assert version == 1
-        assert flags == 0
+        length, version, kind, slot, status, flags, request_id, fields_len, run_us, body_len, offset, cpu_us, _ = head
+        assert version == 2
+        assert flags == head[12] == 0
         inline = body_len if kind == wire.RESPONSE else 0
-        assert length == 48 + fields_len + inline <= len(data)
+        assert length == 56 + fields_len + inline <= len(data)
         assert inline <= wire.INLINE_BODY_MAX
-        fields = data[48 : 48 + fields_len].decode("latin-1")
-        body = data[48 + fields_len : length]
-        answers.append(Answer(kind, slot, status, request_id, fields, run_us, body_len, offset, body, fd))
+        fields = data[56 : 56 + fields_len].decode("latin-1")
+        body = data[56 + fields_len : length]
+        answers.append(Answer(kind, slot, status, request_id, fields, run_us, cpu_us, body_len, offset, body, fd))
         data = data[length:]
     assert fd < 0 or len(answers) == 1
     return answers
@@ -87,6 +91,7 @@ class FakeCore:
         os.ftruncate(self.segment_fd, 64 + 64 * self.slots)
         self.segment = mmap.mmap(self.segment_fd, 0)
         wire.SLOT_HEADER.pack_into(self.segment, 0, wire.SLOT_MAGIC, 1, self.slots, self.loops, self.generation)
+        self.stacks_fd = os.memfd_create("stacks")
         self.control, its_control = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._counter = itertools.count(1)
         self._decoded: list[Answer] = []
@@ -103,14 +108,16 @@ class FakeCore:
         return self
 
     def _start(self) -> None:
-        names = ["queue", "slots", *(f"answer:{loop}" for loop in range(self.loops))]
-        fds = [self.worker_queue.fileno(), self.segment_fd, *(each.fileno() for each in self.worker_answers)]
+        names = ["queue", "slots", "stacks", *(f"answer:{loop}" for loop in range(self.loops))]
+        answers = [each.fileno() for each in self.worker_answers]
+        fds = [self.worker_queue.fileno(), self.segment_fd, self.stacks_fd, *answers]
         start = {
             "type": "start",
             "pool": "test",
             "executor": 3,
             "threads": self.threads,
             "loops": self.loops,
+            "stacks_signal": STACKS_SIGNAL,
             "fds": names,
             "configuration": {"kind": "python", **self.configuration},
         }
@@ -127,6 +134,7 @@ class FakeCore:
                 os.close(answer.fd)
         self.segment.close()
         os.close(self.segment_fd)
+        os.close(self.stacks_fd)
         for each in (self.queue, self.worker_queue, *self.answers, *self.worker_answers):
             each.close()
 
@@ -158,6 +166,20 @@ class FakeCore:
     def stop(self) -> None:
         self.control.send(b'{"type": "stop"}')
 
+    def interrupt(self, slot: int, request_id: int | None = None) -> None:
+        """Of the request in that slot, or of another one that its thread may run."""
+        found = struct.unpack_from("=Q", self.segment, 64 + 64 * slot + 16)[0] if request_id is None else request_id
+        message = {"type": "interrupt", "thread": self.slot(slot)[2], "request": f"{found:016x}"}
+        self.control.send(json.dumps(message).encode())
+
+    def stacks(self, pattern: str) -> str:
+        """What the worker has written there, once it matches."""
+        until = time.monotonic() + PATIENCE_S
+        while not re.search(pattern, text := os.pread(self.stacks_fd, 1 << 20, 0).decode(), re.DOTALL):
+            assert time.monotonic() < until, f"no {pattern} in {text}"
+            time.sleep(0.005)
+        return text
+
     def close_control(self) -> None:
         self.control.close()
 
@@ -179,13 +201,18 @@ class FakeCore:
         script: Path | None = None,
         body: bytes = b"",
         body_fd: bool = False,
+        flags: int = 0,
+        body_len: int | None = None,
         headers: Mapping[str, str] | None = None,
         environment: Mapping[str, str] | None = None,
         slot: int | None = None,
         loop: int = 0,
         request_id: int | None = None,
     ) -> bytes:
-        """A request frame; its slot is marked as queued. Slots and ids count from 1."""
+        """A request frame; its slot is marked as queued. Slots and ids count from 1. `flags` says what the descriptor
+        is that goes along, `body_len` what is known of a body that is not in the frame.
+        """
+        flags |= wire.BODY_FD if body_fd else 0
         number = next(self._counter)
         slot = number % self.slots if slot is None else slot
         request_id = self.generation << 48 | number if request_id is None else request_id
@@ -215,11 +242,12 @@ class FakeCore:
             values[key if key == "CONTENT_TYPE" else "HTTP_" + key] = value
         values.update(environment or {})
         block = "".join(f"{name}\0{value}\0" for name, value in values.items()).encode("latin-1")
-        inline = b"" if body_fd else body
+        inline = b"" if flags else body
+        body_len = len(body) if body_len is None else body_len
         struct.pack_into("=I", self.segment, 64 + 64 * slot, 1)
         struct.pack_into("=Q", self.segment, 64 + 64 * slot + 16, request_id)
         head = wire.REQUEST.pack(
-            48 + len(block) + len(inline), 1, 1, slot, loop, request_id, 0, len(block), int(body_fd), len(body)
+            48 + len(block) + len(inline), 2, 1, slot, loop, request_id, 0, len(block), flags, body_len
         )
         return head + block + inline
 

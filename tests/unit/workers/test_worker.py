@@ -45,6 +45,25 @@ def open_gate(path: Path) -> None:
     path.open("w").close()
 
 
+def test_cpu_time_is_that_of_the_thread(run: Run) -> None:
+    core = run(
+        """
+import time
+def application(environ, start_response):
+    start_response("200 OK", [])
+    if environ["PATH_INFO"] == "/sleep":
+        time.sleep(0.05)
+        return []
+    return [str(sum(range(200_000))).encode()]
+"""
+    )
+    for path in ("/work", "/sleep", "/work"):
+        answer = core.fetch("GET", path)
+        assert 0 < answer.cpu_us <= answer.run_us + 5000  # the one is looked at a little after the other
+        if path == "/sleep":
+            assert answer.cpu_us < 50_000
+
+
 def test_stop(run: Run) -> None:
     core = run(ECHO)
     assert core.fetch("GET", "/a").body == b"/a"
@@ -129,7 +148,6 @@ def test_killed_worker(run: Run) -> None:
         ("import sys; sys.exit(0)", "site_app:application", "SystemExit"),
         ("x = 1", "site_app:application", "no attribute 'application'"),
         ("application = 5", "site_app", "cannot be called"),
-        ("async def application(scope, receive, send): ...", "site_app", "ASGI"),
         ("", "absent_module:application", "No module named 'absent_module'"),
     ],
 )
@@ -268,6 +286,25 @@ def test_requests_of_another_core_are_skipped(run: Run) -> None:
     assert (answer.kind, answer.request_id) == (wire.SKIPPED, 6 << 48 | 1)
 
 
+def test_requests_that_the_core_has_given_up_are_not_run(run: Run) -> None:
+    """Their slots are other requests' by now, and must stay as they are."""
+    core = run(ECHO)
+    late = core.frame(path="/late", slot=5)
+    with_fd = core.frame("POST", "/late", body=b"x", body_fd=True, slot=6)
+    core.frame(path="/other", slot=6)
+    current = core.frame(path="/current", slot=5)
+    read_end, write_end = os.pipe()
+    core.send(with_fd, fd=read_end)
+    os.close(read_end)
+    core.send(late, current)
+    answers = core.datagram()
+    assert [answer.body for answer in answers] == [b"/current"]
+    assert core.slot(6)[0] == 1
+    with pytest.raises(BrokenPipeError):  # nobody holds the body's descriptor any more
+        os.write(write_end, b"x")
+    os.close(write_end)
+
+
 @pytest.mark.parametrize("threads", [1, 4])
 def test_requests_that_come_after_stop_are_handed_back(run: Run, threads: int) -> None:
     core = run(ECHO, threads=threads)
@@ -282,7 +319,7 @@ def test_requests_that_come_after_stop_are_handed_back(run: Run, threads: int) -
 
 def test_cancel_frames_are_ignored(run: Run) -> None:
     core = run(ECHO)
-    core.send(wire.REQUEST.pack(48, 1, wire.CANCEL, 1, 0, 1, 0, 0, 0, 0))
+    core.send(wire.REQUEST.pack(48, wire.VERSION, wire.CANCEL, 1, 0, 1, 0, 0, 0, 0))
     assert core.fetch().status == 200
 
 

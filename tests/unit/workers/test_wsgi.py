@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import select
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -241,9 +243,10 @@ def test_body_longer_than_its_length_is_cut(run: Run, result: str) -> None:
 
 
 def test_body_shorter_than_its_length(run: Run) -> None:
+    """Nothing has been sent: 500. Something has: the stream is broken off."""
     core = run(application("ok(('Content-Length', '9'))\nreturn [b'four']"))
-    assert core.fetch().body == b"four"
-    assert core.log("body does not have its Content-Length")["body_length"] == 4
+    assert core.fetch().status == 500
+    assert core.log("handler failed")["error"] == "LengthError: the body has 4 bytes, and its Content-Length says 9"
     core = run(application("ok(('Content-Length', '9'))\nreturn iter([b'four'])"))
     answer = core.fetch()
     assert (answer.kind, answer.body_len, answer.body, answer.end_status) == (wire.STREAM, 9, b"four", 1)
@@ -324,9 +327,12 @@ BAD = [
     ("ok()\nreturn ['text']", "must be bytes, not str"),
     ("ok()\nreturn [b'x', 'text']", "must be bytes, not str"),
     ("ok()\nreturn iter(['text'])", "must be bytes, not str"),
-    ("ok()\nreturn 'text'", "must be bytes, not str"),
-    ("ok()\nreturn b'bytes'", "must be bytes, not int"),
-    ("ok()\nreturn None", "not iterable"),
+    ("ok()\nreturn 'text'", "returns an iterable of bytes such as [body], not str"),
+    ("ok()\nreturn b'bytes'", "returns an iterable of bytes such as [body], not bytes"),
+    ("ok()\nreturn {}", "returns an iterable of bytes such as [body], not dict"),
+    ("ok()\nreturn None", "returns an iterable of bytes such as [body], not NoneType"),
+    ("ok()\nreturn 5", "not iterable"),
+    ("ok(('Content-Length', '9'))\nreturn environ['wsgi.file_wrapper'](open(os.devnull, 'rb'))", "Content-Length"),
     ("ok()('text')\nreturn []", "needs bytes"),
     ("ok(status='200')\nok()\nreturn []", "second time"),
     ("ok(status=200)\nreturn []", "status must be a str"),
@@ -446,3 +452,165 @@ def test_cancelled_while_it_streams(run: Run, tmp_path: Path) -> None:
     (tmp_path / "gate").open("w").close()
     answer = core.complete(answer)
     assert (answer.body, answer.end_status) == (b"a", 1)
+
+
+@pytest.mark.parametrize("where", ["first", "later"])
+def test_empty_chunks_without_end_stop_when_nobody_waits(run: Run, tmp_path: Path, where: str) -> None:
+    first = "    yield b'a'\n" if where == "later" else ""
+    core = run(
+        application(
+            f"ok()\ndef pieces():\n{first}    open('begun', 'w').close()\n    while True: yield b''\nreturn pieces()"
+        )
+    )
+    core.send(core.frame(slot=5))
+    wait_for(tmp_path / "begun")
+    core.cancel(5)
+    answer = core.next_answer()
+    if where == "later":
+        assert core.complete(answer).end_status == 1
+    else:
+        assert (answer.kind, answer.status) == (wire.RESPONSE, 503)
+    core.stop()
+    assert core.exit_status() == 0
+
+
+def wait_for(path: Path) -> None:
+    end = time.monotonic() + 20
+    while not path.exists():
+        assert time.monotonic() < end, f"{path} has not appeared"
+        time.sleep(0.01)
+
+
+CLOSING = """
+class Closing:
+    def __init__(self, pieces): self.pieces = iter(pieces)
+    def __iter__(self): return self
+    def __next__(self):
+        piece = next(self.pieces)
+        if piece is None: raise ValueError("in __next__")
+        return piece
+    def close(self):
+        print("closed")
+        {close}
+class NoIteration:
+    def close(self): print("closed")
+class Sequence(list):
+    def close(self): print("closed")
+class File:
+    def read(self, size): return b""
+    def close(self): print("closed")
+"""
+
+
+@pytest.mark.parametrize(
+    ("source", "close"),
+    [
+        ("ok(); return Closing([b'a', b'b'])", "pass"),
+        ("ok(); return Closing([])", "pass"),
+        ("ok(); return Closing([b''])", "pass"),
+        ("ok(); return Closing([None])", "pass"),
+        ("ok(); return Closing([b'a', None])", "pass"),
+        ("ok(); return Closing(['text'])", "pass"),
+        ("ok(); return Closing([b'a', 'text'])", "pass"),
+        ("ok(); return Closing([b'a', b'b'])", "raise ValueError('in close')"),
+        ("ok(); return Closing([None])", "raise ValueError('in close')"),
+        ("return Closing([b'a'])", "pass"),
+        ("ok(('Content-Length', '1')); return Closing([b'a', b'b'])", "pass"),
+        ("ok(('Content-Length', '1')); return Closing([b'a', b'', b''])", "pass"),
+        (
+            "ok(('Content-Length', '1')); return Closing(b'' if n else b'a' for n in __import__('itertools').count())",
+            "",
+        ),
+        ("ok(('Content-Length', '3')); return Closing([b'a'])", "pass"),
+        ("ok(('A', 'b\\n')); return Closing([b'a'])", "pass"),
+        ("ok(status='204 No'); return Closing([b'a', b'b'])", "pass"),
+        ("ok()(b'written'); return Closing([b'a'])", "pass"),
+        ("ok(); return NoIteration()", "pass"),
+        ("ok(); return Sequence([b'a', b'b'])", "pass"),
+        ("ok(); return Sequence([3])", "pass"),
+        ("ok(); return environ['wsgi.file_wrapper'](File())", "pass"),
+    ],
+)
+def test_close_is_called_exactly_once(run: Run, source: str, close: str) -> None:
+    core = run(CLOSING.format(close=close) + application(source))
+    core.fetch("GET")
+    core.fetch("HEAD")
+    core.stop()
+    assert core.exit_status() == 0
+    # An application whose head is refused has returned nothing that could be closed.
+    assert core.output().count("closed") == (0 if "(('A'" in source else 2)
+
+
+def test_write_past_the_length(run: Run) -> None:
+    core = run(application("w = ok(('Content-Length', '3'))\nw(b'ab')\nw(b'cd')\nreturn []"))
+    answer = core.fetch()
+    # The client has all that was promised, so its answer is whole.
+    assert (answer.body, answer.end_status) == (b"abc", 0)
+    assert core.log("handler failed")["error"] == "LengthError: write() past the Content-Length 3"
+
+
+@pytest.mark.parametrize(
+    ("source", "status", "complaint"),
+    [
+        ("if not os.fork(): return [b'of the child']\nos.wait()\nok()\nreturn [b'of the parent']", 1, True),
+        ("if not os.fork(): raise ValueError('of the child')\nos.wait()\nok()\nreturn [b'of the parent']", 1, True),
+        ("if not os.fork(): sys.exit(3)\nos.wait()\nok()\nreturn [b'of the parent']", 3, False),
+        ("if not os.fork(): os._exit(4)\nos.wait()\nok()\nreturn [b'of the parent']", 4, False),
+        ("w = ok()\nif not os.fork(): w(b'child')\nos.wait()\nw(b'of the parent')\nreturn []", 1, True),
+        ("w = ok()\nw(b'of ')\nif not os.fork(): return [b'child']\nos.wait()\nreturn [b'the parent']", 1, True),
+        ("ok()\ndef pieces():\n    yield b'of the '\n    os.fork() and os.wait()\n    yield b'parent'\n"
+         "return pieces()", 1, True),
+    ],
+)  # fmt: skip
+def test_forked_child_that_comes_back_does_not_answer(run: Run, source: str, status: int, complaint: bool) -> None:
+    source = source.replace("os.wait()", "print('child', os.wait()[1] >> 8)")
+    core = run("import warnings\nwarnings.simplefilter('ignore')\n" + application(source), threads=2)
+    for _ in range(3):
+        answer = core.fetch()
+        assert (answer.status, answer.body, answer.end_status in (None, 0)) == (200, b"of the parent", True)
+        if complaint:
+            record = core.log(
+                "a process that a handler forked came back from it and was ended; it should end with os._exit()"
+            )
+            assert record["process"] != core.process.pid
+    core.stop()
+    assert core.exit_status() == 0
+    assert core.output() == f"child {status}\n" * 3
+    assert select.select(core.answers, [], [], 0)[0] == []
+
+
+HINTS = """
+hints = environ["wsgi.early_hints"]
+hints([("Link", "</a.css>; rel=preload; as=style"), ("Link", "</b.js>; rel=preload; as=script")])
+hints([("X-Second", "1")])
+write = ok()
+write(b"begun ")
+hints([("X-Late", "1")])
+return [b"and done"]
+"""
+
+
+def test_early_hints(run: Run) -> None:
+    core = run(application(HINTS))
+    core.send(core.frame())
+    first, second = core.next_answer(), core.next_answer()
+    assert (first.kind, first.status) == (second.kind, second.status) == (wire.INFORMATIONAL, 103)
+    assert first.fields == "Link: </a.css>; rel=preload; as=style\r\nLink: </b.js>; rel=preload; as=script\r\n"
+    assert second.fields == "X-Second: 1\r\n"
+    answer = core.complete(core.next_answer())
+    assert (answer.request_id, answer.body, answer.end_status) == (first.request_id, b"begun and done", 0)
+
+
+@pytest.mark.parametrize(
+    ("headers", "error"),
+    [
+        ("[('A', 'b\\r\\nC: d')]", "control character in header A"),
+        ("[('Connection', 'close')]", "header Connection is the server's to send"),
+        ("[('Content-Length', '3')]", "header Content-Length does not belong into an interim response"),
+        ("{'Link': '</a>'}", "headers must be a list of (name, value), not dict"),
+    ],
+)
+def test_bad_early_hints(run: Run, headers: str, error: str) -> None:
+    core = run(application(f"environ['wsgi.early_hints']({headers})\nok()\nreturn [b'x']"))
+    assert core.fetch().status == 500
+    assert error in core.log("handler failed")["error"]

@@ -1,0 +1,203 @@
+"""`cherokee-app reload`: new workers take over when they are good, and nobody notices but by the new answers."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+from harness import PATIENCE_S, Connection, Server, server_environment, wait_for
+
+APPLICATION = """\
+import time
+def application(environ, start_response):
+    time.sleep(float(environ.get("HTTP_SLEEP") or 0))
+    start_response("200 OK", [("Content-Type", "text/plain")])
+    return [b"%s"]
+"""
+CONFIG = """\
+control: control.sock
+pools:
+  shop: {python: "shop:application", processes: 2, threads: 2}
+  other: {python: "other:application", processes: 1}
+sites:
+  - root: www
+    rules:
+      - {match: {path: /shop/*}, handler: {python: shop}}
+      - {match: {path: /other/*}, handler: {python: other}}
+"""
+
+
+def write(server: Server, name: str, text: str) -> None:
+    (server.folder / f"{name}.py").write_text(text)
+
+
+def reload(server: Server, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """`cherokee-app reload` for this server."""
+    return subprocess.run(
+        [sys.executable, "-m", "appserver", "reload", *arguments, "--config", str(server.folder / "config.yaml")],
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+        env=server_environment(),
+    )
+
+
+class Clients:
+    """Threads that ask for one path again and again, on connections that are kept, until they are told to stop."""
+
+    def __init__(self, server: Server, target: str, count: int = 4) -> None:
+        self._request = f"GET {target} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
+        self._port = server.port
+        self._stop = threading.Event()
+        self.bodies: list[bytes] = []
+        self.faults: list[str] = []
+        self._threads = [threading.Thread(target=self._run, daemon=True) for _ in range(count)]
+
+    def __enter__(self) -> Clients:
+        for thread in self._threads:
+            thread.start()
+        wait_for(lambda: len(self.bodies) > 10 or self.faults, "the clients are at work")
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join(PATIENCE_S)
+            assert not thread.is_alive()
+
+    def _run(self) -> None:
+        try:
+            with Connection(self._port) as connection:
+                while not self._stop.is_set():
+                    response = connection.send(self._request).response()
+                    if response.status != 200:
+                        self.faults.append(f"{response.status} {response.text[:200]}")
+                    self.bodies.append(response.body)
+        except Exception as error:
+            self.faults.append(repr(error))
+
+
+@pytest.fixture(scope="module")
+def server(serve_module: Any) -> Server:
+    files = {"shop.py": APPLICATION % "zero", "other.py": APPLICATION % "zero", "www/a.txt": "a"}
+    return serve_module(files, config=CONFIG)
+
+
+def test_no_request_is_lost_and_all_are_new_afterwards(server: Server) -> None:
+    with Clients(server, "/shop/") as clients:
+        for number in range(3):
+            write(server, "shop", APPLICATION % f"shop {number}")
+            run = reload(server)
+            assert run.returncode == 0, run.stderr
+            assert server.get("/shop/").text == f"shop {number}"
+    assert clients.faults == []
+    assert clients.bodies[-1] == b"shop 2"
+    assert {body.decode() for body in clients.bodies} >= {f"shop {number}" for number in range(3)}
+
+
+def test_one_pool(server: Server) -> None:
+    write(server, "shop", APPLICATION % "newest")
+    write(server, "other", APPLICATION % "newest")
+    before = server.get("/shop/").text
+    run = reload(server, "other")
+    assert (run.returncode, run.stdout) == (0, "pool other reloaded\n")
+    assert server.get("/other/").text == "newest"
+    assert server.get("/shop/").text == before
+    assert reload(server, "shop").returncode == 0
+    assert server.get("/shop/").text == "newest"
+
+
+def test_a_version_that_cannot_be_imported_never_replaces_the_old(server: Server) -> None:
+    write(server, "shop", APPLICATION % "good")
+    assert reload(server, "shop").returncode == 0
+    with Clients(server, "/shop/") as clients:
+        write(server, "shop", "import nowhere_to_be_found\n")
+        for arguments in ([], ["shop"]):
+            run = reload(server, *arguments)
+            assert run.returncode == 1
+            assert "pool shop: application shop:application cannot be loaded: ModuleNotFoundError" in run.stderr
+            assert 'shop.py", line 1, in <module>' in run.stderr
+            assert "the old executors go on" in run.stderr
+    assert clients.faults == []
+    assert set(clients.bodies) == {b"good"}
+    write(server, "shop", APPLICATION % "repaired")
+    assert reload(server).returncode == 0
+    assert server.get("/shop/").text == "repaired"
+
+
+def test_a_version_that_dies_at_import(server: Server) -> None:
+    before = server.get("/shop/").text
+    write(server, "shop", "import os, signal\nos.kill(os.getpid(), signal.SIGSEGV)\n")
+    server.allowed.append("Fatal Python error: Segmentation fault")
+    run = reload(server, "shop")
+    assert run.returncode == 1
+    assert "was killed by SIGSEGV" in run.stderr
+    assert server.get("/shop/").text == before
+    write(server, "shop", APPLICATION % "well again")
+    assert reload(server, "shop").returncode == 0
+
+
+def test_a_configuration_that_is_not_valid(server: Server) -> None:
+    path = server.folder / "config.yaml"
+    good = path.read_text()
+    path.write_text(good.replace("processes: 2", "processes: many"))
+    try:
+        run = reload(server)
+    finally:
+        path.write_text(good)
+    assert run.returncode == 1
+    assert "config.yaml:3" in run.stderr
+    assert "found 'many'" in run.stderr
+    assert server.get("/shop/").status == 200
+    assert reload(server).returncode == 0
+
+
+def test_old_workers_finish_what_they_hold(server: Server) -> None:
+    write(server, "shop", APPLICATION % "after")
+    before = server.get("/shop/").text
+    with Connection(server.port) as slow:
+        slow.send("GET /shop/ HTTP/1.1\r\nHost: localhost\r\nSleep: 1\r\n\r\n")
+        wait_for(lambda: b'"running":1' in status(server), "the slow request runs")
+        assert reload(server, "shop").returncode == 0
+        assert slow.response().text == before
+    assert server.get("/shop/").text == "after"
+
+
+def test_reloads_at_the_same_time_are_all_answered(server: Server) -> None:
+    runs: list[subprocess.CompletedProcess[str]] = []
+    threads = [
+        threading.Thread(target=lambda which=which: runs.append(reload(server, *which)))
+        for which in ([], ["shop"], ["other"], ["shop"])
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(PATIENCE_S)
+    assert [run.returncode for run in runs] == [0, 0, 0, 0], [run.stderr for run in runs]
+
+
+def test_nobody_to_reload(tmp_path: Path) -> None:
+    run = subprocess.run(
+        [sys.executable, "-m", "appserver", "reload", "--config", str(tmp_path)],
+        capture_output=True,
+        text=True,
+        env=server_environment(XDG_RUNTIME_DIR=str(tmp_path)),
+        check=False,
+    )
+    assert run.returncode == 1
+    assert f"no server of {tmp_path} was found" in run.stderr
+
+
+def status(server: Server) -> bytes:
+    """What the server says of itself, as it comes."""
+    import socket
+
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.connect(str(server.folder / "control.sock"))
+        sock.sendall(b'{"command": "status"}\n')
+        with sock.makefile("rb") as lines:
+            return lines.read()
