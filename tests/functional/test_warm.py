@@ -484,7 +484,8 @@ def test_an_interpreter_that_is_killed_is_started_again(servers: tuple[Server, S
     warmed(warm, "/cgi-bin/pid.py")
     before = waiting(warm)
     for pid in before:
-        os.kill(pid, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
     for _ in range(5):
         assert warm.get("/cgi-bin/pid.py").status == 200
     warm.wait_for_log("warm .*: it has ended; scripts run cold until it is there again")
