@@ -239,6 +239,30 @@ class PoolLimits:
 
 
 @dataclass(frozen=True, slots=True)
+class WebSockets:
+    """WebSockets of a pool's ASGI application."""
+
+    ping_interval_ms: int = _time(
+        20 * SECOND, 0, DAY, "How long after its last ping, or its begin, a connection gets a ping; 0: never."
+    )
+    ping_timeout_ms: int = _time(
+        20 * SECOND, 1, DAY, "How long a client may send nothing after a ping before the connection is closed (1011)."
+    )
+    message_size: int = _size(
+        16 * MIB,
+        1,
+        1 * GIB,
+        "Message from a client, also when it has been decompressed; a larger one is refused (1009).",
+    )
+    compression: str = _key(
+        "choice",
+        "permessage-deflate (RFC 7692) with clients that offer it.",
+        "on",
+        choices=("on", "off"),
+    )
+
+
+@dataclass(frozen=True, slots=True)
 class Pool:
     """A group of Python worker processes that run one application, or handler scripts (`python` or `scripts`, not
     both).
@@ -277,8 +301,12 @@ class Pool:
         "Threads in each process: requests that it runs at once. ASGI applications have `concurrency` instead.",
     )
     concurrency: int = _count(
-        100, 1, 10_000, "Requests that an ASGI application, or asynchronous scripts, hold at once in each process."
+        100,
+        1,
+        10_000,
+        "Requests and WebSockets that an ASGI application, or asynchronous scripts, hold at once in each process.",
     )
+    websocket: WebSockets = _key("block", "WebSockets of an ASGI application.", WebSockets, block=WebSockets)
     environment: Mapping[str, str] = _key("environment", "Environment variables that are added for the workers.", dict)
     retry: str = _key(
         "choice",

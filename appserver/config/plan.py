@@ -62,6 +62,7 @@ class PoolSpec:
     application: str | None = None  #: python: "module:attribute"
     interface: str = "auto"  #: python: what that is: wsgi, asgi, or auto
     concurrency: int = 100  #: python: requests that a process with an event loop holds at once
+    websocket: Mapping[str, Any] = field(default_factory=dict)  #: python: ping_interval_ms and so on, for the worker
     directory: str = "/"  #: python: working directory and first place for imports
     scripts: tuple[str, ...] = ()  #: python: absolute paths of handler scripts to load before the first request
     script_folders: tuple[str, ...] = ()  #: python: those below which scripts have URLs
@@ -384,6 +385,12 @@ class _Planner:
             application=pool.python,
             interface=pool.interface,
             concurrency=pool.concurrency,
+            websocket={
+                "ping_interval_ms": pool.websocket.ping_interval_ms,
+                "ping_timeout_ms": pool.websocket.ping_timeout_ms,
+                "message_size": pool.websocket.message_size,
+                "compression": pool.websocket.compression == "on",
+            },
             directory=directory,
             scripts=scripts,
             script_folders=folders,

@@ -271,7 +271,9 @@ class Executors:
         match message.type:
             case "ready":
                 self._log.info("executor is ready", executor=number, pid=self._children[number].pid)
-                self._step(self.policy.ready(number, self._loop.now(), message.fields.get("capacity")))
+                streams = bool(message.fields.get("stream_bodies"))
+                capacity = message.fields.get("capacity")
+                self._step(self.policy.ready(number, self._loop.now(), capacity, stream_bodies=streams))
             case "failed":
                 self._failed.add(number)
                 traceback = message.text("traceback")
@@ -367,6 +369,7 @@ def executor_configuration(spec: PoolSpec) -> Mapping[str, Any]:
         "application": spec.application,
         "interface": spec.interface,
         "concurrency": spec.concurrency,
+        "websocket": dict(spec.websocket),
         "directory": spec.directory,
         "scripts": list(spec.scripts),
         "script_folders": list(spec.script_folders),

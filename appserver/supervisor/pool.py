@@ -73,6 +73,7 @@ class Seat:
     since: float = 0.0  #: start of who sits there
     is_ready: bool = False
     capacity: int = 0  #: requests that who sits there runs at once
+    streams: bool = False  #: takes request bodies while they come, and upgrades
     is_condemned: bool = False  #: told to die; its death is no surprise, but the seat stays
     kill_at: float | None = None
     start_at: float = 0.0  #: when nobody sits there
@@ -134,6 +135,12 @@ class PoolPolicy:
     def capacity(self) -> int:
         """Requests that all ready executors run at once."""
         return sum(crew.capacity for crew in self._crews()) + len(self._relieved) * self._crew.spec.threads
+
+    @property
+    def stream_bodies(self) -> bool:
+        """Whether every ready executor takes request bodies while they come: any of them may get any request."""
+        ready = [seat for crew in self._crews() for seat in crew.seats if seat.is_ready and not seat.is_condemned]
+        return bool(ready) and all(seat.streams for seat in ready)
 
     @property
     def is_settled(self) -> bool:
@@ -205,8 +212,13 @@ class PoolPolicy:
                 actions += self._tick_seat(crew, seat, now)
         return actions
 
-    def ready(self, number: int, now: float, capacity: int | None = None) -> list[Action]:
-        """An executor takes requests, `capacity` at once (None: as many as the specification says)."""
+    def ready(
+        self, number: int, now: float, capacity: int | None = None, *, stream_bodies: bool = False
+    ) -> list[Action]:
+        """An executor takes requests, `capacity` at once (None: as many as the specification says).
+
+        `stream_bodies`: and their bodies while they come, and upgrades.
+        """
         found = self._find(number)
         if found is None:
             return []
@@ -214,6 +226,7 @@ class PoolPolicy:
         if seat.is_condemned:
             return []
         seat.capacity = _capacity(crew.spec) if capacity is None else capacity
+        seat.streams = stream_bodies
         seat.is_ready = seat.was_settled = True
         seat.kill_at = None
         seat.backoff.booted()

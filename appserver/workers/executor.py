@@ -330,9 +330,13 @@ class Runner:
     def _skip(self, item: Item) -> None:
         """It was cancelled before it began, or is of a core that has gone, or came too late."""
         slot, loop, request_id, _, _, body_fd, _ = item
-        if body_fd >= 0:
-            os.close(body_fd)
-        self.out.append((loop, wire.answer(wire.SKIPPED, slot, request_id)))
+        frame = wire.answer(wire.SKIPPED, slot, request_id)
+        if body_fd < 0:
+            self.out.append((loop, frame))
+            return
+        # Unread, so that another executor gets all of a stream.
+        self.send_with_fd(loop, frame, body_fd)
+        os.close(body_fd)
 
     # Receiving
 

@@ -113,6 +113,7 @@ class _Worker:
             server,
             control.log,
             concurrency=int(configuration.get("concurrency") or DEFAULT_CONCURRENCY),
+            websocket=configuration.get("websocket") or {},
         )
         if self._application is None:
             self._executor.server = ScriptServer(server, self._scripts, self._asynchronous)

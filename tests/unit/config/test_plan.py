@@ -297,6 +297,12 @@ def test_a_python_pool_as_the_supervisor_gets_it() -> None:
         environment={"A": "b"},
         interpreter="/bin/python",
         application="shop:app",
+        websocket={
+            "ping_interval_ms": 20_000,
+            "ping_timeout_ms": 20_000,
+            "message_size": 16 * 1024 * 1024,
+            "compression": True,
+        },
         directory="/base",
         dev=True,
     )

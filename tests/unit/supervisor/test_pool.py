@@ -348,3 +348,14 @@ def test_relieved_leaves_when_all_stop() -> None:
     policy.relieve(1, 10)
     assert policy.stop(10.5) == [Stop(1), Stop(3), Stop(2)]
     assert not policy.is_empty
+
+
+def test_bodies_stream_when_every_executor_takes_them() -> None:
+    policy = policy_of(ready=False)
+    assert not policy.stream_bodies
+    policy.ready(1, 1, stream_bodies=True)
+    assert policy.stream_bodies
+    policy.ready(2, 1, stream_bodies=False)
+    assert not policy.stream_bodies
+    policy.died(2, 2)
+    assert policy.stream_bodies
