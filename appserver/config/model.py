@@ -409,6 +409,13 @@ class Cgi:
         'Programs with these extensions (".pl") are run by this interpreter instead of their mode and #! line.',
         dict,
     )
+    warm: str = _key(
+        "choice",
+        "Python scripts in interpreters that have started already (auto), or in a new one for each request (off);"
+        " [cgi.md](cgi.md#warm-interpreters) says what that is.",
+        "auto",
+        choices=("auto", "off"),
+    )
     limits: CgiLimits = _key("block", "Limits of CGI programs.", CgiLimits, block=CgiLimits)
 
 

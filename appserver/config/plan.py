@@ -73,6 +73,7 @@ class PoolSpec:
     interpreters: Mapping[str, str] = field(default_factory=dict)  #: cgi: ".ext" to the interpreter's absolute path
     programs: int = 0  #: cgi: running at once
     kill_grace_ms: int = 0  #: cgi: from SIGTERM to SIGKILL
+    warm: str = "off"  #: cgi: whether interpreters are started beforehand
     requests_limit: int = 0  #: that an executor serves; this and the next ones: 0 is no limit
     lifetime_ms: int = 0  #: of an executor
     memory_limit: int = 0  #: bytes of resident memory with which an executor is replaced
@@ -435,6 +436,7 @@ class _Planner:
             interpreters=dict(cgi.interpreters),
             programs=cgi.limits.programs,
             kill_grace_ms=cgi.limits.kill_grace_ms,
+            warm=cgi.warm,
         )
 
 

@@ -411,6 +411,7 @@ def executor_configuration(spec: PoolSpec) -> Mapping[str, Any]:
             "programs": spec.programs,
             "kill_grace_ms": spec.kill_grace_ms,
             "request_time_ms": spec.request_time_ms,
+            "warm": spec.warm,
         }
     return {
         "application": spec.application,
