@@ -24,7 +24,7 @@ import threading
 import time
 from collections import deque
 from queue import SimpleQueue
-from time import monotonic_ns
+from time import monotonic_ns, thread_time_ns
 from typing import (
     TYPE_CHECKING,
     Any,
@@ -47,6 +47,7 @@ if TYPE_CHECKING:
 
 SHORT_RUN_NS = 300_000  #: up to this average, requests of a process run one after the other
 ANSWER_DELAY_NS = 500_000  #: an answer waits no longer than this for others of its datagram
+CPU_STALE_NS = 1_000_000  #: so long a thread's CPU time is not asked for again: it costs a tenth of a short request
 ANSWER_BATCH = 64 * 1024  #: bytes of answers in one datagram
 TICK_S = 0.005
 IDLE_TICKS = 20  #: ticks without a running request until the monitor rests
@@ -233,7 +234,8 @@ class Runner:
         self.number = number
         self.thread = threading.Thread(target=self._main, name=f"request-{number}", daemon=True)
         self.now = 0  #: the last time that was looked at, CLOCK_MONOTONIC ns
-        self.cpu = 0  #: CPU that this thread had taken at that time, ns
+        self.cpu = 0  #: CPU that this thread had taken when that was last asked for, ns
+        self.cpu_at = 0  #: when that was
         self.since = 0  #: when the request that runs was begun, 0 for none; read by the monitor
         self.running = 0  #: id of the request that runs, 0 for none; read by the main thread
         self.interrupting = watchdog.IDLE  #: by the main thread; see watchdog.interrupt()
@@ -321,6 +323,7 @@ class Runner:
         items, out = self.items, self.out
         ints, serve = executor.slots.ints, executor.server.serve
         generation = ints[4]
+        flushed_ns = received_ns
         while items:
             try:
                 item = items.popleft()
@@ -339,8 +342,9 @@ class Runner:
                 except watchdog.RequestTimeout:  # on the way out of the application
                     watchdog.settle(self)
                     self.out.append((item[1], wire.answer(wire.RESPONSE, item[0], item[2], 500)))
-            if out and (not items or self.now - received_ns > ANSWER_DELAY_NS):
+            if out and (not items or self.now - flushed_ns > ANSWER_DELAY_NS):
                 self.flush()
+                flushed_ns = self.now
         self.since = 0
 
     def _hand_back(self) -> None:
@@ -368,6 +372,8 @@ class Runner:
             self.executor.stop()
             return False
         now = self.now = self.marked = monotonic_ns()
+        if now - self.cpu_at > CPU_STALE_NS:
+            self.cpu, self.cpu_at = thread_time_ns(), now
         fd = _take_fd(ancillary) if ancillary else -1
         try:
             self._take_frames(size, flags, fd, now)

@@ -221,9 +221,10 @@ void as_lane_flush(as_lane *lane)
         uint32_t most = 1;
         if (lane->sent >= lane->share) {
             uint32_t limit = sent_limit(lane);
-            if (lane->sent >= limit)
-                return;
             uint32_t harmless = batch_limit(lane);
+            /* Answers come one or a few at a time. To fill up after each would make every datagram as small as that, and a datagram costs two processes a wake-up. */
+            if (lane->sent >= limit || limit - lane->sent < harmless / 2)
+                return;
             most = limit - lane->sent < harmless ? limit - lane->sent : harmless;
         }
         if (send_some(lane, most) != AS_OK)

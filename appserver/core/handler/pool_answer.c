@@ -18,8 +18,11 @@ static const char *const bad_fields = "its executor sent a malformed header bloc
 static const char *const bad_frame = "its executor sent a malformed answer";
 
 /* Averages follow slow runs fast and fast runs slowly: too small a batch costs a little time, too large a one costs latency. */
-static void learn_run(as_lane *lane, uint32_t run_us)
+static void learn_run(as_lane *lane, const as_answer_head *head)
 {
+    /* One that used the CPU for most of its run did not wait for anything: what took the CPU from it (on one CPU that is usually this process, woken by an answer) is no
+     * reason for smaller batches, which would only wake it more often. */
+    uint32_t run_us = head->cpu_us > head->run_us / 2 ? head->cpu_us : head->run_us;
     int64_t sample_ns = (int64_t)run_us * 1000;
     if (sample_ns > LONGEST_SAMPLE_NS)
         sample_ns = LONGEST_SAMPLE_NS;
@@ -47,7 +50,7 @@ static void note_times(as_lane *lane, const as_pending *pending, const as_answer
 static as_request *finish(as_lane *lane, as_pending *pending, const as_answer_head *answer)
 {
     note_times(lane, pending, answer);
-    learn_run(lane, answer->run_us);
+    learn_run(lane, answer);
     as_lane_give_slot(lane, pending->slot);
     return as_pending_free(pending);
 }
@@ -182,7 +185,7 @@ static void on_end(as_lane *lane, as_pending *pending, const as_answer_frame *fr
     /* The spawner looks at the time limit as well, and may be the first to act on it. */
     bool is_used_up = pending->phase == AS_PENDING_DOCUMENT && as_pending_has_used_up(pending);
     int status = frame->head.status;
-    learn_run(lane, frame->head.run_us);
+    learn_run(lane, &frame->head);
     as_lane_give_slot(lane, index);
     if (pending->phase == AS_PENDING_DOCUMENT) {
         note_run(pending->request, &frame->head);
