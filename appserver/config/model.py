@@ -204,6 +204,13 @@ class Health:
 
     live: str = _key("path", "Answers 200 as long as the process lives.", "/livez")
     ready: str = _key("path", "Answers 200 when requests can be served, else 503.", "/readyz")
+    metrics: str | None = _key(
+        "path",
+        "Answers with the [metrics](metrics.md) of all sites, as text for Prometheus. Off by default, because whoever"
+        " reaches a site can read them: names of sites, rules and pools, and how much they are used.",
+        None,
+        default_text="off",
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 #include <ctype.h>
 #include <errno.h>
 
+#include "handler/metrics.h"
 #include "handler/pool.h"
 #include "handler/respond.h"
 #include "problem.h"
@@ -159,16 +160,21 @@ int as_snapshot_add_health(as_snapshot *snapshot, int what)
     return add_handler(snapshot, as_health_handler_new(what == 1 ? &snapshot->ready : NULL));
 }
 
-int as_snapshot_add_site(as_snapshot *snapshot, const char *name, int fallback)
+int as_snapshot_add_site(as_snapshot *snapshot, const char *name, int fallback, uint32_t route)
 {
     if (fallback >= snapshot->handlers_len)
         return as_problem(AS_EINVALID, "site %s: there is no handler %d", name, fallback);
     snapshot->sites = grow(snapshot->sites, snapshot->sites_len, sizeof(*snapshot->sites));
-    snapshot->sites[snapshot->sites_len] =
-        (struct as_site){.name = as_strdup(as_str_from(name)), .fallback = fallback < 0 ? -1 : fallback};
+    snapshot->sites[snapshot->sites_len] = (struct as_site){
+        .name = as_strdup(as_str_from(name)), .fallback = fallback < 0 ? -1 : fallback, .route = route};
     if (snapshot->default_site < 0)
         snapshot->default_site = 0;
     return snapshot->sites_len++;
+}
+
+int as_snapshot_add_metrics(as_snapshot *snapshot)
+{
+    return add_handler(snapshot, as_metrics_handler_new());
 }
 
 static struct as_site *site_at(as_snapshot *snapshot, int site)
@@ -194,7 +200,7 @@ int as_snapshot_add_host(as_snapshot *snapshot, int site, const char *pattern)
 }
 
 int as_snapshot_add_rule(as_snapshot *snapshot, int site, const char *path, const char *extensions, const char *methods,
-                         int handler)
+                         int handler, uint32_t route)
 {
     struct as_site *where = site_at(snapshot, site);
     if (where == NULL || handler < 0 || handler >= snapshot->handlers_len)
@@ -210,6 +216,7 @@ int as_snapshot_add_rule(as_snapshot *snapshot, int site, const char *path, cons
         .extensions = copy_list(extensions),
         .methods = copy_list(methods),
         .handler = handler,
+        .route = route,
     };
     return where->rules_len++;
 }

@@ -53,7 +53,7 @@ class Executors:
         loops: int,
         identity: Identity | None,
         on_change: Callable[[], None],
-        on_death: Callable[[str, int], None],
+        on_death: Callable[[str, int, bool], None],
     ) -> None:
         self._loop = loop
         self._links = links
@@ -239,13 +239,13 @@ class Executors:
         del self._children[number]
         held = self._links.segment.held_by(number)
         kill_groups(held)
+        is_wanted = self.policy.is_leaving(number) and (death.is_clean or number in self._killed)
         # The core looks into the slots as soon as it knows.
-        self._on_death(self._links.name, number)
+        self._on_death(self._links.name, number, is_wanted)
         no_boot = number in self._failed or death.status == EXIT_NO_BOOT
         if number not in self._failed and self.policy.state_of(number) != "leaving":
             about = "was not ready in time" if number in self._killed else death.sentence()
             self.boot_failure = BootFailure(f"executor {number} {about}")
-        is_wanted = self.policy.is_leaving(number) and (death.is_clean or number in self._killed)
         actions = self.policy.died(number, self._loop.now(), could_not_boot=no_boot)
         self._tell_death(number, death, held, actions, is_wanted)
         self._failed.discard(number)

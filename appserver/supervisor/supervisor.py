@@ -185,8 +185,8 @@ class Supervisor:
                 self._capacities[name] = capacity
                 self.core.send("capacity", pool=name, capacity=capacity)
 
-    def _executor_died(self, pool: str, number: int) -> None:
-        self.core.send("executor-died", pool=pool, executor=number)
+    def _executor_died(self, pool: str, number: int, expected: bool) -> None:
+        self.core.send("executor-died", pool=pool, executor=number, expected=expected)
 
     def _tell_readiness(self) -> None:
         """Ready: it serves, and every pool has somebody who takes requests."""

@@ -41,6 +41,9 @@ struct as_home {
     struct as_counters *counters;     /* report/counters.h */
     struct as_event_ring *events;     /* report/event.h */
     struct as_incidents *incidents;   /* report/incident.h: one for all loops */
+    struct as_metrics *metrics;       /* report/metrics.h: likewise */
+    struct as_route_counters *routes; /* report/counters.h: by request->route; NULL: not counted */
+    struct as_pool_counters *pools;   /* likewise: by pool index */
     struct as_file_cache *file_cache; /* handler/file_cache.h */
     struct as_lane **lanes;           /* handler/pool.h: this loop's end of each pool, by pool index */
     int lanes_len;
@@ -120,6 +123,7 @@ struct as_request {
     as_epoch *epoch; /* held from head to end */
     const as_site *site;
     const as_handler *handler; /* the one that answers */
+    uint32_t route;            /* the rule that led to it, as a number for home->routes */
     const as_peer *peer;
     uint64_t id;      /* unique over the life of the server: generation, loop, count */
     int64_t start_ns; /* CLOCK_MONOTONIC, first byte of the head seen */
