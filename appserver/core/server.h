@@ -35,6 +35,8 @@ const char *as_server_problem(void);
 int as_server_set_pool(as_server *server, int index, const as_pool_settings *settings, int queue_fd, int slots_fd,
                        const int *answer_fds);
 int as_server_set_capacity(as_server *server, int pool, uint32_t capacity);
+/* Whether the executors of a pool take large request bodies while they come, and upgrades; at first they do not. */
+int as_server_set_streaming(as_server *server, int pool, int stream_bodies);
 /* `expected`: it had been told to go. */
 int as_server_executor_died(as_server *server, int pool, uint32_t executor, int expected);
 
@@ -76,7 +78,7 @@ uint32_t as_server_add_route(as_server *server, const char *site, const char *ro
 as_snapshot *as_snapshot_new(const as_limits *limits, const char *server_software, const char *spool_directory);
 void as_snapshot_free(as_snapshot *snapshot); /* only one that was never applied */
 int as_snapshot_set_cache(as_snapshot *snapshot, uint64_t bytes, uint32_t entries, uint32_t file_size,
-                          uint32_t revalidate_ms);
+                          uint32_t revalidate_ms, int recent);
 int as_snapshot_set_tuning(as_snapshot *snapshot, const as_tuning *tuning);
 /* `replaces`: whether it goes before one that is there. */
 int as_snapshot_add_type(as_snapshot *snapshot, const char *extension, const char *type, int replaces);
@@ -90,6 +92,8 @@ int as_snapshot_add_pool(as_snapshot *snapshot, int pool, int mounted, const cha
 int as_snapshot_add_redirect(as_snapshot *snapshot, int status, const char *location);
 int as_snapshot_add_respond(as_snapshot *snapshot, int status, const char *content_type, const char *body,
                             size_t body_len);
+/* Asks handler `first` (files), and `second` for what that has not. */
+int as_snapshot_add_otherwise(as_snapshot *snapshot, int first, int second);
 /* what: 0 live, 1 ready */
 int as_snapshot_add_health(as_snapshot *snapshot, int what);
 int as_snapshot_add_metrics(as_snapshot *snapshot);

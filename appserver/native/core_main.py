@@ -86,7 +86,7 @@ class CoreProcess:
             case "start" | "apply":
                 self._configure(message)
             case "capacity":
-                self._with_pool(message, lambda server, pool: server.set_capacity(pool, message.number("capacity")))
+                self._with_pool(message, lambda server, pool: _set_capacity(server, pool, message))
             case "executor-died":
                 self._with_pool(message, partial(_bury, message))
             case "readiness":
@@ -267,6 +267,11 @@ class CoreProcess:
 
 def _bury(message: Message, server: Server, pool: int) -> None:
     server.executor_died(pool, message.number("executor"), expected=bool(message.fields.get("expected")))
+
+
+def _set_capacity(server: Server, pool: int, message: Message) -> None:
+    server.set_capacity(pool, message.number("capacity"))
+    server.set_streaming(pool, bool(message.fields.get("stream_bodies")))
 
 
 def _listener_id(name: str) -> str:

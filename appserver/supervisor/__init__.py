@@ -3,6 +3,8 @@
 supervisor  start order, signals, readiness, the end
 core        the core process
 executors   the executors of one pool: effects
+overdue     requests past their time: stacks, interrupt, replacement
+stacks      the file in memory that a worker's stacks go to
 pool        which executors run: the policy, pure
 backoff     how long to wait before another try, pure
 reload      a reload, step by step

@@ -21,15 +21,22 @@ from appserver.native.control import Message
 from appserver.supervisor.identity import Identity
 from appserver.supervisor.loop import Loop, Timer
 from appserver.supervisor.memory import proportional, resident
-from appserver.supervisor.pool import Abort, Action, Kill, Notice, PoolPolicy, Retry, Start, Stop
+from appserver.supervisor.overdue import Overdue, OverdueRequests
+from appserver.supervisor.pool import Action, Kill, Notice, PoolPolicy, Retry, Start, Stop
 from appserver.supervisor.process import Child, Command, Death
 from appserver.supervisor.segments import Held, Links
+from appserver.supervisor.stacks import SIGNAL, Stacks
 
 PACKAGE_PARENT = Path(appserver.__file__).resolve().parent.parent
 WORKER_MAIN = Path(appserver.__file__).resolve().parent / "workers" / "main.py"
 EXIT_NO_BOOT = 3
 #: How often a pool that the configuration has no more looks whether its last requests are done.
 RETIRE_POLL_S = 0.5
+#: How often an executor that was given up is looked at once it has been told to stop; by the first time it has handed
+#: back whatever it still took from the queue.
+FINISH_POLL_S = 1.5
+#: Bytes of stacks in a log line: more than a terminal shows, less than a line may have.
+LOGGED_STACKS = 16 * 1024
 #: Deaths that are remembered.
 LAST_DEATHS = 10
 
@@ -62,14 +69,17 @@ class Executors:
         self._on_change = on_change
         self._on_death = on_death
         self._children: dict[int, Child] = {}
+        self._stacks: dict[int, Stacks] = {}
         self._failed: set[int] = set()  #: said why they cannot boot
         self._killed: set[int] = set()  #: by us
+        self._given_up: set[int] = set()  #: in a request that does not end
         self._timer: Timer | None = None
         self._retirement: Timer | None = None
         self._deaths: deque[dict[str, Any]] = deque(maxlen=LAST_DEATHS)
         self.boot_failure = BootFailure()  #: the last one
         self.is_wanted = True  #: by the configuration
         self._log = get_logger(pool=spec.name)
+        self._overdue = OverdueRequests(loop, links.segment, self._log, self._tell_overdue, self._give_up)
         self.policy = PoolPolicy(spec, loop.now())
 
     @property
@@ -144,15 +154,45 @@ class Executors:
 
     def stuck(self, number: int, request: str, about: str) -> None:
         """The core says that a request of this executor is past its time."""
-        actions = self.policy.stuck(number, self._loop.now())
+        if number not in self._stacks:
+            return
+        held = next((each for each in self._links.segment.held_by(number) if f"{each.log_id:016x}" == request), None)
+        grace_s = self.policy.spec.interrupt_time_ms / 1000
+        overdue = Overdue(request, about, held)
+        self._overdue.found(number, self._children[number], self._stacks[number], overdue, grace_s)
+
+    def _tell_overdue(self, number: int, requests: list[Overdue], stacks: str) -> None:
+        fields = {"traceback": stacks[:LOGGED_STACKS]} if stacks else {}
+        for overdue in requests:
+            self._log.warning(
+                "a request is past its time; it is interrupted",
+                executor=number,
+                request=overdue.request,
+                about=overdue.about,
+                **fields,
+            )
+            fields = {}  # once is enough
+
+    def _give_up(self, number: int, overdue: Overdue) -> None:
+        """An interrupt did not help."""
+        actions = self.policy.relieve(number, self._loop.now())
         if actions:
             self._log.warning(
-                "a request is past its time; its executor writes its stacks and is replaced",
+                "a request did not end when it was interrupted; its executor is replaced",
                 executor=number,
-                request=request,
-                about=about,
+                request=overdue.request,
+                about=overdue.about,
             )
+            self._given_up.add(number)
         self._step(actions)
+
+    def _finish(self, number: int) -> None:
+        """Who has been relieved and told to stop, and holds only what nobody waits for, has finished."""
+        if number not in self._children:
+            return
+        if all(held.cancelled for held in self._links.segment.held_by(number)):
+            self._step(self.policy.finish(number))
+        self._loop.call_later(FINISH_POLL_S, partial(self._finish, number))
 
     # Actions
 
@@ -177,8 +217,8 @@ class Executors:
                 self._start(number, spec)
             case Stop(number):
                 self._with_child(number, lambda child: child.send("stop"))
-            case Abort(number):
-                self._with_child(number, lambda child: child.signal(signal.SIGABRT))
+                if number in self._given_up:
+                    self._loop.call_later(FINISH_POLL_S, partial(self._finish, number))
             case Kill(number):
                 self._killed.add(number)
                 self._with_child(number, lambda child: child.signal(signal.SIGKILL))
@@ -195,9 +235,15 @@ class Executors:
     def _start(self, number: int, spec: PoolSpec) -> None:
         command = executor_command(spec, self._identity)
         log = self._log.bind(executor=number)
+        fds: dict[str, int] = {}
+        more: dict[str, Any] = {}
         try:
+            if spec.kind == "python":
+                self._stacks[number] = Stacks()
+                fds, more = {"stacks": self._stacks[number].fd}, {"stacks_signal": SIGNAL}
             child = Child(self._loop, command, log, partial(self._take, number), partial(self._died, number))
         except OSError as error:
+            self._forget_stacks(number)
             log.error("the executor cannot be started", command=command.arguments[0], reason=str(error))
             self.boot_failure = BootFailure(f"{command.arguments[0]} cannot be started: {error}")
             # Not at once: the policy is in the middle of a step.
@@ -206,12 +252,13 @@ class Executors:
         self._children[number] = child
         child.send(
             "start",
-            self._links.executor_fds(),
+            self._links.executor_fds() | fds,
             pool=spec.name,
             executor=number,
             threads=spec.threads,
             loops=self._loops,
             configuration=executor_configuration(spec),
+            **more,
         )
         log.debug("executor started", pid=child.pid)
 
@@ -224,7 +271,9 @@ class Executors:
         match message.type:
             case "ready":
                 self._log.info("executor is ready", executor=number, pid=self._children[number].pid)
-                self._step(self.policy.ready(number, self._loop.now(), message.fields.get("capacity")))
+                streams = bool(message.fields.get("stream_bodies"))
+                capacity = message.fields.get("capacity")
+                self._step(self.policy.ready(number, self._loop.now(), capacity, stream_bodies=streams))
             case "failed":
                 self._failed.add(number)
                 traceback = message.text("traceback")
@@ -235,8 +284,19 @@ class Executors:
                 message.close_fds()
                 self._log.warning("the executor sent a message that is not known", executor=number, message=other)
 
+    def _forget_stacks(self, number: int) -> str:
+        """The last thing that this executor wrote there: the stacks of a fatal error."""
+        stacks = self._stacks.pop(number, None)
+        if stacks is None:
+            return ""
+        text = stacks.read()
+        stacks.close()
+        return text
+
     def _died(self, number: int, death: Death) -> None:
         del self._children[number]
+        self._overdue.gone(number)
+        stacks = self._forget_stacks(number)
         held = self._links.segment.held_by(number)
         kill_groups(held)
         is_wanted = self.policy.is_leaving(number) and (death.is_clean or number in self._killed)
@@ -247,13 +307,18 @@ class Executors:
             about = "was not ready in time" if number in self._killed else death.sentence()
             self.boot_failure = BootFailure(f"executor {number} {about}")
         actions = self.policy.died(number, self._loop.now(), could_not_boot=no_boot)
-        self._tell_death(number, death, held, actions, is_wanted)
+        self._tell_death(number, death, held, actions, is_wanted, stacks)
         self._failed.discard(number)
         self._killed.discard(number)
+        self._given_up.discard(number)
         self._step(actions)
 
-    def _tell_death(self, number: int, death: Death, held: list[Held], actions: list[Action], is_wanted: bool) -> None:
+    def _tell_death(
+        self, number: int, death: Death, held: list[Held], actions: list[Action], is_wanted: bool, stacks: str
+    ) -> None:
         fields: dict[str, Any] = {"executor": number, "pid": death.pid, "uptime_s": round(death.life_s, 3)}
+        if stacks:
+            fields["traceback"] = stacks[:LOGGED_STACKS]
         if held:
             fields["requests"] = [f"{each.log_id:016x}" for each in held]
         retry = next((action.delay_s for action in actions if isinstance(action, Retry)), None)
@@ -305,7 +370,9 @@ def executor_configuration(spec: PoolSpec) -> Mapping[str, Any]:
         "concurrency": spec.concurrency,
         "directory": spec.directory,
         "scripts": list(spec.scripts),
+        "script_folders": list(spec.script_folders),
         "dev": spec.dev,
+        "request_time_ms": spec.request_time_ms,
     }
 
 

@@ -18,8 +18,6 @@ from appserver.supervisor.backoff import Backoff
 
 #: From the start to `ready`; importing a large application takes seconds, not a minute.
 BOOT_TIME_S = 60.0
-#: From SIGABRT, for which an executor writes its stacks to the log, to SIGKILL.
-ABORT_GRACE_S = 1.0
 #: What an executor that still boots gets to notice that it is not wanted any more: it holds no request.
 BOOT_STOP_TIME_S = 2.0
 #: A pool without a ready executor for this long makes the server not ready; replacing a dead one is quicker.
@@ -38,13 +36,6 @@ class Start:
 @dataclass(frozen=True, slots=True)
 class Stop:
     """Tell it to finish and to exit."""
-
-    number: int
-
-
-@dataclass(frozen=True, slots=True)
-class Abort:
-    """SIGABRT: it writes the stacks of all its threads and dies."""
 
     number: int
 
@@ -71,7 +62,7 @@ class Notice:
     text: str
 
 
-Action = Start | Stop | Abort | Kill | Retry | Notice
+Action = Start | Stop | Kill | Retry | Notice
 
 
 @dataclass(slots=True)
@@ -82,6 +73,7 @@ class Seat:
     since: float = 0.0  #: start of who sits there
     is_ready: bool = False
     capacity: int = 0  #: requests that who sits there runs at once
+    streams: bool = False  #: takes request bodies while they come, and upgrades
     is_condemned: bool = False  #: told to die; its death is no surprise, but the seat stays
     kill_at: float | None = None
     start_at: float = 0.0  #: when nobody sits there
@@ -121,6 +113,7 @@ class PoolPolicy:
         self._crew = Crew(spec, now)
         self._next: Crew | None = None
         self._leaving: dict[int, float] = {}  #: number -> when it is killed
+        self._relieved: dict[int, Seat] = {}  #: number -> its old seat; it leaves when somebody there is ready
         self._last_number = 0
         self._stopped = False
         self._was_ready = False
@@ -141,7 +134,13 @@ class PoolPolicy:
     @property
     def capacity(self) -> int:
         """Requests that all ready executors run at once."""
-        return sum(crew.capacity for crew in self._crews())
+        return sum(crew.capacity for crew in self._crews()) + len(self._relieved) * self._crew.spec.threads
+
+    @property
+    def stream_bodies(self) -> bool:
+        """Whether every ready executor takes request bodies while they come: any of them may get any request."""
+        ready = [seat for crew in self._crews() for seat in crew.seats if seat.is_ready and not seat.is_condemned]
+        return bool(ready) and all(seat.streams for seat in ready)
 
     @property
     def is_settled(self) -> bool:
@@ -156,7 +155,8 @@ class PoolPolicy:
     @property
     def is_empty(self) -> bool:
         """Nobody is there any more."""
-        return not self._leaving and not any(seat.number for crew in self._crews() for seat in crew.seats)
+        seats = (seat for crew in self._crews() for seat in crew.seats)
+        return not self._leaving and not self._relieved and not any(seat.number for seat in seats)
 
     def is_leaving(self, number: int) -> bool:
         """It was told to go; its death is what is wanted."""
@@ -164,7 +164,7 @@ class PoolPolicy:
 
     def is_up(self, now: float) -> bool:
         """Somebody is ready, or was a moment ago."""
-        if any(crew.ready for crew in self._crews()):
+        if self._relieved or any(crew.ready for crew in self._crews()):
             self._up_at = now
             return True
         return self._was_ready and now - self._up_at < DOWN_TIME_S
@@ -178,6 +178,8 @@ class PoolPolicy:
         """In a word, for people."""
         if number in self._leaving:
             return "leaving"
+        if number in self._relieved:
+            return "relieved"
         found = self._find(number)
         if found is None:
             return "dead"
@@ -210,8 +212,13 @@ class PoolPolicy:
                 actions += self._tick_seat(crew, seat, now)
         return actions
 
-    def ready(self, number: int, now: float, capacity: int | None = None) -> list[Action]:
-        """An executor takes requests, `capacity` at once (None: as many as the specification says)."""
+    def ready(
+        self, number: int, now: float, capacity: int | None = None, *, stream_bodies: bool = False
+    ) -> list[Action]:
+        """An executor takes requests, `capacity` at once (None: as many as the specification says).
+
+        `stream_bodies`: and their bodies while they come, and upgrades.
+        """
         found = self._find(number)
         if found is None:
             return []
@@ -219,17 +226,21 @@ class PoolPolicy:
         if seat.is_condemned:
             return []
         seat.capacity = _capacity(crew.spec) if capacity is None else capacity
+        seat.streams = stream_bodies
         seat.is_ready = seat.was_settled = True
         seat.kill_at = None
         seat.backoff.booted()
         self._up_at = now
         self._was_ready = True
-        return self._promote(now)
+        return self._let_relieved_go(seat, now) + self._promote(now)
 
     def died(self, number: int, now: float, could_not_boot: bool = False) -> list[Action]:
         """An executor is gone. `could_not_boot`: it said itself that trying again makes no sense for now."""
         if number in self._leaving:
             del self._leaving[number]
+            return []
+        if number in self._relieved:
+            del self._relieved[number]
             return []
         found = self._find(number)
         if found is None:
@@ -237,15 +248,24 @@ class PoolPolicy:
         crew, seat = found
         return self._seat_is_empty(crew, seat, now, could_not_boot)
 
-    def stuck(self, number: int, now: float) -> list[Action]:
-        """A request of this executor is past its time: it writes its stacks and makes room for another one."""
+    def relieve(self, number: int, now: float) -> list[Action]:
+        """Another executor takes this one's seat: it is started now, and this one, which goes on until then, finishes
+        and leaves when that one is ready. Only who is ready can be relieved.
+        """
         found = self._find(number)
-        if found is None or found[1].is_condemned:
+        if found is None or found[1].is_condemned or not found[1].is_ready:
             return []
-        seat = found[1]
-        seat.is_condemned = True
-        seat.kill_at = now + ABORT_GRACE_S
-        return [Abort(number)]
+        crew, seat = found
+        self._relieved[number] = seat
+        seat.number, seat.is_ready, seat.start_at = 0, False, now
+        return self._tick_seat(crew, seat, now)
+
+    def finish(self, number: int) -> list[Action]:
+        """Whoever leaves has nothing left to do and cannot come to its end by itself."""
+        if self._leaving.get(number, NEVER) == NEVER:
+            return []
+        self._leaving[number] = NEVER
+        return [Kill(number)]
 
     def reload(self, spec: PoolSpec, now: float) -> list[Action]:
         """Starts a crew by `spec`; see the head of this file. A reload that is under way is given up for this one.
@@ -256,6 +276,7 @@ class PoolPolicy:
         actions = self._dismiss(self._next, now)
         if not any(True for _ in self._crew.occupied()):
             # Nobody to take over from.
+            actions += self._dismiss(self._crew, now)
             self._crew = Crew(spec, now)
             self._next = None
         else:
@@ -273,7 +294,8 @@ class PoolPolicy:
         """Everybody is killed, nobody is started any more."""
         self._stopped = True
         numbers = [seat.number for crew in self._crews() for seat in crew.occupied()]
-        numbers += list(self._leaving)
+        numbers += [*self._relieved, *self._leaving]
+        self._relieved.clear()
         for crew in self._crews():
             crew.seats.clear()
         self._leaving = dict.fromkeys(numbers, NEVER)
@@ -329,6 +351,13 @@ class PoolPolicy:
         text = "the new executors cannot boot; the old ones go on until a reload succeeds"
         return [Notice("error", text), *actions]
 
+    def _let_relieved_go(self, seat: Seat, now: float) -> list[Action]:
+        numbers = [number for number, old in self._relieved.items() if old is seat]
+        for number in numbers:
+            del self._relieved[number]
+            self._leaving[number] = now + self._crew.spec.stop_time_ms / 1000
+        return [Stop(number) for number in numbers]
+
     def _promote(self, now: float) -> list[Action]:
         if self._next is None or not self._next.is_complete:
             return []
@@ -339,6 +368,8 @@ class PoolPolicy:
         if crew is None:
             return []
         actions: list[Action] = []
+        for seat in crew.seats:
+            actions += self._let_relieved_go(seat, now)
         for seat in crew.occupied():
             if seat.is_condemned:
                 # It is dying already, by a signal.

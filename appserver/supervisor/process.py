@@ -8,6 +8,7 @@ import os
 import select
 import signal
 import subprocess
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -28,6 +29,9 @@ LAST_OUTPUT = 1 << 20
 CLOSED_GRACE_S = 5.0
 #: How often a child is looked at where there are no pidfds.
 LOOK_S = 0.1
+#: Lines of a child that are remembered for its death, and characters of each.
+LAST_LINES = 50
+LAST_LINE_LEN = 2000
 LEVELS = frozenset(("debug", "info", "warning", "error"))
 
 
@@ -47,6 +51,10 @@ class Death:
     pid: int
     status: int  #: exit status, or minus the signal, as subprocess says it
     life_s: float
+    max_rss: int = 0  #: bytes
+    user_s: float = 0.0
+    system_s: float = 0.0
+    last_lines: tuple[str, ...] = ()  #: the last that it wrote, and that it logged
 
     @property
     def is_clean(self) -> bool:
@@ -92,6 +100,7 @@ class Child:
         self._log = log.bind(pid=self.pid)
         self._started = loop.now()
         self._streams: dict[int, tuple[str, Lines]] = {}
+        self._last_lines: deque[str] = deque(maxlen=LAST_LINES)
         self._is_channel_open = True
         self._is_alive = True
         if self._pidfd >= 0:
@@ -130,6 +139,15 @@ class Child:
     def life_s(self) -> float:
         return self._loop.now() - self._started
 
+    @property
+    def last_lines(self) -> tuple[str, ...]:
+        """The last that it wrote, and that it logged."""
+        return tuple(self._last_lines)
+
+    def _write(self, line: str, stream: str) -> None:
+        self._last_lines.append(line[:LAST_LINE_LEN])
+        self._log.info(line, stream=stream)
+
     def send(self, type_: str, fds: Mapping[str, int] | None = None, **fields: Any) -> None:
         """Sends a message. A child that is gone, or so stuck that its channel is full, is killed; its death tells the
         rest.
@@ -146,7 +164,7 @@ class Child:
                 self._log.error("a message to the process failed", message=type_, reason=str(error))
             self.signal(signal.SIGKILL)
 
-    def signal(self, number: signal.Signals) -> None:
+    def signal(self, number: int) -> None:
         """Nothing happens when it is dead. It reaches nobody else: the number stays taken until :meth:`_died` waits for
         it.
         """
@@ -182,6 +200,8 @@ class Child:
         fields = {str(key): value for key, value in message.fields.items()}
         level, event = fields.pop("level", "info"), fields.pop("event", "")
         log_line(self._log, str(level), str(event), fields)
+        more = "".join(f" {key}={value}" for key, value in fields.items() if key != "traceback")
+        self._last_lines.append(f"{level}: {event}{more}"[:LAST_LINE_LEN])
 
     def _readable(self, fd: int) -> None:
         self._read(fd)
@@ -196,7 +216,7 @@ class Child:
         except OSError:
             data = b""
         for line in lines.feed(data, self._loop.now()) if data else lines.finish():
-            self._log.info(line, stream=name)
+            self._write(line, name)
         if not data:
             self._loop.unwatch(fd)
             del self._streams[fd]
@@ -208,7 +228,8 @@ class Child:
         # Until it is waited for, the zombie keeps the number of its group from being given to others.
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, signal.SIGKILL)
-        status = self._popen.wait()
+        _, status, usage = os.wait4(self.pid, 0)
+        self._popen.returncode = os.waitstatus_to_exitcode(status)
         self._is_alive = False
         if self._pidfd >= 0:
             self._loop.unwatch(self._pidfd)
@@ -219,7 +240,17 @@ class Child:
             assert file is not None
             self._loop.unwatch(file.fileno())
             file.close()
-        self._on_death(Death(self.pid, status, self.life_s))
+        self._on_death(
+            Death(
+                self.pid,
+                self._popen.returncode,
+                self.life_s,
+                usage.ru_maxrss * 1024,
+                usage.ru_utime,
+                usage.ru_stime,
+                self.last_lines,
+            )
+        )
 
     def _drain(self) -> None:
         """What it had to say before it died."""
@@ -232,7 +263,7 @@ class Child:
             if fd in self._streams:
                 name, lines = self._streams.pop(fd)
                 for line in lines.finish():
-                    self._log.info(line, stream=name)
+                    self._write(line, name)
 
     def _close_channel(self) -> None:
         if self._is_channel_open:

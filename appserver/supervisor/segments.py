@@ -41,6 +41,8 @@ class Held:
     log_id: int  #: the request, as the logs name it
     thread: int
     process: int  #: process group of a CGI program, or 0
+    request_id: int = 0  #: of this sending
+    cancelled: bool = False  #: nobody waits for its answer any more
 
 
 class Segment:
@@ -64,9 +66,9 @@ class Segment:
         """What this executor is running."""
         found = []
         for at in range(HEADER_SIZE, HEADER_SIZE + self.slots * SLOT_SIZE, SLOT_SIZE):
-            state, owner, thread, process, *_, log_id = SLOT.unpack_from(self._memory, at)
+            state, owner, thread, process, request_id, _, _, cancelled, log_id = SLOT.unpack_from(self._memory, at)
             if owner == executor and state == STATE_RUNNING:
-                found.append(Held(log_id, thread, process))
+                found.append(Held(log_id, thread, process, request_id, cancelled != 0))
         return found
 
     def busy(self) -> int:

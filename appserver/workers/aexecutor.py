@@ -118,10 +118,13 @@ class LoopRunner(Runner):
     def relieve(self) -> None:
         """Nobody can take over what runs in an event loop."""
 
-    def interrupt(self, request_id: int) -> None:
+    def interrupt(self, request_id: int) -> bool:
         """The time of this request is over."""
-        with contextlib.suppress(RuntimeError):
+        try:
             self.loop.call_soon_threadsafe(self._time_out, request_id)
+        except RuntimeError:  # the loop has been closed
+            return False
+        return True
 
     # Any thread
 

@@ -5,6 +5,7 @@ Exactly one of `respond`, `send_file`, and `open_stream` followed by `end_stream
 
 from __future__ import annotations
 
+import contextlib
 import os
 import tempfile
 from time import monotonic_ns, thread_time_ns
@@ -42,13 +43,18 @@ class Exchange:
         self._started_ns = runner.now
         self._cpu_ns = runner.cpu
         if body_fd >= 0:
-            os.lseek(body_fd, 0, os.SEEK_SET)  # an executor that died may have read from it
+            with contextlib.suppress(OSError):  # a stream, from before the pool's interface was another one
+                os.lseek(body_fd, 0, os.SEEK_SET)  # an executor that died may have read from it
             self.body_file = os.fdopen(body_fd, "rb")
 
     @property
     def cancelled(self) -> bool:
         """Whether nobody waits for the answer any more."""
         return self.runner.executor.slots.is_cancelled(self.slot)
+
+    def is_over(self) -> bool:
+        """The same for the application, which may ask later than it should."""
+        return self.runner.executor.slots.is_over(self.slot, self.request_id)
 
     def run_us(self) -> int:
         """Microseconds since the application was called; also tells the runner what time it is."""

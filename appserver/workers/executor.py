@@ -28,7 +28,7 @@ from queue import SimpleQueue
 from time import monotonic_ns
 from typing import TYPE_CHECKING, Any, Callable, Deque, Dict, List, Optional, Protocol, Sequence, Tuple, Union
 
-from . import forks, wire
+from . import forks, watchdog, wire
 
 if TYPE_CHECKING:
     from .exchange import Exchange
@@ -79,7 +79,7 @@ class Slots:
         if len(self._map) < wire.SLOT_HEADER_LEN + slots * wire.SLOT_LEN:
             raise wire.FrameError("the slot segment is too short")
         self.count: int = slots
-        self._longs = memoryview(self._map).cast("Q")
+        self.longs = memoryview(self._map).cast("Q")
         self.ints = memoryview(self._map).cast("I")
         # State and executor number are neighbours, so one store sets both.
         self._running: int = struct.unpack("=Q", struct.pack("=II", 2, executor))[0]
@@ -95,7 +95,7 @@ class Slots:
 
         False: the core has given that request up (it takes whoever received it for dead), and the slot is another's.
         """
-        longs = self._longs
+        longs = self.longs
         at = 8 + 8 * slot
         if longs[at + 2] != request_id:
             return False
@@ -107,10 +107,15 @@ class Slots:
     def is_cancelled(self, slot: int) -> bool:
         return self.ints[16 + 16 * slot + 10] != 0
 
+    def is_over(self, slot: int, request_id: int) -> bool:
+        """Whether nobody waits for the answer to this request any more, also when the slot is another one's by now."""
+        at = 8 + 8 * slot
+        return self.ints[16 + 16 * slot + 10] != 0 or self.longs[at + 2] != request_id or self.ints[2 * at] != 2
+
     def close(self) -> None:
         """When no thread uses it any more."""
         self.ints.release()
-        self._longs.release()
+        self.longs.release()
         self._map.close()
 
 
@@ -180,6 +185,10 @@ class Executor:
             runner.seen = since
         return active
 
+    def interrupt(self, thread: int, request_id: int) -> bool:
+        """Main thread: raises RequestTimeout in that thread if it still runs that request."""
+        return 0 <= thread < len(self.runners) and self.runners[thread].interrupt(request_id)
+
     def monitor(self) -> None:
         """Main thread: one tick, and rest when there was nothing for some time."""
         self._idle = 0 if self.tick() else self._idle + 1
@@ -206,6 +215,9 @@ class Runner:
         self.now = 0  #: the last time that was looked at, CLOCK_MONOTONIC ns
         self.cpu = 0  #: CPU that this thread had taken at that time, ns
         self.since = 0  #: when the request that runs was begun, 0 for none; read by the monitor
+        self.running = 0  #: id of the request that runs, 0 for none; read by the main thread
+        self.interrupting = watchdog.IDLE  #: by the main thread; see watchdog.interrupt()
+        self.marked = 0  #: the start of the requests at hand, as in their slots
         self.seen = 0  #: the monitor's: `since` at its last tick
         self.items: Deque[Item] = deque()  #: the rest of the batch; the monitor may take from it
         self.out: Deque[Tuple[int, bytes]] = deque()  #: loop and frame of answers to send; the monitor may take from it
@@ -244,7 +256,7 @@ class Runner:
             if got is None:
                 return False
             if isinstance(got, tuple):
-                self.now = monotonic_ns()
+                self.now = self.marked = monotonic_ns()
                 executor.slots.mark(got[0], self.number, self.now, got[2])
                 self.items.append(got)
                 self._run_all(self.now)
@@ -297,7 +309,15 @@ class Runner:
             if ints[26 + 16 * item[0]] or item[2] >> 48 != generation:
                 self._skip(item)
             else:
-                serve(self, item)
+                try:
+                    self.running = item[2]
+                    serve(self, item)
+                    self.running = 0
+                    if self.interrupting:
+                        watchdog.settle(self)
+                except watchdog.RequestTimeout:  # on the way out of the application
+                    watchdog.settle(self)
+                    self.out.append((item[1], wire.answer(wire.RESPONSE, item[0], item[2], 500)))
             if out and (not items or self.now - received_ns > ANSWER_DELAY_NS):
                 self.flush()
         self.since = 0
@@ -310,9 +330,13 @@ class Runner:
     def _skip(self, item: Item) -> None:
         """It was cancelled before it began, or is of a core that has gone, or came too late."""
         slot, loop, request_id, _, _, body_fd, _ = item
-        if body_fd >= 0:
-            os.close(body_fd)
-        self.out.append((loop, wire.answer(wire.SKIPPED, slot, request_id)))
+        frame = wire.answer(wire.SKIPPED, slot, request_id)
+        if body_fd < 0:
+            self.out.append((loop, frame))
+            return
+        # Unread, so that another executor gets all of a stream.
+        self.send_with_fd(loop, frame, body_fd)
+        os.close(body_fd)
 
     # Receiving
 
@@ -322,7 +346,7 @@ class Runner:
         if not size:
             self.executor.stop()
             return False
-        now = self.now = monotonic_ns()
+        now = self.now = self.marked = monotonic_ns()
         fd = _take_fd(ancillary) if ancillary else -1
         try:
             self._take_frames(size, flags, fd, now)
@@ -434,6 +458,10 @@ class Runner:
         except IndexError:
             return
         self.executor.handoff.put(baton)
+
+    def interrupt(self, request_id: int) -> bool:
+        """The main thread's: raises RequestTimeout in the request if it still runs. False when it does not."""
+        return watchdog.interrupt(self, request_id)
 
     def relieve(self) -> None:
         """The monitor's: this thread has been in one request for a whole tick."""

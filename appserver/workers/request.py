@@ -28,9 +28,20 @@ from urllib.parse import parse_qsl, quote
 from . import multipart
 from .multipart import BadInput, Form, TooLarge, Upload
 from .values import Headers, MultiValues
+from .watchdog import RequestTimeout
 from .wsgi import Application, Environ, FileWrapper
 
-__all__ = ["BadInput", "Form", "Headers", "MultiValues", "Request", "Response", "TooLarge", "Upload"]
+__all__ = [
+    "BadInput",
+    "Form",
+    "Headers",
+    "MultiValues",
+    "Request",
+    "RequestTimeout",
+    "Response",
+    "TooLarge",
+    "Upload",
+]
 
 QUERY_FIELDS_MAX = 1000
 TEXT = "text/plain; charset=utf-8"
@@ -138,6 +149,21 @@ class Request:
                     quoted = len(value) > 1 and value[0] == value[-1] == '"'
                     self._cookies.setdefault(name, value[1:-1] if quoted else value)
         return self._cookies
+
+    # For how long
+
+    @property
+    def deadline(self) -> Optional[float]:
+        """When the request's time is over, on the clock of `time.monotonic()`; None without a limit. Then the client
+        gets 504, and RequestTimeout is raised in the handler."""
+        deadline: Optional[float] = self.environ.get("appserver.deadline")
+        return deadline
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether nobody waits for the answer any more: the client has gone, or the deadline is over."""
+        ask: Optional[Callable[[], bool]] = self.environ.get("appserver.cancelled")
+        return ask is not None and ask()
 
     # With what
 

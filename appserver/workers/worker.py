@@ -16,7 +16,7 @@ import socket
 import sys
 from typing import Any, Callable, Dict, List, Optional
 
-from . import request
+from . import request, watchdog
 from .asynchronous import Asynchronous, ScriptServer
 from .control import Control, ControlClosedError, LoadError, describe
 from .executor import TICK_S, Executor, Slots
@@ -79,9 +79,11 @@ class _Worker:
         self._signals = _Wakeup()
         self._told_to_stop = False
         signal.signal(signal.SIGTERM, self._on_sigterm)
+        if "stacks" in fds:
+            watchdog.arm(fds["stacks"], int(start["stacks_signal"]))
         configuration = start["configuration"]
         _enter(configuration)
-        self._scripts = Scripts()
+        self._scripts = Scripts(configuration.get("script_folders") or ())
         self._application = _application_of(configuration)
         self._preload(configuration.get("scripts") or ())
         self._name = configuration.get("application") or ""
@@ -94,6 +96,7 @@ class _Worker:
             name=self._name,
             threads=threads,
             dev=bool(configuration.get("dev")),
+            request_time_ms=int(configuration.get("request_time_ms") or 0),
         )
         self._executor = Executor(
             queue=_socket(fds["queue"]),
@@ -153,7 +156,7 @@ class _Worker:
     def _preload(self, paths: Any) -> None:
         for path in paths:
             try:
-                self._scripts.get(path)
+                self._scripts.preload(path)
             except LoadError as error:
                 self._control.log(
                     "error", "handler script cannot be loaded", script=path, error=str(error), traceback=error.trace
@@ -216,7 +219,16 @@ class _Worker:
             self._executor.stop_time_s = int(message.get("time_ms") or 0) / 1000
             self._executor.restarting = message.get("reason") == "replaced"
             self._told_to_stop = True
+        elif message.get("type") == "interrupt":
+            self._interrupt(message)
         return True
+
+    def _interrupt(self, message: Dict[str, Any]) -> None:
+        try:
+            self._executor.interrupt(int(message["thread"]), int(message["request"], 16))
+        except Exception as error:
+            # Without it the supervisor replaces the worker, as it does when a request cannot be interrupted.
+            self._control.log("warning", "a request cannot be interrupted", error=f"{type(error).__name__}: {error}")
 
 
 def _timeout_ms(executor: Executor) -> Optional[float]:

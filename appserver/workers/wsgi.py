@@ -348,12 +348,14 @@ class Server:
         threads: int = 1,
         dev: bool = False,
         multiprocess: bool = True,
+        request_time_ms: int = 0,
     ) -> None:
         """`find` gives the application for an environment; `name` is that of the pool's own one, for the log."""
         self._find = find
         self._log = log
         self._name = name
         self._dev = dev
+        self._limit_ns = request_time_ms * 1_000_000  #: 0 for none
         self._base: Environ = {
             "wsgi.version": (1, 0),
             "wsgi.errors": sys.stderr,
@@ -370,6 +372,9 @@ class Server:
         environ = call.environ
         try:
             environ.update(self._base)
+            environ["appserver.cancelled"] = call.is_over
+            if self._limit_ns:
+                environ["appserver.deadline"] = (runner.marked + self._limit_ns) * 1e-9
             environ["wsgi.url_scheme"] = environ.get("REQUEST_SCHEME", "http")
             environ["wsgi.input"] = call.body_file or BytesIO(call.body)
             environ["wsgi.early_hints"] = call.early_hints
@@ -403,9 +408,10 @@ class Server:
         """A log record about a request."""
         environ = exchange.environ
         script = environ.get("appserver.script")
-        where = (
-            {"script": script} if script else {"application": self._name or environ.get("appserver.application", "")}
-        )
+        if script:
+            where = {"script": os.fsdecode(script.encode("latin-1"))}
+        else:
+            where = {"application": self._name or environ.get("appserver.application", "")}
         self._log(
             level,
             event,

@@ -31,6 +31,11 @@ static void cut(as_lane *lane, as_pending *pending, uint32_t executor)
 
 static void fail(as_lane *lane, as_pending *pending, uint32_t executor, int status)
 {
+    int64_t start_ns = as_lane_slot_start_ns(lane, pending->slot);
+    if (start_ns >= pending->arrived_ns) {
+        pending->request->queue_ns = start_ns - pending->arrived_ns;
+        pending->request->run_ns = lane->home->loop->now_ns - start_ns;
+    }
     as_pending_record(pending, AS_INCIDENT_DIED, status, executor);
     as_lane_give_slot(lane, pending->slot);
     as_pending_name_incident(pending);

@@ -9,11 +9,9 @@ import pytest
 
 from appserver.config.plan import PoolSpec
 from appserver.supervisor.pool import (
-    ABORT_GRACE_S,
     BOOT_STOP_TIME_S,
     BOOT_TIME_S,
     DOWN_TIME_S,
-    Abort,
     Action,
     Kill,
     Notice,
@@ -95,7 +93,7 @@ def test_boot_takes_too_long() -> None:
     assert policy.is_settled
 
 
-@pytest.mark.parametrize("event", ["ready", "died", "stuck"])
+@pytest.mark.parametrize("event", ["ready", "died", "relieve"])
 def test_unknown_numbers_are_nobody(event: str) -> None:
     policy = policy_of()
     assert getattr(policy, event)(77, 2) == []
@@ -142,16 +140,45 @@ def test_could_not_boot_waits_longer_and_settles() -> None:
 # Stuck
 
 
-def test_stuck_is_aborted_then_killed() -> None:
+def test_relieved_goes_on_until_another_one_is_ready() -> None:
     policy = policy_of()
-    assert policy.stuck(1, 10) == [Abort(1)]
-    assert policy.capacity == 3  # nobody counts on it
-    assert policy.stuck(1, 10) == []  # once is enough, however many requests of it are late
-    assert policy.tick(10 + ABORT_GRACE_S - 0.1) == []
-    assert policy.tick(10 + ABORT_GRACE_S) == [Kill(1)]
-    assert policy.tick(10 + ABORT_GRACE_S + 100) == []
-    (retry,) = policy.died(1, 11)
-    assert isinstance(retry, Retry)
+    assert policy.relieve(1, 10) == [Start(3, SPEC)]
+    assert policy.capacity == 6  # its other threads go on
+    assert policy.relieve(1, 10) == []  # once is enough, however many requests of it are late
+    assert policy.relieve(3, 10) == []  # it is not ready itself
+    assert policy.ready(3, 11) == [Stop(1)]
+    assert (policy.capacity, policy.is_leaving(1)) == (6, True)
+    assert policy.tick(20.9) == []
+    assert numbers(Kill, policy.tick(21)) == [1]
+    assert policy.died(1, 21) == []
+
+
+def test_relieved_with_nothing_left_to_do_is_killed_early() -> None:
+    policy = policy_of()
+    policy.relieve(1, 10)
+    assert policy.finish(1) == []  # nobody is there instead
+    policy.ready(3, 11)
+    assert policy.finish(1) == [Kill(1)]
+    assert policy.finish(1) == []
+    assert policy.tick(100) == []
+    assert policy.finish(77) == []
+
+
+def test_relieved_stays_while_nobody_can_take_its_place() -> None:
+    policy = policy_of(replace(SPEC, processes=1))
+    policy.relieve(1, 10)
+    assert policy.died(2, 11, could_not_boot=True) == [Retry(2.0)]
+    assert policy.is_up(1000)
+    assert policy.tick(13) == [Start(3, replace(SPEC, processes=1))]
+    assert policy.ready(3, 14) == [Stop(1)]
+
+
+def test_relieved_may_die_before() -> None:
+    policy = policy_of()
+    policy.relieve(1, 10)
+    assert policy.died(1, 10.5) == []
+    assert policy.ready(3, 11) == []
+    assert policy.capacity == 6
 
 
 # Readiness
@@ -212,10 +239,10 @@ def test_stop_starts_nobody_who_was_due() -> None:
 def test_kill() -> None:
     policy = policy_of()
     policy.reload(NEW, 2)
-    policy.stuck(1, 2)
-    assert sorted(numbers(Kill, policy.kill())) == [1, 2, 3, 4]
+    policy.relieve(1, 2)
+    assert sorted(numbers(Kill, policy.kill())) == [1, 2, 3, 4, 5]
     assert policy.tick(1000) == []
-    for number in (1, 2, 3, 4):
+    for number in (1, 2, 3, 4, 5):
         assert not policy.is_empty
         policy.died(number, 3)
     assert policy.is_empty
@@ -306,11 +333,29 @@ def test_reload_after_stop() -> None:
     assert policy.capacity == 6
 
 
-def test_stuck_one_of_the_old_is_not_told_to_stop_as_well() -> None:
+def test_relieved_one_of_the_old_leaves_with_them() -> None:
     policy = policy_of()
     policy.reload(NEW, 10)
     policy.ready(3, 11)
-    policy.stuck(1, 11)
-    assert policy.ready(4, 11.5) == [Stop(2)]
-    assert policy.next_time() == 11 + ABORT_GRACE_S
-    assert numbers(Kill, policy.tick(11 + ABORT_GRACE_S)) == [1]
+    assert policy.relieve(1, 11) == [Start(5, SPEC)]
+    assert policy.ready(4, 11.5) == [Stop(1), Stop(5), Stop(2)]
+    assert policy.died(5, 11.6) == policy.died(1, 11.7) == policy.died(2, 11.8) == []
+    assert policy.capacity == 10
+
+
+def test_relieved_leaves_when_all_stop() -> None:
+    policy = policy_of()
+    policy.relieve(1, 10)
+    assert policy.stop(10.5) == [Stop(1), Stop(3), Stop(2)]
+    assert not policy.is_empty
+
+
+def test_bodies_stream_when_every_executor_takes_them() -> None:
+    policy = policy_of(ready=False)
+    assert not policy.stream_bodies
+    policy.ready(1, 1, stream_bodies=True)
+    assert policy.stream_bodies
+    policy.ready(2, 1, stream_bodies=False)
+    assert not policy.stream_bodies
+    policy.died(2, 2)
+    assert policy.stream_bodies

@@ -55,7 +55,9 @@ def test_held(segment: Segment) -> None:
     put(segment, 1, 1, 5)  # queued
     put(segment, 2, 2, 6)  # of another one
     put(segment, 7, 2, 5, process=77, log_id=11)
-    assert segment.held_by(5) == [Held(10, 100, 0), Held(11, 107, 77)]
+    with mmap.mmap(segment.fd, 0) as memory:
+        struct.pack_into("=I", memory, HEADER_SIZE + 7 * SLOT_SIZE + 40, 1)
+    assert segment.held_by(5) == [Held(10, 100, 0, 1), Held(11, 107, 77, 1, cancelled=True)]
     assert segment.held_by(9) == []
     assert segment.busy() == 4
 

@@ -7,7 +7,9 @@ import itertools
 import json
 import mmap
 import os
+import re
 import select
+import signal
 import socket
 import struct
 import subprocess
@@ -24,6 +26,7 @@ MAIN = Path(wire.__file__).parent / "main.py"
 PATIENCE_S = 20.0  #: how long something that must come may take on a busy machine
 RECEIVE_TIMEOUT = struct.pack("ll", 1, 0)
 CANCELLED_OFFSET = 40
+STACKS_SIGNAL = signal.SIGRTMAX - 1
 
 
 @dataclass
@@ -88,6 +91,7 @@ class FakeCore:
         os.ftruncate(self.segment_fd, 64 + 64 * self.slots)
         self.segment = mmap.mmap(self.segment_fd, 0)
         wire.SLOT_HEADER.pack_into(self.segment, 0, wire.SLOT_MAGIC, 1, self.slots, self.loops, self.generation)
+        self.stacks_fd = os.memfd_create("stacks")
         self.control, its_control = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._counter = itertools.count(1)
         self._decoded: list[Answer] = []
@@ -104,14 +108,16 @@ class FakeCore:
         return self
 
     def _start(self) -> None:
-        names = ["queue", "slots", *(f"answer:{loop}" for loop in range(self.loops))]
-        fds = [self.worker_queue.fileno(), self.segment_fd, *(each.fileno() for each in self.worker_answers)]
+        names = ["queue", "slots", "stacks", *(f"answer:{loop}" for loop in range(self.loops))]
+        answers = [each.fileno() for each in self.worker_answers]
+        fds = [self.worker_queue.fileno(), self.segment_fd, self.stacks_fd, *answers]
         start = {
             "type": "start",
             "pool": "test",
             "executor": 3,
             "threads": self.threads,
             "loops": self.loops,
+            "stacks_signal": STACKS_SIGNAL,
             "fds": names,
             "configuration": {"kind": "python", **self.configuration},
         }
@@ -128,6 +134,7 @@ class FakeCore:
                 os.close(answer.fd)
         self.segment.close()
         os.close(self.segment_fd)
+        os.close(self.stacks_fd)
         for each in (self.queue, self.worker_queue, *self.answers, *self.worker_answers):
             each.close()
 
@@ -158,6 +165,20 @@ class FakeCore:
 
     def stop(self) -> None:
         self.control.send(b'{"type": "stop"}')
+
+    def interrupt(self, slot: int, request_id: int | None = None) -> None:
+        """Of the request in that slot, or of another one that its thread may run."""
+        found = struct.unpack_from("=Q", self.segment, 64 + 64 * slot + 16)[0] if request_id is None else request_id
+        message = {"type": "interrupt", "thread": self.slot(slot)[2], "request": f"{found:016x}"}
+        self.control.send(json.dumps(message).encode())
+
+    def stacks(self, pattern: str) -> str:
+        """What the worker has written there, once it matches."""
+        until = time.monotonic() + PATIENCE_S
+        while not re.search(pattern, text := os.pread(self.stacks_fd, 1 << 20, 0).decode(), re.DOTALL):
+            assert time.monotonic() < until, f"no {pattern} in {text}"
+            time.sleep(0.005)
+        return text
 
     def close_control(self) -> None:
         self.control.close()
