@@ -174,7 +174,7 @@ FAULTS = [
     ("health: {live: l}\n", "1:16: health.live: found 'l'; expected a path that begins with '/'; did you mean '/l'?"),
     (
         "health: {metrics: /livez}\n",
-        "1:10: health.metrics: found '/livez', a health path; expected another path",
+        "1:19: health.metrics: found '/livez', a health path; expected another path",
     ),
     ("health: {live: /a, ready: /a}\n", "1:9: health: found '/a' for live and ready; expected two paths"),
     ("cgi: {environment: {A-B: c}}\n", "found 'A-B'; expected the name of an environment variable"),
