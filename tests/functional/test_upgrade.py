@@ -221,7 +221,7 @@ def test_half_close_by_the_executor(core: PlayedCore) -> None:
 
 def test_executor_closes_without_a_word(core: PlayedCore) -> None:
     """Its `end` is waited for a moment only; the client is not held up."""
-    client, request, stream = upgrade(core)
+    client, request, _stream = upgrade(core)
     client.interim()
     request.close()
     assert client.file.read() == b""

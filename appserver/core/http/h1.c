@@ -14,8 +14,8 @@ enum {
     INPUT_EXTRA = 4096,       /* room behind the largest head for body bytes that came with it */
     KEPT_BUFFER = 128 * 1024, /* larger output buffers are freed with their request */
     LINGER_READ = 16 * 1024,
-    LINGER_MS = 2000,         /* how long a client may take to see the answer and close */
-    LINGER_MOST_MS = 10000,   /* and how long it may go on sending before it does */
+    LINGER_MS = 2000,       /* how long a client may take to see the answer and close */
+    LINGER_MOST_MS = 10000, /* and how long it may go on sending before it does */
     KEPT_EXCHANGES = 256,
     TURN_STEPS = 256, /* of one connection that pipelines, before others get their turn */
     TURN_READS = 16,  /* reads of a client that lingers before other connections get their turn */
@@ -636,8 +636,8 @@ static void send_held(as_conn *conn)
 void as_h1_advance(as_conn *conn)
 {
     static bool (*const steps[])(as_conn *) = {
-        [AS_PHASE_IDLE] = on_idle,       [AS_PHASE_HEAD] = on_head, [AS_PHASE_BODY] = on_body,
-        [AS_PHASE_HANDLER] = on_handler, [AS_PHASE_SEND] = on_send, [AS_PHASE_DISCARD] = on_discard,
+        [AS_PHASE_IDLE] = on_idle,       [AS_PHASE_HEAD] = on_head,           [AS_PHASE_BODY] = on_body,
+        [AS_PHASE_HANDLER] = on_handler, [AS_PHASE_SEND] = on_send,           [AS_PHASE_DISCARD] = on_discard,
         [AS_PHASE_LINGER] = on_linger,   [AS_PHASE_RELAY] = as_relay_advance,
     };
     for (int taken = 0; !conn->closing && steps[conn->phase](conn); taken++) {
