@@ -88,6 +88,18 @@ def value(families: dict[str, Family], name: str, *labels: str) -> float:
     return sum(found)
 
 
+def answered(families: dict[str, Family]) -> float:
+    """Requests that are over, without those for the metrics themselves."""
+    samples = families["cherokee_requests_total"].samples.items()
+    return sum(count for (_, labels), count in samples if 'handler="metrics"' not in labels)
+
+
+def read_after(server: Server, before: dict[str, Family], count: int) -> dict[str, Family]:
+    """The families when so many more requests have been counted; a client has its answer a moment before that."""
+    wait_for(lambda: answered(read(server)) - answered(before) >= count, f"{count} requests are counted")
+    return read(server)
+
+
 @pytest.fixture(scope="module")
 def server(serve_module: Any) -> Server:
     found: Server = serve_module(
@@ -122,7 +134,7 @@ def test_requests_are_counted_by_route(server: Server) -> None:
     assert server.get("/%22%5C").status == 200
     assert server.post("/app/x", b"12345").status == 200
     assert server.exchange("nonsense\r\n\r\n").status == 400
-    after = read(server)
+    after = read_after(server, before, 12)
 
     def rise(route: str, handler: str, code: str) -> float:
         labels = (f'route="{route}"', f'handler="{handler}"', f'code="{code}"')
@@ -143,7 +155,7 @@ def test_requests_are_counted_by_route(server: Server) -> None:
     for name in ("cherokee_sent_bytes_total", "cherokee_received_bytes_total"):
         assert value(after, name) > value(before, name)
     accepted = "cherokee_connections_accepted_total"
-    assert value(after, accepted) - value(before, accepted) == 13
+    assert value(after, accepted) - value(before, accepted) > 12
     app = ('route="/app/*"',)
     for name in ("cherokee_request_run_seconds_total", "cherokee_request_cpu_seconds_total"):
         assert value(after, name, *app) > value(before, name, *app)
@@ -183,10 +195,10 @@ def test_pool_is_busy(server: Server) -> None:
     (server.folder / "open").touch()
     for thread in threads:
         thread.join()
+    wait_for(lambda: value(read(server), "cherokee_request_queue_seconds_total", 'route="/app/*"') > 0, "counted")
     families = read(server)
     assert value(families, "cherokee_pool_running", pool) == 0
     assert value(families, "cherokee_pool_queue_length", pool) == 0
-    assert value(families, "cherokee_request_queue_seconds_total", 'route="/app/*"') > 0
 
 
 def test_deaths(server: Server) -> None:
@@ -197,7 +209,7 @@ def test_deaths(server: Server) -> None:
     assert server.post("/app/die", b"").status == 502
     server.wait_for_log("executor was killed by SIGKILL", 3)
     assert server.get("/app/x").status == 200
-    after = read(server)
+    after = read_after(server, before, 4)
 
     def rise(name: str, *labels: str) -> float:
         return value(after, name, pool, *labels) - value(before, name, pool, *labels)
@@ -216,13 +228,14 @@ def test_a_reload_keeps_the_numbers(server: Server) -> None:
     config.write_text(config.read_text().replace("path: /old/*", "path: /older/*"))
     server.kill(signal.SIGHUP)
     wait_for(lambda: server.get("/older/x").status == 302, "the new configuration holds")
+    older = ("cherokee_requests_total", 'route="/older/* GET"')
+    wait_for(lambda: value(read(server), *older) == 1, "the new route is counted")
     after = read(server)
     for name in ("cherokee_connections_accepted_total", "cherokee_sent_bytes_total"):
         assert value(after, name) > value(before, name)
     assert value(after, "cherokee_requests_total", 'route="/old/* GET"') >= value(
         before, "cherokee_requests_total", 'route="/old/* GET"'
     )
-    assert value(after, "cherokee_requests_total", 'route="/older/* GET"', 'code="3xx"') == 1
     # Executors that a reload has told to go have not died.
     assert value(after, "cherokee_pool_deaths_total") == value(before, "cherokee_pool_deaths_total")
 
