@@ -97,7 +97,8 @@ typedef struct as_response {
     bool has_date; /* `fields` brings Date / Server itself */
     bool has_server;
     as_body body;
-    as_str trailers; /* pipes: field lines likewise, for clients that want them; to be there before as_request_stream_end() */
+    as_str
+        trailers; /* pipes: field lines likewise, for clients that want them; to be there before as_request_stream_end() */
 } as_response;
 
 #define AS_BODY_UNKNOWN UINT64_MAX /* length of a streamed body whose end tells */
