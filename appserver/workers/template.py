@@ -18,7 +18,7 @@ import threading
 from pathlib import Path
 from typing import Dict, Optional
 
-from . import atfork
+from . import atfork, interpreter
 from .control import Control
 
 PID_DIGITS = 32
@@ -48,8 +48,7 @@ def serve(control: Control) -> Optional[Control]:
 
     Raises ControlClosedError, ValueError.
     """
-    gc.collect()
-    gc.freeze()
+    interpreter.settle()
     gc.disable()  # what a collection would free is memory that the workers would have to copy
     control.send("preloaded")
     while True:
