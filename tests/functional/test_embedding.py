@@ -22,6 +22,10 @@ from wsgiref.validate import validator
 import pytest
 from harness import SANITIZE, TOP, Connection, Response, sanitizer_environment, wait_for
 
+if SANITIZE and "LD_PRELOAD" not in os.environ:
+    # The core is about to be loaded into this process, and the sanitizers' runtime has to be there before it.
+    pytest.skip("test_embedding_sanitized.py runs these tests in another process", allow_module_level=True)
+
 from appserver import RequestTimeout, Server
 from appserver import Response as Made
 from appserver.errors import AppError, ConfigError, StartError
@@ -29,22 +33,6 @@ from appserver.errors import AppError, ConfigError, StartError
 MIB = 1 << 20
 GUIDE = TOP / "docs" / "embedding.md"
 Make = Callable[..., Server]
-#: The sanitizers' runtime has to be loaded before anything else.
-NEEDS_PRELOAD = bool(SANITIZE) and "LD_PRELOAD" not in os.environ
-
-
-@pytest.fixture(autouse=True)
-def with_sanitizers(request: pytest.FixtureRequest) -> None:
-    if NEEDS_PRELOAD and request.function is not test_again_with_the_sanitizers_loaded:
-        pytest.skip("runs in a process that has the sanitizers loaded, which one of these tests starts")
-
-
-@pytest.mark.skipif(not NEEDS_PRELOAD, reason="without sanitizers, or with them loaded, the tests themselves run")
-def test_again_with_the_sanitizers_loaded() -> None:
-    environment = {**os.environ, **sanitizer_environment(), "PYTHONPATH": str(TOP)}
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", __file__]
-    done = subprocess.run(command, cwd=TOP, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout + done.stderr
 
 
 @pytest.fixture
