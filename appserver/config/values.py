@@ -251,6 +251,13 @@ def _output(text: str, _: Key, base: Path) -> str:
     return text if text == "-" else absolute(text, base)
 
 
+def _boolean(text: str, _: Key, __: Path) -> bool:
+    if text not in ("true", "false"):
+        meant = {"true": ("true", "yes", "on", "1"), "false": ("false", "no", "off", "0")}
+        raise UnfitError("true or false", next((word for word, texts in meant.items() if text.lower() in texts), ""))
+    return text == "true"
+
+
 def _socket(text: str, _: Key, base: Path) -> str:
     """auto, or the path of a Unix socket."""
     path = text if text == "auto" else absolute(text, base)
@@ -273,8 +280,11 @@ def _executable(text: str, _: Key, base: Path) -> str:
 
 
 def _interpreter(text: str, key: Key, base: Path) -> str:
-    """A program, or the folder of a virtual environment, which has one."""
+    """A program, or the folder of a virtual environment, which has one; a bare name is looked up in PATH first."""
     path = _executable(text, key, base)
+    if path == text and "/" not in text:
+        folder = absolute(text, base)
+        path = folder if Path(folder).is_dir() else text
     python = Path(path, "bin", "python")
     return str(python) if "/" in path and python.exists() else path
 
@@ -348,6 +358,7 @@ def _is_ipv6(text: str) -> bool:
 #: Kinds whose value is one scalar.
 SCALARS: dict[str, Parser] = {
     "application": _application,
+    "boolean": _boolean,
     "choice": _choice,
     "count": _count,
     "directory": _directory,
