@@ -128,6 +128,7 @@ BEGIN {
         close($sink);
     };
 
+    my $folder;    # of the script: its working directory
     my ($learnt, $watched) = ("", {});    # the identity of the script that is known; what its modules depend on
     my $read_on_from = sub {
         # Two steps, because the # line has to be read from elsewhere than the script: the block is in a pipe, and reading goes on behind it.
@@ -176,7 +177,7 @@ BEGIN {
         my ($names, $folders) = split(/\n\n/, $_[0]);
         my %loaded = map { split(/\t/, $_, 2) } split(/\n/, $names);
         local $^W = $warnings;
-        my @folders = grep { m{^/} } split(/\n/, defined $folders ? $folders : "");
+        my @folders = map { m{^/} ? $_ : "$folder/$_" } split(/\n/, defined $folders ? $folders : "");
         for my $name (sort keys %loaded) {
             next if $INC{$name} || !$may_be_loaded->($name, $loaded{$name});
             my $is_quiet = $in_child->(
@@ -239,6 +240,7 @@ BEGIN {
         our $source_handle = $source;
     };
 
+    $folder = $script =~ m{^(.+)/} ? $1 : "/";
     if ($script =~ /["\n]/) {
         print STDERR "its name cannot stand in a # line\n";
         $leave->($EXIT_CANNOT);
@@ -252,6 +254,7 @@ BEGIN {
             my $writer = $compile_in_child->();
             if (defined $writer) {
                 $silence->();
+                chdir($folder);
                 open(my $source, "<", $script) or $leave->(1);
                 our $report = sub {
                     my @names = map { "$_\t" . (defined $INC{$_} ? $INC{$_} : "") } keys %INC;

@@ -83,6 +83,7 @@ FILES: dict[str, str | bytes] = {
     "cgi-bin/tells.pl": script("print tell(DATA);\n__DATA__\nx\n"),
     "cgi-bin/own.pl": script("use lib 'lib';\nuse Mine;\nprint Mine::value();\n"),
     "cgi-bin/lib/Mine.pm": "package Mine;\nsub value { 'one' }\n1;\n",
+    "cgi-bin/uses.pl": script("use lib 'lib';\nuse List::Util;\nprint List::Util->can('mine') ? 'True' : 'False';\n"),
     "cgi-bin/changing.pl": script("print 'first';\n"),
     "cgi-bin/form.pl": script(
         "use CGI; my $q = CGI->new;\n"
@@ -194,6 +195,10 @@ def test_changes(servers: tuple[Server, Server]) -> None:
     (folder / "lib/Mine.pm").write_text("package Mine;\nsub value { 'another' }\n1;\n")
     for _ in range(3):
         assert warm.get("/cgi-bin/own.pl").text == "another"
+    assert warmed(warm, "/cgi-bin/uses.pl").text == "False"
+    (folder / "lib/List").mkdir()
+    (folder / "lib/List/Util.pm").write_text("package List::Util;\nsub mine { 1 }\n1;\n")
+    assert warm.get("/cgi-bin/uses.pl").text == "True"
     assert warmed(warm, "/cgi-bin/changing.pl").text == "second"
 
 
