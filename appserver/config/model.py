@@ -271,7 +271,7 @@ class Processes:
 
     min: int = _count(1, 1, 256, "That many are always there.")
     max: int = _key(
-        "count", "There are never more, but for those that are being replaced.", 1, low=1, high=256, required=True
+        "count", "There are never more, but for those that are being replaced.", 256, low=1, high=256, required=True
     )
     idle_time_ms: int = _time(60 * SECOND, 1, DAY, "How long one process less must have been enough before one goes.")
 
