@@ -22,6 +22,7 @@ from .asynchronous import Asynchronous, ScriptServer
 from .control import Control, ControlClosedError, LoadError, describe
 from .executor import TICK_S, Counts, Executor, Slots
 from .interface import ASGI, WSGI, Application
+from .modules import loaded_files
 from .script import Scripts, add_import_folder, load_application
 from .wsgi import Environ, Server
 
@@ -118,6 +119,7 @@ class _Worker:
         if "stacks" in fds:
             watchdog.arm(fds["stacks"], int(start["stacks_signal"]))
         configuration = start["configuration"]
+        self._is_dev = bool(configuration.get("dev"))
         loaded = loaded or Loaded(control, configuration)
         self._scripts, self._application = loaded.scripts, loaded.application
         self._name = configuration.get("application") or ""
@@ -129,7 +131,7 @@ class _Worker:
             control.log,
             name=self._name,
             threads=threads,
-            dev=bool(configuration.get("dev")),
+            dev=self._is_dev,
             request_time_ms=int(configuration.get("request_time_ms") or 0),
         )
         self._executor = Executor(
@@ -161,7 +163,8 @@ class _Worker:
             return _fail(self._control, str(error), error.trace)
         interpreter.settle()
         self._executor.start()
-        self._control.send("ready", **self._about())
+        files = {"files": loaded_files()} if self._is_dev else {}
+        self._control.send("ready", **self._about(), **files)
         self._watch()
         self._executor.join()
         return self._executor.exit_status
