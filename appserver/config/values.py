@@ -386,6 +386,7 @@ SCALARS: dict[str, Parser] = {
 LISTS: dict[str, Parser] = {
     "addresses": _address,
     "codings": _coding,
+    "directories": _directory,
     "extensions": _rule_extension,
     "file_names": _file_name,
     "hosts": _host_pattern,
@@ -396,6 +397,7 @@ LISTS: dict[str, Parser] = {
 MAPPINGS: dict[str, tuple[Parser, Parser]] = {
     "environment": (_variable, _environment_value),
     "error_pages": (_error_status, _path),
+    "folders": (_path, _directory),
     "interpreters": (_media_extension, _executable),
     "types": (_media_extension, _media_type),
 }
