@@ -19,6 +19,8 @@ from appserver.config.plan import PoolSpec
 from appserver.logging import get_logger
 from appserver.native.control import Message
 from appserver.supervisor.identity import Identity
+from appserver.supervisor.incidents import Incidents
+from appserver.supervisor.incidents_pool import Circumstances, PoolIncidents
 from appserver.supervisor.loop import Loop, Timer
 from appserver.supervisor.memory import proportional, resident
 from appserver.supervisor.overdue import Overdue, OverdueRequests
@@ -61,6 +63,7 @@ class Executors:
         identity: Identity | None,
         on_change: Callable[[], None],
         on_death: Callable[[str, int], None],
+        incidents: Incidents,
     ) -> None:
         self._loop = loop
         self._links = links
@@ -70,6 +73,7 @@ class Executors:
         self._on_death = on_death
         self._children: dict[int, Child] = {}
         self._stacks: dict[int, Stacks] = {}
+        self._threads: dict[int, dict[str, str]] = {}  #: of an executor: names by the numbers in its stacks
         self._failed: set[int] = set()  #: said why they cannot boot
         self._killed: set[int] = set()  #: by us
         self._given_up: set[int] = set()  #: in a request that does not end
@@ -79,7 +83,8 @@ class Executors:
         self.boot_failure = BootFailure()  #: the last one
         self.is_wanted = True  #: by the configuration
         self._log = get_logger(pool=spec.name)
-        self._overdue = OverdueRequests(loop, links.segment, self._log, self._tell_overdue, self._give_up)
+        self._incidents = PoolIncidents(spec.name, incidents, self._threads)
+        self._overdue = OverdueRequests(loop, links.segment, self._tell_overdue, self._overdue_ended)
         self.policy = PoolPolicy(spec, loop.now())
 
     @property
@@ -162,7 +167,9 @@ class Executors:
         self._overdue.found(number, self._children[number], self._stacks[number], overdue, grace_s)
 
     def _tell_overdue(self, number: int, requests: list[Overdue], stacks: str) -> None:
-        fields = {"traceback": stacks[:LOGGED_STACKS]} if stacks else {}
+        fields = {"incident": self._incidents.overdue(number, self._children[number], requests, stacks)}
+        if stacks:
+            fields["traceback"] = stacks[:LOGGED_STACKS]
         for overdue in requests:
             self._log.warning(
                 "a request is past its time; it is interrupted",
@@ -171,10 +178,20 @@ class Executors:
                 about=overdue.about,
                 **fields,
             )
-            fields = {}  # once is enough
+            fields.pop("traceback", None)  # once is enough
 
-    def _give_up(self, number: int, overdue: Overdue) -> None:
-        """An interrupt did not help."""
+    def _overdue_ended(self, number: int, overdue: Overdue, has_ended: bool) -> None:
+        """The grace after an interrupt is over."""
+        if number not in self._children:
+            self._incidents.overdue_ended(number, overdue.request, "its worker died before it ended")
+            return
+        if has_ended:
+            self._incidents.overdue_ended(number, overdue.request, "it was interrupted and ended; the worker goes on")
+            self._log.debug("a request ended when it was interrupted", executor=number, request=overdue.request)
+            return
+        self._incidents.overdue_ended(
+            number, overdue.request, "it did not end when it was interrupted; the worker is replaced"
+        )
         actions = self.policy.relieve(number, self._loop.now())
         if actions:
             self._log.warning(
@@ -250,6 +267,7 @@ class Executors:
             self._loop.call_later(0, partial(self._never_lived, number))
             return
         self._children[number] = child
+        self._incidents.started(child.pid)
         child.send(
             "start",
             self._links.executor_fds() | fds,
@@ -270,6 +288,7 @@ class Executors:
     def _take(self, number: int, message: Message) -> None:
         match message.type:
             case "ready":
+                self._threads[number] = threads_of(message)
                 self._log.info("executor is ready", executor=number, pid=self._children[number].pid)
                 self._step(self.policy.ready(number, self._loop.now()))
             case "failed":
@@ -292,8 +311,8 @@ class Executors:
         return text
 
     def _died(self, number: int, death: Death) -> None:
-        del self._children[number]
         self._overdue.gone(number)
+        del self._children[number]
         stacks = self._forget_stacks(number)
         held = self._links.segment.held_by(number)
         kill_groups(held)
@@ -303,22 +322,38 @@ class Executors:
         if number not in self._failed and self.policy.state_of(number) != "leaving":
             about = "was not ready in time" if number in self._killed else death.sentence()
             self.boot_failure = BootFailure(f"executor {number} {about}")
-        is_wanted = self.policy.is_leaving(number) and (death.is_clean or number in self._killed)
+        is_leaving = self.policy.is_leaving(number)
+        is_wanted = is_leaving and (death.is_clean or number in self._killed)
+        circumstances = Circumstances(
+            held=held,
+            stacks=stacks,
+            was_ready=number in self._threads,
+            was_leaving=is_leaving,
+            was_killed=number in self._killed,
+            reason=self.boot_failure.reason if number in self._failed else None,
+            traceback=self.boot_failure.traceback if number in self._failed else "",
+        )
         actions = self.policy.died(number, self._loop.now(), could_not_boot=no_boot)
-        self._tell_death(number, death, held, actions, is_wanted, stacks)
+        self._tell_death(number, death, circumstances, actions, is_wanted)
+        self._threads.pop(number, None)
         self._failed.discard(number)
         self._killed.discard(number)
         self._given_up.discard(number)
         self._step(actions)
 
     def _tell_death(
-        self, number: int, death: Death, held: list[Held], actions: list[Action], is_wanted: bool, stacks: str
+        self, number: int, death: Death, circumstances: Circumstances, actions: list[Action], is_wanted: bool
     ) -> None:
         fields: dict[str, Any] = {"executor": number, "pid": death.pid, "uptime_s": round(death.life_s, 3)}
-        if stacks:
-            fields["traceback"] = stacks[:LOGGED_STACKS]
-        if held:
-            fields["requests"] = [f"{each.log_id:016x}" for each in held]
+        # Who leaves as it should has nothing to tell, unless requests go with it.
+        if is_wanted and all(held.cancelled for held in circumstances.held):
+            self._incidents.gone(death)
+        else:
+            fields["incident"] = self._incidents.died(number, death, circumstances)
+        if circumstances.stacks:
+            fields["traceback"] = circumstances.stacks[:LOGGED_STACKS]
+        if circumstances.held:
+            fields["requests"] = [f"{each.log_id:016x}" for each in circumstances.held]
         retry = next((action.delay_s for action in actions if isinstance(action, Retry)), None)
         if retry is not None:
             fields["replaced_in_s"] = retry
@@ -335,6 +370,12 @@ class Executors:
             self._log.warning("executor was killed by us", **fields)
         else:
             self._log.error(f"executor {death.sentence()}", **fields)
+
+
+def threads_of(message: Message) -> dict[str, str]:
+    """What `ready` says about the executor's threads: names by the numbers that its stacks have for them."""
+    names = message.fields.get("threads")
+    return {str(key): str(value) for key, value in names.items()} if isinstance(names, dict) else {}
 
 
 def executor_command(spec: PoolSpec, identity: Identity | None) -> Command:

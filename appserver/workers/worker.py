@@ -13,6 +13,7 @@ import os
 import select
 import signal
 import socket
+import struct
 import sys
 from typing import Any, Callable, Dict, List, Optional
 
@@ -109,10 +110,16 @@ class _Worker:
         gc.collect()
         gc.freeze()
         self._executor.start()
-        self._control.send("ready")
+        self._control.send("ready", threads=self._threads())
         self._watch()
         self._executor.join()
         return self._executor.exit_status
+
+    def _threads(self) -> Dict[str, str]:
+        """Names of the threads that run requests, by the numbers that stacks have for them."""
+        threads = (runner.thread for runner in self._executor.runners)
+        digits = struct.calcsize("@L") * 2
+        return {f"0x{thread.ident or 0:0{digits}x}": thread.name for thread in threads}
 
     def _on_sigterm(self, number: int, frame: object) -> None:
         self._told_to_stop = True

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import re
+import select
 import shutil
 import signal
 import subprocess
@@ -13,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from fake_core import STACKS_SIGNAL, FakeCore
+from fake_core import PATIENCE_S, STACKS_SIGNAL, Answer, FakeCore
 
 Run = Callable[..., FakeCore]
 
@@ -115,12 +116,21 @@ def begin(core: FakeCore, path: str, slot: int) -> None:
     core.wait_until_running(slot)
 
 
+def interrupted(core: FakeCore, slot: int) -> Answer:
+    """The answer to the request in that slot. It is marked a moment before it runs, so one interrupt may be early."""
+    until = time.monotonic() + PATIENCE_S
+    while time.monotonic() < until:
+        core.interrupt(slot)
+        if select.select([core.answers[0]], [], [], 0.2)[0]:
+            break
+    return core.next_answer()
+
+
 @pytest.mark.parametrize("path", ["/busy", "/stubborn", "/tidy"])
 def test_interrupted_and_the_worker_goes_on(run: Run, threads: int, path: str) -> None:
     core = run(APP, threads=threads)
     begin(core, path, 9)
-    core.interrupt(9)
-    answer = core.next_answer()
+    answer = interrupted(core, 9)
     assert (answer.slot, answer.status) == (9, 500)
     record = core.log("handler failed")
     assert record["error"] == "RequestTimeout: the request is past its time (request_time)"
@@ -132,8 +142,7 @@ def test_interrupted_and_the_worker_goes_on(run: Run, threads: int, path: str) -
 def test_a_handler_may_catch_it(run: Run) -> None:
     core = run(APP)
     begin(core, "/caught", 9)
-    core.interrupt(9)
-    answer = core.next_answer()
+    answer = interrupted(core, 9)
     assert (answer.status, answer.body) == (200, b"the request is past its time (request_time)")
 
 
@@ -181,7 +190,7 @@ def test_stacks_while_an_extension_holds_the_interpreters_lock(run: Run) -> None
     begin(core, "/block_in_c_with_the_lock", 9)
     time.sleep(0.05)  # from the mark to the call
     os.kill(core.process.pid, STACKS_SIGNAL)
-    stacks = core.stacks("most recent call first.*worker.py.*in main")
+    stacks = core.stacks("in main")
     assert "in at_block_in_c_with_the_lock" in stacks
 
 
@@ -191,7 +200,7 @@ def test_stacks_of_a_worker_that_goes_on(run: Run) -> None:
         os.ftruncate(core.stacks_fd, 0)
         os.lseek(core.stacks_fd, 0, os.SEEK_SET)
         os.kill(core.process.pid, STACKS_SIGNAL)
-        core.stacks("in _watch.*in main")
+        core.stacks("in main")
         assert core.fetch("GET", "/hello").body == b"hello"
 
 
@@ -240,7 +249,6 @@ def test_other_interpreters(run: Run, interpreter: str, tmp_path: Path) -> None:
     core = run(APP, interpreter=interpreter)
     begin(core, "/stubborn", 9)
     os.kill(core.process.pid, STACKS_SIGNAL)
-    assert re.search("in at_stubborn", core.stacks("in _watch"))
-    core.interrupt(9)
-    assert core.next_answer().status == 500
+    assert re.search("in at_stubborn", core.stacks("in main"))
+    assert interrupted(core, 9).status == 500
     assert core.fetch("GET", "/hello").body == b"hello"
