@@ -1,7 +1,8 @@
-"""The load: wrk for requests, and plain sockets for connections that do nothing."""
+"""The load: wrk, `many` (many.c) where wrk would be the limit, and plain sockets for connections that do nothing."""
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import socket
@@ -9,10 +10,11 @@ import struct
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
+MANY = HERE.parent / "build" / "bench" / "many"  #: compiled from many.c
 CONNECTIONS_PER_SOURCE = 10_000  #: from one source address; the usual range has 28,000 ports
 IP_BIND_ADDRESS_NO_PORT = 24  #: linux/in.h; Python has no name for it before 3.12
 TIME_UNITS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0}
@@ -30,6 +32,27 @@ class Load:
     connections: int = 64
     keep_alive: bool = True
     pipeline: int = 1
+    files: str = ""  #: not wrk but `many` asks, for the files of this list (see write_list)
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A file in a list for `many`."""
+
+    size_class: int  #: 0..7; times are told apart by it
+    weight: float
+    size: int
+    path: str
+
+
+@dataclass(frozen=True)
+class Times:
+    """Of the responses of one class."""
+
+    requests: int
+    mean_s: float
+    p50_s: float
+    p99_s: float
 
 
 @dataclass(frozen=True)
@@ -40,6 +63,8 @@ class Outcome:
     seconds: float
     p50_s: float
     p99_s: float
+    answered: int  #: requests, also those before the count began: what the server's CPU time is for
+    by_class: dict[int, Times] = field(default_factory=dict)  #: when `many` asked
 
     @property
     def requests_per_s(self) -> float:
@@ -66,7 +91,8 @@ def parse_wrk(text: str) -> Outcome:
     p99 = re.search(r"99%\s+([\d.]+[a-z]+)", text)
     if total is None or p50 is None or p99 is None or int(total[1]) == 0:
         raise BenchError(f"wrk answered no request:\n{text}")
-    return Outcome(int(total[1]), _seconds(total[2]), _seconds(p50[1]), _seconds(p99[1]))
+    requests = int(total[1])
+    return Outcome(requests, _seconds(total[2]), _seconds(p50[1]), _seconds(p99[1]), requests)
 
 
 def run_wrk(port: int, load: Load, seconds: float, cpu: int) -> Outcome:
@@ -84,6 +110,40 @@ def run_wrk(port: int, load: Load, seconds: float, cpu: int) -> Outcome:
     if done.returncode != 0:
         raise BenchError(f"wrk failed: {done.stderr.strip()}")
     return parse_wrk(done.stdout)
+
+
+def write_list(root: Path, name: str, files: list[Wanted]) -> None:
+    """The list `name` of files below `root`, for loads that name it."""
+    lines = [f"{each.size_class} {each.weight:.9f} {each.size} {each.path}\n" for each in files]
+    root.with_name(f"{name}.list").write_text("".join(lines))
+
+
+def run_many(port: int, load: Load, seconds: float, cpu: int, root: Path) -> Outcome:
+    """Likewise by `many`. What it counts begins 0.3 s after its start, when the connections are there."""
+    how = "keep" if load.keep_alive else "close"
+    command = ["taskset", "-c", str(cpu), str(MANY), "127.0.0.1", str(port), str(load.connections), str(seconds), how]
+    command.append(str(root.with_name(f"{load.files}.list")))
+    done = subprocess.run(command, capture_output=True, text=True, timeout=seconds + 60)
+    if done.returncode != 0:
+        raise BenchError(f"many failed: {done.stderr.strip()}")
+    figures = json.loads(done.stdout)
+    times = {
+        name: Times(each["requests"], each["mean_ms"] / 1e3, each["p50_ms"] / 1e3, each["p99_ms"] / 1e3)
+        for name, each in figures.items()
+        if isinstance(each, dict)
+    }
+    everything = times.pop("all")
+    if everything.requests == 0:
+        raise BenchError("many: no request was answered in time")
+    by_class = {int(name): each for name, each in times.items()}
+    return Outcome(
+        everything.requests, figures["seconds"], everything.p50_s, everything.p99_s, figures["answered"], by_class
+    )
+
+
+def run_load(port: int, load: Load, seconds: float, cpu: int, root: Path) -> Outcome:
+    """Loads the server on `port` from one thread on `cpu`; `root` is that of the files."""
+    return run_many(port, load, seconds, cpu, root) if load.files else run_wrk(port, load, seconds, cpu)
 
 
 def need_wrk() -> None:

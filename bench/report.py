@@ -12,9 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from load import BenchError
+from mix import CLASS_NAMES
 from servers import Peer
 
 README = Path(__file__).resolve().parent / "README.md"
+PERFORMANCE = README.parent.parent / "docs" / "performance.md"
+ABLATION = "ablation"  #: with this in front, a scenario's table belongs to PERFORMANCE
 BEGIN = "<!-- results: written by `bench/run.py --write` -->"
 END = "<!-- end of results -->"
 
@@ -117,6 +120,19 @@ def _requests_table(result: Result) -> str:
     return _markdown([*head, *(heading for heading, _key, _form in COLUMNS)], rows)
 
 
+def _mix_table(result: Result) -> str:
+    """Times by class of size, for responses of very different lengths."""
+    head = ["server", "requests/s", "CPU µs/request"]
+    head += [f"{name}: {what} ms" for name in CLASS_NAMES for what in ("mean", "p99")]
+    rows = []
+    for label in result.samples:
+        row = [label, f"{result.median(label, 'requests_per_s'):,.0f}", f"{result.median(label, 'cpu_us'):.2f}"]
+        for number in range(len(CLASS_NAMES)):
+            row += [f"{result.median(label, f'class{number}_{what}_ms'):.2f}" for what in ("mean", "p99")]
+        rows.append(row)
+    return _markdown(head, rows)
+
+
 def _idle_table(result: Result) -> str:
     rows = [
         [label, f"{result.median(label, 'connections'):,.0f}", f"{result.median(label, 'bytes_per_connection'):,.0f}"]
@@ -155,6 +171,8 @@ def table(result: Result) -> str:
         body = "(none of its servers is installed)"
     elif result.measures == "idle":
         body = _idle_table(result)
+    elif result.measures == "mix":
+        body = _mix_table(result)
     elif is_sweep(result):
         body = _sweep_table(result)
     else:
@@ -168,15 +186,25 @@ def _figure(result: Result) -> str:
     return f"\n![{result.title}](figures/{path.name})\n" if path.exists() else ""
 
 
-def write_readme(run: Run) -> None:
-    """Puts the tables between their marks in bench/README.md."""
-    text = README.read_text()
-    before, begin, rest = text.partition(BEGIN)
-    _old, end, after = rest.partition(END)
+def write(run: Run) -> None:
+    """Puts the tables between their marks: those of the ablation into docs/performance.md, the rest into
+    bench/README.md. A page none of whose scenarios ran stays as it is.
+    """
+    ablation = [result for result in run.results if result.name.startswith(ABLATION)]
+    rest = [result for result in run.results if result not in ablation]
+    for path, results in ((README, rest), (PERFORMANCE, ablation)):
+        if results:
+            _write_page(path, run, results)
+
+
+def _write_page(path: Path, run: Run, results: list[Result]) -> None:
+    text = path.read_text()
+    before, begin, after_begin = text.partition(BEGIN)
+    _old, end, after = after_begin.partition(END)
     if not begin or not end:
-        raise BenchError(f"{README}: expected the lines {BEGIN!r} and {END!r}")
+        raise BenchError(f"{path}: expected the lines {BEGIN!r} and {END!r}")
     where = ", ".join(f"{key}: {value}" for key, value in run.machine.items())
     what = ", ".join(f"{name} {version}" for name, version in run.versions.items())
     facts = f"{where}.\n\nVersions: {what}.\n\nMedians of {run.rounds} interleaved rounds of {run.seconds} s each.\n"
-    tables = "\n".join(table(result) + _figure(result) for result in run.results)
-    README.write_text(f"{before}{BEGIN}\n\n{facts}\n{tables}\n{END}{after}")
+    tables = "\n".join(table(result) + _figure(result) for result in results)
+    path.write_text(f"{before}{BEGIN}\n\n{facts}\n{tables}\n{END}{after}")

@@ -19,7 +19,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import report
-from load import BenchError, Load, idle_connections, need_wrk, run_wrk
+from load import BenchError, Load, idle_connections, need_wrk, run_load
 from measure import anonymous_bytes, cpu_time, resident_bytes
 from network import enter_own_network
 from scenarios import Case, Scenario, all_scenarios
@@ -31,20 +31,23 @@ SPARE_DESCRIPTORS = 1000
 WANTED_DESCRIPTORS = 65536
 
 
-def measure_requests(running: Running, load: Load, seconds: float) -> report.Sample:
+def measure_requests(running: Running, load: Load, seconds: float, root: Path) -> report.Sample:
     """One round of one case: what the clients saw and what it cost the server."""
     before = cpu_time(running.pid)
-    outcome = run_wrk(running.port, load, seconds, LOAD_CPU)
+    outcome = run_load(running.port, load, seconds, LOAD_CPU, root)
     used = cpu_time(running.pid) - before
-    return {
+    sample = {
         "requests_per_s": outcome.requests_per_s,
-        "cpu_us": used.total_s / outcome.requests * 1e6,
-        "cpu_user_us": used.user_s / outcome.requests * 1e6,
-        "cpu_busy": used.total_s / outcome.seconds,
+        "cpu_us": used.total_s / outcome.answered * 1e6,
+        "cpu_user_us": used.user_s / outcome.answered * 1e6,
         "p50_ms": outcome.p50_s * 1e3,
         "p99_ms": outcome.p99_s * 1e3,
         "resident_mib": resident_bytes(running.pid) / 2**20,
     }
+    for number, times in outcome.by_class.items() if load.files == "mix" else ():
+        sample[f"class{number}_mean_ms"] = times.mean_s * 1e3
+        sample[f"class{number}_p99_ms"] = times.p99_s * 1e3
+    return sample
 
 
 def measure_idle(running: Running, load: Load) -> report.Sample:
@@ -71,7 +74,7 @@ class Runner:
         self.seconds = seconds
 
     def _start(self, stack: ExitStack, case: Case) -> Running:
-        setup = Setup(self.root, case.access_log, case.loops, case.kind, case.load.keep_alive, case.body)
+        setup = Setup(self.root, case.access_log, case.loops, case.kind, case.load.keep_alive, case.body, case.config)
         cpus = f"{SERVER_CPU},{LOAD_CPU}" if case.loops > 1 else str(SERVER_CPU)
         return stack.enter_context(serving(self.peers[case.peer], setup, case.load.path, cpus))
 
@@ -94,13 +97,14 @@ class Runner:
             ready = [(case, running) for case in cases if (running := self._ready(stack, case))]
             for _ in range(rounds):
                 for case, running in ready:
-                    samples.setdefault(case.label, []).append(measure_requests(running, case.load, self.seconds))
+                    sample = measure_requests(running, case.load, self.seconds, self.root)
+                    samples.setdefault(case.label, []).append(sample)
 
     def _ready(self, stack: ExitStack, case: Case) -> Running | None:
         """The server, started and warm. A peer that does not work is left out; this server must work."""
         try:
             running = self._start(stack, case)
-            run_wrk(running.port, case.load, 1, LOAD_CPU)
+            run_load(running.port, case.load, 1, LOAD_CPU, self.root)
         except BenchError as error:
             if case.peer == OURS:
                 raise
@@ -152,6 +156,15 @@ def usable_peers(wanted: list[str] | None, binaries: dict[str, str]) -> dict[str
     return usable
 
 
+def chosen(names: list[str], wanted: list[str]) -> list[str]:
+    """Those of `names` that are wanted, by their names or by what stands before a `-` in them (`ablation`)."""
+    found = [name for each in wanted for name in names if name == each or name.startswith(f"{each}-")]
+    unknown = [each for each in wanted if not any(name == each or name.startswith(f"{each}-") for name in names)]
+    if unknown:
+        raise BenchError(f"--scenarios: {', '.join(unknown)}: unknown; there are: {', '.join(names)}")
+    return list(dict.fromkeys(found))
+
+
 def _names(text: str) -> list[str]:
     return [item.strip() for item in text.split(",") if item.strip()]
 
@@ -188,9 +201,7 @@ def measure(options: argparse.Namespace) -> report.Run:
     if (os.cpu_count() or 1) < 2:
         raise BenchError("two CPUs are needed: one for the server, one for the load")
     scenarios = all_scenarios()
-    names = options.scenarios or list(scenarios)
-    if unknown := [name for name in names if name not in scenarios]:
-        raise BenchError(f"--scenarios: {', '.join(unknown)}: unknown; there are: {', '.join(scenarios)}")
+    names = chosen(list(scenarios), options.scenarios) if options.scenarios else list(scenarios)
     enter_own_network()
     machine = report.machine()
     limit = raise_descriptor_limit()
@@ -222,7 +233,7 @@ def main() -> int:
 
             plots.draw(run, options.plots)
         if options.write:
-            report.write_readme(run)
+            report.write(run)
     except BenchError as error:
         print(f"bench: {error}", file=sys.stderr)
         return 1

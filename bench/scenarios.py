@@ -2,48 +2,29 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
+from ablation import ablation_scenarios
+from cases import Case, Scenario
 from load import Load
 from servers import NULL, OURS
 
 #: In the order of the tables. nginx has two settings because neither is the better one for every size.
 FILE_SERVERS = [OURS, NULL, "nginx", "nginx, sendfile off", "lighttpd", "h2o", "lwan", "apache", "cherokee", "caddy"]
-SWEEP_SERVERS = [OURS, "nginx, sendfile off", "lighttpd", "h2o", "lwan", "cherokee"]
+SWEEP_SERVERS = [OURS, NULL, "nginx, sendfile off", "lighttpd", "h2o", "lwan", "cherokee"]
 SWEEP_CONNECTIONS = [1, 32, 256, 1000, 4000]
+NULL_LARGEST = 10 * 1024  #: bytes of a body: the null server's one send must fit into a socket's buffer
 #: lighttpd takes half as many connections as it has descriptors.
 IDLE_CONNECTIONS = {OURS: 20_000, "nginx": 20_000, "h2o": 20_000, "lighttpd": 9_000}
 
 
-@dataclass(frozen=True)
-class Case:
-    """One server under one load."""
-
-    label: str
-    peer: str
-    load: Load
-    kind: str = "static"
-    access_log: bool = False
-    loops: int = 1
-    body: int = 1024
-
-
-@dataclass(frozen=True)
-class Scenario:
-    """Cases that are compared."""
-
-    name: str
-    title: str
-    cases: list[Case]
-    measures: str = "requests"  #: or idle
-    base: str = OURS  #: the label that ratios are of
-    by_connections: list[int] = field(default_factory=list)  #: a sweep: each case under each of these
-
-
 def _files(path: str, body: int, keep_alive: bool = True) -> list[Case]:
-    # The null server's one send must fit into a socket's buffer.
-    servers = [name for name in FILE_SERVERS if name != NULL or body <= 10 * 1024]
+    servers = [name for name in FILE_SERVERS if name != NULL or body <= NULL_LARGEST]
     return [Case(name, name, Load(path, keep_alive=keep_alive), body=body) for name in servers]
+
+
+def _large(name: str, connections: int = 64) -> list[Case]:
+    """Large files, received without a copy: with wrk, which copies, the load is what limits."""
+    servers = [server for server in FILE_SERVERS if server != NULL]
+    return [Case(server, server, Load(f"/{name}", connections=connections, files=name)) for server in servers]
 
 
 def _logs() -> list[Case]:
@@ -69,8 +50,15 @@ def all_scenarios() -> dict[str, Scenario]:
         Scenario("static-1k", "1 KiB file, keep-alive, 64 connections", _files("/1k", 1024)),
         Scenario("static-1k-close", "1 KiB file, one connection per request", _files("/1k", 1024, keep_alive=False)),
         Scenario("static-10k", "10 KiB file, keep-alive, 64 connections", _files("/10k", 10 * 1024)),
-        Scenario("static-100k", "100 KiB file, keep-alive, 64 connections", _files("/100k", 100 * 1024)),
-        Scenario("static-1m", "1 MiB file, keep-alive, 64 connections", _files("/1m", 1024 * 1024)),
+        Scenario("static-100k", "100 KiB file, keep-alive, 64 connections", _large("100k")),
+        Scenario("static-1m", "1 MiB file, keep-alive, 64 connections", _large("1m")),
+        Scenario("static-100m", "100 MiB file, keep-alive, 8 connections", _large("100m", connections=8)),
+        Scenario(
+            "mix",
+            "Heavy-tailed mix of 2,000 files (SURGE-like), keep-alive, 64 connections",
+            [Case(server, server, Load("/mix/1", files="mix")) for server in SWEEP_SERVERS if server != NULL],
+            measures="mix",
+        ),
         Scenario(
             "access-log",
             "1 KiB file with the access log off and on (ours: json)",
@@ -113,14 +101,15 @@ def all_scenarios() -> dict[str, Scenario]:
         Scenario(
             "sweep",
             "Requests/s against connections, keep-alive (the paper's Figure 3)",
-            [Case(name, name, Load("/1k")) for name in SWEEP_SERVERS],
+            [Case(name, name, Load("/1k", files="1k")) for name in SWEEP_SERVERS],
             by_connections=SWEEP_CONNECTIONS,
         ),
         Scenario(
             "sweep-close",
             "Requests/s against connections, one connection per request (the paper's Figure 2)",
-            [Case(name, name, Load("/1k", keep_alive=False)) for name in SWEEP_SERVERS],
+            [Case(name, name, Load("/1k", keep_alive=False, files="1k")) for name in SWEEP_SERVERS],
             by_connections=SWEEP_CONNECTIONS,
         ),
+        *ablation_scenarios(),
     ]
     return {scenario.name: scenario for scenario in scenarios}

@@ -14,20 +14,30 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-from load import BenchError
+import yaml
+from load import MANY, BenchError, Wanted, write_list
 from measure import tree_of
+from mix import make_mix
 
 HERE = Path(__file__).resolve().parent
 TOP = HERE.parent
 BUILT = TOP / "build" / "bench"
 OURS = "cherokee-app"
 NULL = "null server"
-FILE_SIZES = {"1k": 1024, "10k": 10 * 1024, "100k": 100 * 1024, "1m": 1024 * 1024}
+FILE_SIZES = {
+    "1k": 1024,
+    "10k": 10 * 1024,
+    "100k": 100 * 1024,
+    "300k": 300 * 1024,
+    "1m": 1024 * 1024,
+    "100m": 100 * 1024 * 1024,
+}
 START_S = 20.0
 STOP_S = 20.0
 
@@ -42,6 +52,7 @@ class Setup:
     kind: str = "static"  #: or wsgi, cgi
     keep_alive: bool = True  #: for the null server, which does not look
     body: int = 1024  #: likewise
+    config: Mapping[str, Any] = field(default_factory=dict)  #: for this server: top-level keys of its configuration
 
 
 @dataclass(frozen=True)
@@ -85,22 +96,24 @@ def _write(folder: Path, name: str, text: str) -> Path:
 
 
 def _ours(setup: Setup, folder: Path, port: int) -> Command:
-    log = "access: json, access_file: access.log" if setup.access_log else "access: off"
-    rules = ""
-    pools = ""
+    site: dict[str, Any] = {"name": "bench", "root": str(setup.root)}
+    config: dict[str, Any] = {
+        "listen": f"127.0.0.1:{port}",
+        "threads": setup.loops,
+        "log": {"level": "warning", "access": "off"},
+        "limits": {"connections": 100_000, "idle_timeout": "1h"},
+        "sites": [site],
+    }
+    if setup.access_log:
+        config["log"] = {"level": "warning", "access": "json", "access_file": "access.log"}
     if setup.kind == "wsgi":
-        pools = f'pools: {{hello: {{python: "wsgi_hello:application", directory: {HERE}, processes: 1, threads: 1}}}}\n'
-        rules = "    rules: [{match: {path: /*}, handler: {python: hello}}]\n"
+        pool = {"python": "wsgi_hello:application", "directory": str(HERE), "processes": 1, "threads": 1}
+        config["pools"] = {"hello": pool}
+        site["rules"] = [{"match": {"path": "/*"}, "handler": {"python": "hello"}}]
     elif setup.kind == "cgi":
-        rules = f"    rules: [{{match: {{path: /cgi-bin/*}}, handler: {{cgi: {setup.root / 'cgi-bin'}}}}}]\n"
-    config = _write(
-        folder,
-        "config.yaml",
-        f'listen: "127.0.0.1:{port}"\nthreads: {setup.loops}\nlog: {{level: warning, {log}}}\n'
-        f"limits: {{connections: 100000, idle_timeout: 1h}}\n{pools}"
-        f"sites:\n  - name: bench\n    root: {setup.root}\n{rules}",
-    )
-    return Command([str(TOP / ".venv/bin/cherokee-app"), "serve", "--config", str(config)])
+        site["rules"] = [{"match": {"path": "/cgi-bin/*"}, "handler": {"cgi": str(setup.root / "cgi-bin")}}]
+    path = _write(folder, "config.yaml", yaml.safe_dump({**config, **setup.config}, sort_keys=False))
+    return Command([str(TOP / ".venv/bin/cherokee-app"), "serve", "--config", str(path)])
 
 
 def _null(setup: Setup, _folder: Path, port: int) -> Command:
@@ -406,15 +419,18 @@ def serving(peer: Peer, setup: Setup, path: str, cpus: str) -> Iterator[Running]
 
 
 def prepare(root: Path) -> None:
-    """Compiles the programs that are measured against, and makes the files that are served."""
+    """Compiles the programs that are measured against or with, and makes the files that are served."""
     BUILT.mkdir(parents=True, exist_ok=True)
     (root / "cgi-bin").mkdir(parents=True)
     root.chmod(0o755)
     _compile("null_server.c", BUILT / "null_server")
+    _compile("many.c", MANY)
     _compile("cgi_hello.c", root / "cgi-bin" / "dynamic")
     _compile("cgi_hello.c", root / "cgi-bin" / "static", "-static")
     for name, size in FILE_SIZES.items():
         (root / name).write_bytes(os.urandom(size))
+        write_list(root, name, [Wanted(0, 1.0, size, f"/{name}")])
+    make_mix(root)
 
 
 def _compile(source: str, target: Path, *flags: str) -> None:

@@ -183,9 +183,9 @@ class Tuning:
     )
     cork: str = _key(
         "choice",
-        "What makes a head share a packet with what another call sends: MSG_MORE, TCP_CORK around both, or nothing.",
-        "more",
-        choices=("more", "cork", "off"),
+        "What makes a head share a packet with what another call sends: TCP_CORK around both, MSG_MORE, or nothing.",
+        "cork",
+        choices=("cork", "more", "off"),
     )
     sendfile: str = _key(
         "choice",
@@ -267,7 +267,13 @@ class Pool:
     not both).
     """
 
-    python: str | None = _key("application", "WSGI application as module:attribute.", None)
+    python: str | None = _key("application", "WSGI or ASGI application as module:attribute.", None)
+    interface: str = _key(
+        "choice",
+        "What the application is; auto: found out when it is loaded.",
+        "auto",
+        choices=("auto", "wsgi", "asgi"),
+    )
     scripts: str | None = _key(
         "directory", "Folder of handler scripts (`NAME.py`); names that begin with `_` or `.` are left out.", None
     )
@@ -284,8 +290,31 @@ class Pool:
         default_text="the server's own",
     )
     processes: int = _count(2, 1, 256, "Worker processes.")
-    threads: int = _count(4, 1, 256, "Threads in each process: requests that it runs at once.")
+    threads: int = _count(
+        4,
+        1,
+        256,
+        "Threads in each process: requests that it runs at once. ASGI applications have `concurrency` instead.",
+    )
+    concurrency: int = _count(
+        100, 1, 10_000, "Requests that an ASGI application, or asynchronous scripts, hold at once in each process."
+    )
     environment: Mapping[str, str] = _key("environment", "Environment variables that are added for the workers.", dict)
+    retry: str = _key(
+        "choice",
+        "Which requests are given to another worker, once, when theirs dies before its answer began: those with an"
+        " idempotent method (GET, HEAD, OPTIONS, PUT, DELETE) or a field `Idempotency-Key`, none, or all. Others are"
+        " answered 502.",
+        "idempotent",
+        choices=("never", "idempotent", "always"),
+    )
+    quarantine_ms: int = _time(
+        60 * SECOND,
+        0,
+        DAY,
+        "How long a request that has killed two workers is answered 503 without being run (the same method, target and"
+        " body; 64 such requests for each pool); 0 turns this off.",
+    )
     limits: PoolLimits = _key("block", "Limits of this pool.", PoolLimits, block=PoolLimits)
 
 

@@ -50,6 +50,8 @@ class PoolSpec:
     request_time_ms: int
     idle_time_ms: int
     stop_time_ms: int  #: from "stop" to SIGKILL
+    retry: str = "idempotent"  #: never, idempotent or always
+    quarantine_ms: int = 0
     processes: int = 1
     threads: int = 1
     environment: Mapping[str, str] = field(default_factory=dict)
@@ -58,6 +60,8 @@ class PoolSpec:
     """
     interpreter: str = ""  #: python: absolute path
     application: str | None = None  #: python: "module:attribute"
+    interface: str = "auto"  #: python: what that is: wsgi, asgi, or auto
+    concurrency: int = 100  #: python: requests that a process with an event loop holds at once
     directory: str = "/"  #: python: working directory and first place for imports
     scripts: tuple[str, ...] = ()  #: python: absolute paths of handler scripts to load before the first request
     dev: bool = False
@@ -338,18 +342,23 @@ class _Planner:
         return PoolSpec(
             name=name,
             kind="python",
-            slots=slots_for(pool.limits.queue, pool.processes * pool.threads, self.loops),
+            # Whether it is threads or an event loop that run requests is known when the application is loaded.
+            slots=slots_for(pool.limits.queue, pool.processes * max(pool.threads, pool.concurrency), self.loops),
             queue_limit=pool.limits.queue,
             queue_time_ms=pool.limits.queue_time_ms,
             request_time_ms=pool.limits.request_time_ms,
             interrupt_time_ms=pool.limits.interrupt_time_ms,
             idle_time_ms=0,
             stop_time_ms=pool.limits.stop_time_ms,
+            retry=pool.retry,
+            quarantine_ms=pool.quarantine_ms,
             processes=pool.processes,
             threads=pool.threads,
             environment=dict(pool.environment),
             interpreter=pool.interpreter or sys.executable,
             application=pool.python,
+            interface=pool.interface,
+            concurrency=pool.concurrency,
             directory=directory,
             scripts=scripts,
             dev=self.dev,
@@ -419,8 +428,9 @@ def _core_pool(spec: PoolSpec) -> dict[str, Any]:
         "queue_time_ms": spec.queue_time_ms,
         "request_time_ms": spec.request_time_ms,
         "idle_time_ms": spec.idle_time_ms,
-        "retry": True,
+        "retry": spec.retry,
         "cancel": spec.kind == "cgi",
+        "quarantine_ms": spec.quarantine_ms,
     }
 
 

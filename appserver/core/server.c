@@ -10,9 +10,11 @@
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include "handler/pool.h"
+#include "handler/slot.h"
 #include "http/access_log.h"
 #include "http/h1.h"
 #include "net/listener.h"
@@ -29,6 +31,9 @@ enum {
 typedef struct pool_record {
     char *name;
     as_pool_options options; /* its fds are the server's duplicates */
+    as_slot_header *segment; /* mapped for reading; NULL when it is no segment, which the lanes report */
+    size_t segment_size;
+    as_quarantine quarantine;
 } pool_record;
 
 typedef struct listening {
@@ -356,6 +361,7 @@ int as_server_set_pool(as_server *server, int index, const as_pool_settings *set
         server->pools_len++;
         if (pool->options.queue_fd < 0 || pool->options.slots_fd < 0)
             return as_problem_system("pool %s: its descriptors cannot be duplicated", settings->name);
+        pool->segment = as_slot_segment_map(slots_fd, &pool->segment_size);
     }
     pool->options = (as_pool_options){
         .index = index,
@@ -367,8 +373,10 @@ int as_server_set_pool(as_server *server, int index, const as_pool_settings *set
         .queue_time_ms = settings->queue_time_ms,
         .request_time_ms = settings->request_time_ms,
         .idle_time_ms = settings->idle_time_ms,
-        .retry = settings->retry != 0,
+        .retry = (as_retry)settings->retry,
         .cancel = settings->cancel != 0,
+        .quarantine_ms = settings->quarantine_ms,
+        .quarantine = &pool->quarantine,
     };
     for (int i = 0; i < server->loops; i++) {
         lane_order *wanted = as_alloc(sizeof(*wanted));
@@ -399,16 +407,32 @@ int as_server_set_capacity(as_server *server, int pool, uint32_t capacity)
     return AS_OK;
 }
 
+typedef struct death_order {
+    uint32_t executor;
+    uint32_t repeated;
+} death_order;
+
 static void bury_executor(engine *e, order *o)
 {
+    death_order *death = o->subject;
     as_lane *lane = lane_at(e, o->number);
     if (lane != NULL)
-        as_lane_executor_died(lane, o->value);
+        as_lane_executor_died(lane, death->executor, death->repeated);
+    as_free(death);
 }
 
 int as_server_executor_died(as_server *server, int pool, uint32_t executor)
 {
-    post_all(server, bury_executor, NULL, pool, executor);
+    if (pool < 0 || pool >= server->pools_len)
+        return as_problem(AS_ENOTFOUND, "there is no pool %d", pool);
+    const as_slot_header *segment = server->pools[pool].segment;
+    /* Counted before any loop gives up a slot. */
+    uint32_t repeated = segment != NULL ? as_pool_count_repeated(segment, executor) : 0;
+    for (int i = 0; i < server->loops; i++) {
+        death_order *death = as_alloc(sizeof(*death));
+        *death = (death_order){.executor = executor, .repeated = repeated};
+        post(server->engines[i], bury_executor, death, pool, 0);
+    }
     return AS_OK;
 }
 
@@ -663,6 +687,8 @@ void as_server_free(as_server *server)
     for (int i = 0; i < server->pools_len; i++) {
         close(server->pools[i].options.queue_fd);
         close(server->pools[i].options.slots_fd);
+        if (server->pools[i].segment != NULL)
+            munmap(server->pools[i].segment, server->pools[i].segment_size);
         as_free(server->pools[i].name);
     }
     if (server->current != NULL)

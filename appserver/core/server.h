@@ -19,7 +19,9 @@ typedef struct as_snapshot as_snapshot;
 typedef struct as_pool_settings {
     const char *name;
     uint32_t queue_limit, queue_time_ms, request_time_ms, idle_time_ms;
-    int retry, cancel;
+    int retry; /* 0 never, 1 idempotent requests, 2 always */
+    int cancel;
+    uint32_t quarantine_ms;
 } as_pool_settings;
 
 /* A server with `loops` loops (1 .. 64), not yet running. `generation` goes into request ids. `event_fd`: an eventfd that is written when as_server_next_event()

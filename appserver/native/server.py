@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from appserver.native.snapshot import Snapshot
 
 ACCEPT_MODES = {"self-managed": 0, "coordinator": 1, "independent": 2, "reuseport": 3}
+RETRIES = {"never": 0, "idempotent": 1, "always": 2}
 ACCESS_LOG_FORMATS = {"off": 0, "combined": 1, "json": 2}
 
 
@@ -58,8 +59,9 @@ class PoolSettings:
     queue_time_ms: int
     request_time_ms: int
     idle_time_ms: int
-    retry: bool
+    retry: str  #: never, idempotent or always
     cancel: bool
+    quarantine_ms: int
 
 
 class Server:
@@ -89,8 +91,9 @@ class Server:
                 "queue_time_ms": settings.queue_time_ms,
                 "request_time_ms": settings.request_time_ms,
                 "idle_time_ms": settings.idle_time_ms,
-                "retry": settings.retry,
+                "retry": RETRIES[settings.retry],
                 "cancel": settings.cancel,
+                "quarantine_ms": settings.quarantine_ms,
             },
         )
         if answer_fds and len(answer_fds) != self._loops:
@@ -159,6 +162,10 @@ class Server:
     def close(self) -> None:
         """Cuts what is left and joins the threads."""
         ffi.release(self._handle)
+
+    def forget(self) -> None:
+        """In a forked child, where the threads are not: the memory is left alone."""
+        ffi.gc(self._handle, None)
 
 
 def make_event_fd() -> int:

@@ -13,7 +13,7 @@ Plan = Mapping[str, Any]
 PLAN_VERSION = 1
 SYMLINKS = {"beneath": 0, "deny": 1, "follow": 2}
 CODINGS = {"br": 0, "zst": 1, "gz": 2}
-CORKS = {"more": 0, "cork": 1, "off": 2}
+CORKS = {"cork": 0, "more": 1, "off": 2}
 HEALTH = {"live": 0, "ready": 1}
 
 
@@ -71,6 +71,7 @@ def pool_settings(pool: Mapping[str, Any]) -> PoolSettings:
         idle_time_ms=pool["idle_time_ms"],
         retry=pool["retry"],
         cancel=pool["cancel"],
+        quarantine_ms=pool["quarantine_ms"],
     )
 
 

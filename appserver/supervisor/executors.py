@@ -290,7 +290,7 @@ class Executors:
             case "ready":
                 self._threads[number] = threads_of(message)
                 self._log.info("executor is ready", executor=number, pid=self._children[number].pid)
-                self._step(self.policy.ready(number, self._loop.now()))
+                self._step(self.policy.ready(number, self._loop.now(), message.fields.get("capacity")))
             case "failed":
                 self._failed.add(number)
                 traceback = message.text("traceback")
@@ -405,6 +405,8 @@ def executor_configuration(spec: PoolSpec) -> Mapping[str, Any]:
         }
     return {
         "application": spec.application,
+        "interface": spec.interface,
+        "concurrency": spec.concurrency,
         "directory": spec.directory,
         "scripts": list(spec.scripts),
         "dev": spec.dev,

@@ -72,6 +72,7 @@ class Seat:
     number: int = 0  #: of who sits there; 0: nobody
     since: float = 0.0  #: start of who sits there
     is_ready: bool = False
+    capacity: int = 0  #: requests that who sits there runs at once
     is_condemned: bool = False  #: told to die; its death is no surprise, but the seat stays
     kill_at: float | None = None
     start_at: float = 0.0  #: when nobody sits there
@@ -101,8 +102,7 @@ class Crew:
     @property
     def capacity(self) -> int:
         """Requests that those who are ready run at once."""
-        each = self.spec.programs if self.spec.kind == "cgi" else self.spec.threads
-        return self.ready * each
+        return sum(seat.capacity for seat in self.seats if seat.is_ready and not seat.is_condemned)
 
 
 class PoolPolicy:
@@ -205,14 +205,15 @@ class PoolPolicy:
                 actions += self._tick_seat(crew, seat, now)
         return actions
 
-    def ready(self, number: int, now: float) -> list[Action]:
-        """An executor takes requests."""
+    def ready(self, number: int, now: float, capacity: int | None = None) -> list[Action]:
+        """An executor takes requests, `capacity` at once (None: as many as the specification says)."""
         found = self._find(number)
         if found is None:
             return []
-        _, seat = found
+        crew, seat = found
         if seat.is_condemned:
             return []
+        seat.capacity = _capacity(crew.spec) if capacity is None else capacity
         seat.is_ready = seat.was_settled = True
         seat.kill_at = None
         seat.backoff.booted()
@@ -366,3 +367,8 @@ class PoolPolicy:
             actions.append(Stop(seat.number))
         crew.seats.clear()
         return actions
+
+
+def _capacity(spec: PoolSpec) -> int:
+    """Requests that one executor runs at once."""
+    return spec.programs if spec.kind == "cgi" else spec.threads

@@ -23,7 +23,15 @@ class Exchange:
     body_file: Optional[BinaryIO] = None  #: the body when it did not come inline
 
     def __init__(
-        self, runner: Runner, slot: int, loop: int, request_id: int, environ: Dict[str, Any], body: bytes, body_fd: int
+        self,
+        runner: Runner,
+        slot: int,
+        loop: int,
+        request_id: int,
+        environ: Dict[str, Any],
+        body: bytes,
+        body_fd: int,
+        flags: int,
     ) -> None:
         self.runner = runner
         self.slot = slot

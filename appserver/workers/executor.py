@@ -37,6 +37,7 @@ SHORT_RUN_NS = 300_000  #: up to this average, requests of a process run one aft
 ANSWER_DELAY_NS = 500_000  #: an answer waits no longer than this for others of its datagram
 ANSWER_BATCH = 64 * 1024  #: bytes of answers in one datagram
 TICK_S = 0.005
+IDLE_TICKS = 20  #: ticks without a running request until the monitor rests
 LONGEST_SAMPLE_NS = 100_000_000  #: one long run must not count for ever
 SEND_PATIENCE_S = 5.0  #: how long a send is tried again when the kernel lacks memory
 RETRIED_ERRNOS = (errno.ENOBUFS, errno.ENOMEM, errno.ETOOMANYREFS, errno.EAGAIN)
@@ -50,8 +51,9 @@ class Baton:
     """Its holder may receive."""
 
 
-#: A request that has been received and marked, and not yet run: slot, loop, request id, environment, body, body's fd.
-Item = Tuple[int, int, int, Dict[str, Any], bytes, int]
+#: A request that has been received and marked, and not yet run: slot, loop, request id, environment, body, descriptor
+#: (-1: none) and the frame's flags, which say what it is.
+Item = Tuple[int, int, int, Dict[str, Any], bytes, int, int]
 Log = Callable[..., None]
 Handoff = Union[Baton, Item, None]
 
@@ -88,13 +90,19 @@ class Slots:
         """Of the running core."""
         return self.ints[4]
 
-    def mark(self, slot: int, thread: int, now_ns: int) -> None:
-        """Says that `thread` of this executor has the request of `slot`."""
+    def mark(self, slot: int, thread: int, now_ns: int, request_id: int) -> bool:
+        """Says that `thread` of this executor has the request of `slot`.
+
+        False: the core has given that request up (it takes whoever received it for dead), and the slot is another's.
+        """
         longs = self.longs
         at = 8 + 8 * slot
+        if longs[at + 2] != request_id:
+            return False
         longs[at + 1] = self._threads[thread]
         longs[at + 3] = now_ns
         longs[at] = self._running
+        return True
 
     def is_cancelled(self, slot: int) -> bool:
         return self.ints[16 + 16 * slot + 10] != 0
@@ -103,6 +111,12 @@ class Slots:
         """Whether nobody waits for the answer to this request any more, also when the slot is another one's by now."""
         at = 8 + 8 * slot
         return self.ints[16 + 16 * slot + 10] != 0 or self.longs[at + 2] != request_id or self.ints[2 * at] != 2
+
+    def close(self) -> None:
+        """When no thread uses it any more."""
+        self.ints.release()
+        self.longs.release()
+        self._map.close()
 
 
 class Executor:
@@ -118,7 +132,7 @@ class Executor:
         log: Log,
         wake: Callable[[], None],
     ) -> None:
-        """`wake` makes the main thread call `tick()` every TICK_S until that returns False, and look at `stopping`."""
+        """`wake` makes the main thread call `monitor()` every TICK_S while `monitored`, and look at `stopping`."""
         self.queue = queue
         self.slots = slots
         self.answers = answers
@@ -126,8 +140,12 @@ class Executor:
         self.log = log
         self.wake = wake
         self.stopping = False
+        self.stop_time_s = 0.0  #: what is held may take so long after `stopping`; 0: nobody has said
+        self.restarting = False  #: after `stopping`: others take over
         self.exit_status = 0
         self.monitored = False  #: whether the main thread is ticking
+        self.in_child = False  #: whether this is the copy of it in a process that a handler forked
+        self._idle = 0  #: ticks since a request was last seen
         self.run_ns = 0  #: average run time of the last requests
         self.all_receive = threads == 1 or not _has_global_lock()
         self.handoff: SimpleQueue[Handoff] = SimpleQueue()
@@ -138,14 +156,14 @@ class Executor:
         if not self.all_receive:
             self.handoff.put(Baton())
         for runner in self.runners:
-            runner.thread.start()
+            runner.start()
 
     def stop(self, status: int = 0) -> None:
         """Every thread ends when it has finished what it holds. Any thread; the first status that is not 0 counts."""
         self.exit_status = self.exit_status or status
         self.stopping = True
-        for _ in self.runners:
-            self.handoff.put(None)
+        for runner in self.runners:
+            runner.stop()
         self.wake()
 
     def is_running(self) -> bool:
@@ -169,7 +187,15 @@ class Executor:
 
     def interrupt(self, thread: int, request_id: int) -> bool:
         """Main thread: raises RequestTimeout in that thread if it still runs that request."""
-        return 0 <= thread < len(self.runners) and watchdog.interrupt(self.runners[thread], request_id)
+        return 0 <= thread < len(self.runners) and self.runners[thread].interrupt(request_id)
+
+    def monitor(self) -> None:
+        """Main thread: one tick, and rest when there was nothing for some time."""
+        self._idle = 0 if self.tick() else self._idle + 1
+        if self._idle > IDLE_TICKS and self.monitored:
+            self.monitored = False
+            # A request that began before the flag was cleared relied on it.
+            self.monitored = self.tick()
 
     def learn(self, sample_ns: int) -> None:
         """Follows slow runs fast and fast runs slowly, as the core does for its batches."""
@@ -179,6 +205,8 @@ class Executor:
 
 class Runner:
     """One request thread. Attributes are its own unless said otherwise."""
+
+    RECEIVE_FLAGS = socket.MSG_CMSG_CLOEXEC
 
     def __init__(self, executor: Executor, number: int) -> None:
         self.executor = executor
@@ -196,6 +224,14 @@ class Runner:
         self._batons: List[Baton] = [Baton()] if executor.all_receive else []  #: at most one; the monitor may take it
         self._buf = bytearray(wire.DATAGRAM_MAX)
         self._view = memoryview(self._buf)
+
+    def start(self) -> None:
+        """Main thread."""
+        self.thread.start()
+
+    def stop(self) -> None:
+        """Any thread: it ends when it has finished what it holds. One of these reaches each thread of the executor."""
+        self.executor.handoff.put(None)
 
     # The thread
 
@@ -221,7 +257,7 @@ class Runner:
                 return False
             if isinstance(got, tuple):
                 self.now = self.marked = monotonic_ns()
-                executor.slots.mark(got[0], self.number, self.now)
+                executor.slots.mark(got[0], self.number, self.now, got[2])
                 self.items.append(got)
                 self._run_all(self.now)
                 return True
@@ -293,7 +329,7 @@ class Runner:
 
     def _skip(self, item: Item) -> None:
         """It was cancelled before it began, or is of a core that has gone, or came too late."""
-        slot, loop, request_id, _, _, body_fd = item
+        slot, loop, request_id, _, _, body_fd, _ = item
         if body_fd >= 0:
             os.close(body_fd)
         self.out.append((loop, wire.answer(wire.SKIPPED, slot, request_id)))
@@ -302,9 +338,7 @@ class Runner:
 
     def _receive(self) -> bool:
         """Fills `items` from one datagram; False when the core side has gone. Raises BlockingIOError, FrameError."""
-        size, ancillary, flags, _ = self.executor.queue.recvmsg_into(
-            [self._view], _ANCILLARY_LEN, socket.MSG_CMSG_CLOEXEC
-        )
+        size, ancillary, flags, _ = self.executor.queue.recvmsg_into([self._view], _ANCILLARY_LEN, self.RECEIVE_FLAGS)
         if not size:
             self.executor.stop()
             return False
@@ -323,17 +357,25 @@ class Runner:
             raise wire.FrameError("datagram over its limit")
         view, slots = self._view, self.executor.slots
         requests = wire.split_requests(self._buf, size)
+        given_up = []
         for request in requests:
             if request[0] >= slots.count or request[1] >= len(self.executor.answers):
                 raise wire.FrameError(f"slot {request[0]}, loop {request[1]}")
-            slots.mark(request[0], self.number, now)
+            if not slots.mark(request[0], self.number, now, request[2]):
+                given_up.append(request)
+        if given_up:
+            self.executor.log("warning", "requests came too late: the core has given them up", count=len(given_up))
+            requests = [request for request in requests if request not in given_up]
+            if fd >= 0:
+                os.close(fd)
+                fd = -1
         for slot, loop, request_id, wanted, start, middle, end in requests:
             has_fd = bool(wanted & wire.FD_FLAGS)
             if has_fd != (fd >= 0) or (has_fd and len(requests) > 1):
                 self._refuse(flags, slot, loop, request_id)
                 continue
             body = bytes(view[middle:end]) if end > middle else b""
-            self.items.append((slot, loop, request_id, wire.environment(view[start:middle]), body, fd))
+            self.items.append((slot, loop, request_id, wire.environment(view[start:middle]), body, fd, wanted))
 
     def _refuse(self, flags: int, slot: int, loop: int, request_id: int) -> None:
         if not flags & socket.MSG_CTRUNC:
@@ -412,6 +454,10 @@ class Runner:
         except IndexError:
             return
         self.executor.handoff.put(baton)
+
+    def interrupt(self, request_id: int) -> bool:
+        """The main thread's: raises RequestTimeout in the request if it still runs. False when it does not."""
+        return watchdog.interrupt(self, request_id)
 
     def relieve(self) -> None:
         """The monitor's: this thread has been in one request for a whole tick."""

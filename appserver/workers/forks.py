@@ -19,7 +19,6 @@ Log = Callable[..., None]
 
 STATUS_CAME_BACK = 1
 
-in_child = False  #: whether this process was forked off one that runs requests
 _guarded: weakref.WeakSet[Executor] = weakref.WeakSet()
 _registered = False
 
@@ -56,7 +55,7 @@ class _ClosedAnswers:
     def __init__(self, log: Log) -> None:
         self._log = log
 
-    def send(self, data: bytes) -> int:
+    def send(self, data: bytes, flags: int = 0) -> int:
         leave(self._log)
 
     def sendmsg(self, buffers: Iterable[bytes], *more: Any) -> int:
@@ -64,8 +63,7 @@ class _ClosedAnswers:
 
 
 def _after_fork() -> None:
-    global in_child
-    in_child = True
     for executor in list(_guarded):
         closed: Any = _ClosedAnswers(executor.log)
+        executor.in_child = True
         executor.answers = [closed] * len(executor.answers)

@@ -6,8 +6,9 @@ validation and encoding are one dictionary look-up.
 
 from __future__ import annotations
 
+import contextlib
 import re
-from typing import Any, Dict, List, NamedTuple, Optional, Tuple
+from typing import Any, Dict, Iterable, List, NamedTuple, Optional, Tuple
 
 from .wire import FIELD_COUNT_MAX, FIELDS_MAX
 
@@ -63,6 +64,45 @@ def encode(status: str, headers: List[Tuple[str, str]]) -> Head:
             cache.clear()
         cache[(status, *headers)] = head
     return head
+
+
+def encode_bytes(status: int, headers: List[Tuple[bytes, bytes]]) -> Head:
+    """The same for ASGI: a status code, names and values in bytes. Raises HeadError, TypeError."""
+    if isinstance(status, bool) or not isinstance(status, int):
+        raise TypeError(f"status must be an int such as 200, not {status!r}")
+    if not 200 <= status <= 599:
+        raise HeadError(f"status must be from 200 to 599, not {status}")
+    head = _encode(int(status), _texts(headers))
+    if len(head.fields) <= CACHED_LEN_MAX:
+        if len(cache) >= CACHE_MAX:
+            cache.clear()
+        with contextlib.suppress(TypeError):  # pairs may be lists
+            cache[(status, *headers)] = head
+    return head
+
+
+def encode_fields(headers: Iterable[Tuple[bytes, bytes]]) -> bytes:
+    """The header block of an interim response, or trailers. Raises HeadError, TypeError."""
+    head = _encode(200, _texts(headers))
+    if head.length is not None:
+        raise HeadError("header Content-Length belongs into the response's own head")
+    return head.fields
+
+
+def _texts(headers: Iterable[Tuple[bytes, bytes]]) -> List[Tuple[str, str]]:
+    """As `_encode` takes them. Fields of the connection are left out: ASGI lets applications send them, and they are
+    the server's to write."""
+    texts = []
+    for item in headers:
+        if not isinstance(item, (tuple, list)) or len(item) != 2:
+            raise TypeError(f"a header must be a pair (name, value), not {item!r}")
+        name, value = item
+        if not isinstance(name, (bytes, bytearray)) or not isinstance(value, (bytes, bytearray)):
+            raise TypeError(f"header name and value must be bytes, not {name!r}: {value!r}")
+        text = name.decode("latin-1")
+        if text.lower() not in HOP_BY_HOP:
+            texts.append((text, value.decode("latin-1")))
+    return texts
 
 
 def encode_interim(headers: List[Tuple[str, str]]) -> bytes:

@@ -234,16 +234,16 @@ def application_of(handle: Handle) -> Application:
 
     def application(environ: Environ, start_response: Callable[..., Any]) -> Iterable[bytes]:
         try:
-            status, headers, body = _render(handle(Request(environ)))
+            status, headers, body = render(handle(Request(environ)))
         except BadInput as error:
-            status, headers, body = _render((f"{error}\n", error.status))
+            status, headers, body = render((f"{error}\n", error.status))
         start_response(_status_line(status), headers)
         return body
 
     return application
 
 
-def _render(returned: Any) -> Tuple[int, HeaderList, Iterable[bytes]]:
+def render(returned: Any) -> Tuple[int, HeaderList, Iterable[bytes]]:
     """Status, headers and body of whatever a handler returned. Raises TypeError with what it may return."""
     response = _response_of(returned)
     headers = list(response.headers)

@@ -1,6 +1,7 @@
 """Loads what a pool runs: its application by name, and handler scripts by path.
 
-A handler script is a Python file with a WSGI `application` (or `app`), or a plain function `handle(request)`.
+A handler script is a Python file with a WSGI or ASGI `application` (or `app`), or a function `handle(request)`, plain
+or `async def`.
 """
 
 from __future__ import annotations
@@ -17,11 +18,12 @@ import sys
 import threading
 from pathlib import Path
 from types import CodeType, ModuleType
-from typing import Any, Callable, Dict, Optional, Union
+from typing import Any, Dict, Union
 
+from . import interface
 from .control import LoadError, describe
+from .interface import Application
 from .request import application_of
-from .wsgi import Application
 
 _NOT_IDENTIFIER = re.compile(r"\W", re.ASCII)
 
@@ -37,8 +39,10 @@ def add_import_folder(folder: str, *, first: bool) -> None:
     sys.path.insert(0 if first else next(installed, len(sys.path)), folder)
 
 
-def load_application(name: str) -> Application:
-    """The WSGI application `module:attribute` (attribute: `application` when left out). Raises LoadError."""
+def load_application(name: str, wanted: str = "auto") -> Application:
+    """The application `module:attribute` (attribute: `application` when left out); `wanted` is the interface that the
+    configuration says. Raises LoadError.
+    """
     module_name, _, attribute = name.partition(":")
     try:
         found: Any = importlib.import_module(module_name)
@@ -47,7 +51,7 @@ def load_application(name: str) -> Application:
     except BaseException as error:  # also SystemExit at import
         summary, trace = describe(error)
         raise LoadError(f"application {name} cannot be loaded: {summary}", trace) from None
-    return _checked(found, f"application {name}")
+    return interface.application_of(found, f"application {name}", wanted)
 
 
 class Scripts:
@@ -67,6 +71,19 @@ class Scripts:
         if isinstance(found, LoadError):
             raise LoadError(str(found), found.trace)
         return found
+
+    def is_async(self, path: str) -> bool:
+        """Whether it is for the event loop. False for what cannot be loaded."""
+        found = self._loaded.get(path)
+        if found is None:
+            with self._lock:
+                found = self._loaded.get(path) or self._load(path)
+        return not isinstance(found, LoadError) and found.is_async
+
+    @property
+    def any_async(self) -> bool:
+        """Among those that have been loaded."""
+        return any(isinstance(each, Application) and each.is_async for each in self._loaded.values())
 
     def _load(self, path: str) -> Union[Application, LoadError]:
         found: Union[Application, LoadError]
@@ -117,27 +134,14 @@ def _application_of_script(module: ModuleType, path: str) -> Application:
     for name in ("application", "app"):
         found = getattr(module, name, None)
         if found is not None:
-            return _checked(found, f"`{name}` of script {path}")
+            return interface.application_of(found, f"`{name}` of script {path}")
     handle = getattr(module, "handle", None)
     if handle is None:
         raise LoadError(f"script {path} has neither `application` nor `def handle(request)`")
     if not callable(handle):
         raise LoadError(f"`handle` of script {path} is not a function")
-    if _is_async(handle):
-        raise LoadError(f"`handle` of script {path} is `async def`; write it as a plain `def`")
-    return application_of(handle)
+    if interface.is_async(handle) or inspect.isasyncgenfunction(handle):
+        from .ahandle import async_application_of  # imports asyncio, which most workers do without
 
-
-def _checked(found: Any, what: str) -> Application:
-    if not callable(found):
-        raise LoadError(f"{what} cannot be called; it should be a WSGI application")
-    if _is_async(found):
-        raise LoadError(f"{what} is asynchronous (ASGI); it should be a WSGI application")
-    application: Application = found
-    return application
-
-
-def _is_async(found: Any) -> bool:
-    """Whether calling it makes a coroutine; of instances and classes (ASGI 2) also their `__call__`."""
-    call: Optional[Callable[..., Any]] = getattr(found, "__call__", None)  # noqa: B004
-    return inspect.iscoroutinefunction(found) or inspect.iscoroutinefunction(call)
+        return Application(interface.HANDLE, async_application_of(handle))
+    return Application(interface.WSGI, application_of(handle))

@@ -18,13 +18,15 @@ import sys
 from typing import Any, Callable, Dict, List, Optional
 
 from . import request, watchdog
+from .asynchronous import Asynchronous, ScriptServer
 from .control import Control, ControlClosedError, LoadError, describe
 from .executor import TICK_S, Executor, Slots
+from .interface import ASGI, WSGI, Application
 from .script import Scripts, add_import_folder, load_application
-from .wsgi import Application, Environ, Server
+from .wsgi import Environ, Server
 
 STATUS_NO_BOOT = 3
-IDLE_TICKS = 20  #: ticks without a running request until the monitor rests
+DEFAULT_CONCURRENCY = 100
 JOIN_POLL_S = 0.05
 ORPHAN_TIME_S = 5  #: what requests get to finish when the supervisor has gone
 
@@ -85,11 +87,14 @@ class _Worker:
         self._scripts = Scripts()
         self._application = _application_of(configuration)
         self._preload(configuration.get("scripts") or ())
-        threads = int(start["threads"])
+        self._name = configuration.get("application") or ""
+        self._is_asgi = self._application is not None and self._application.is_async
+        # In an event loop requests do not wait for threads.
+        threads = self._threads = 0 if self._is_asgi else int(start["threads"])
         server = Server(
-            self._finder(),
+            self._wsgi_finder(),
             control.log,
-            name=configuration.get("application") or "",
+            name=self._name,
             threads=threads,
             dev=bool(configuration.get("dev")),
             request_time_ms=int(configuration.get("request_time_ms") or 0),
@@ -103,23 +108,51 @@ class _Worker:
             log=control.log,
             wake=self._signals.wake,
         )
+        self._asynchronous = Asynchronous(
+            self._executor,
+            self._finder(),
+            server,
+            control.log,
+            concurrency=int(configuration.get("concurrency") or DEFAULT_CONCURRENCY),
+        )
+        if self._application is None:
+            self._executor.server = ScriptServer(server, self._scripts, self._asynchronous)
         os.close(fds["slots"])  # the mapping stays
 
     def run(self) -> int:
+        try:
+            self._boot_asynchronous()
+        except LoadError as error:
+            return _fail(self._control, str(error), error.trace)
         # What is loaded by now lives as long as the process: the collector need not look at it again.
         gc.collect()
         gc.freeze()
         self._executor.start()
-        self._control.send("ready", threads=self._threads())
+        self._control.send("ready", threads=self._thread_names(), **self._about())
         self._watch()
         self._executor.join()
         return self._executor.exit_status
 
-    def _threads(self) -> Dict[str, str]:
+    def _thread_names(self) -> Dict[str, str]:
         """Names of the threads that run requests, by the numbers that stacks have for them."""
         threads = (runner.thread for runner in self._executor.runners)
         digits = struct.calcsize("@L") * 2
         return {f"0x{thread.ident or 0:0{digits}x}": thread.name for thread in threads}
+
+    def _boot_asynchronous(self) -> None:
+        """Raises LoadError when the application does not want to start."""
+        if self._is_asgi:
+            self._asynchronous.boot(self._application, self._name)
+        elif self._scripts.any_async:
+            self._asynchronous.boot(None)
+
+    def _about(self) -> Dict[str, Any]:
+        """What the core must know of this worker (docs/executor-protocol.md, section 9)."""
+        if self._is_asgi:
+            concurrency = self._asynchronous.concurrency
+            return {"interface": ASGI, "capacity": concurrency, "at_once": 1, "stream_bodies": True}
+        threads = self._threads
+        return {"interface": WSGI, "capacity": threads, "at_once": threads, "stream_bodies": False}
 
     def _on_sigterm(self, number: int, frame: object) -> None:
         self._told_to_stop = True
@@ -150,6 +183,14 @@ class _Worker:
 
         return find
 
+    def _wsgi_finder(self) -> Callable[[Environ], Callable[..., Any]]:
+        find = self._finder()
+        application = self._application
+        if application is not None:
+            call = application.call
+            return lambda environ: call
+        return lambda environ: find(environ).call
+
     # Waiting
 
     def _watch(self) -> None:
@@ -158,7 +199,6 @@ class _Worker:
         poll.register(self._control, select.POLLIN)
         poll.register(self._signals, select.POLLIN)
         executor = self._executor
-        idle = 0
         while executor.is_running():
             ready = {fd for fd, _ in poll.poll(_timeout_ms(executor))}
             if self._signals.fileno() in ready:
@@ -168,11 +208,7 @@ class _Worker:
                 self._told_to_stop = True
             if self._told_to_stop and not executor.stopping:
                 executor.stop()
-            idle = 0 if executor.tick() else idle + 1
-            if idle > IDLE_TICKS and executor.monitored:
-                executor.monitored = False
-                # A request that began before the flag was cleared relied on it.
-                executor.monitored = executor.tick()
+            executor.monitor()
 
     def _take_message(self) -> bool:
         """False when nothing more will come."""
@@ -182,10 +218,13 @@ class _Worker:
             # The supervisor has gone, so nobody would end this process should a request never come to its end. This
             # timer needs neither the interpreter's lock nor any cooperation.
             faulthandler.dump_traceback_later(ORPHAN_TIME_S, exit=True)
+            self._executor.stop_time_s = ORPHAN_TIME_S - 1
             return False
         for fd in fds.values():
             os.close(fd)
         if message.get("type") == "stop":
+            self._executor.stop_time_s = int(message.get("time_ms") or 0) / 1000
+            self._executor.restarting = message.get("reason") == "replaced"
             self._told_to_stop = True
         elif message.get("type") == "interrupt":
             self._interrupt(message)
@@ -223,7 +262,7 @@ def _enter(configuration: Dict[str, Any]) -> None:
 
 def _application_of(configuration: Dict[str, Any]) -> Optional[Application]:
     name = configuration.get("application")
-    return load_application(name) if name else None
+    return load_application(name, configuration.get("interface") or "auto") if name else None
 
 
 def _socket(fd: int) -> socket.socket:

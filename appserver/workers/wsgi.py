@@ -302,7 +302,7 @@ class Call(Exchange):
         """Writes to the client; False when no more is wanted. Raises ClientGoneError."""
         if self._writer < 0:
             return False
-        if forks.in_child:
+        if self.runner.executor.in_child:
             forks.leave(self.runner.executor.log)
         if self._left is not None:
             if len(data) > self._left:
@@ -340,7 +340,15 @@ class Server:
     """Runs applications for the executor: `serve` is called by all request threads."""
 
     def __init__(
-        self, find: Find, log: Log, *, name: str = "", threads: int = 1, dev: bool = False, request_time_ms: int = 0
+        self,
+        find: Find,
+        log: Log,
+        *,
+        name: str = "",
+        threads: int = 1,
+        dev: bool = False,
+        multiprocess: bool = True,
+        request_time_ms: int = 0,
     ) -> None:
         """`find` gives the application for an environment; `name` is that of the pool's own one, for the log."""
         self._find = find
@@ -352,7 +360,7 @@ class Server:
             "wsgi.version": (1, 0),
             "wsgi.errors": sys.stderr,
             "wsgi.multithread": threads > 1,
-            "wsgi.multiprocess": True,
+            "wsgi.multiprocess": multiprocess,
             "wsgi.run_once": False,
             "wsgi.file_wrapper": FileWrapper,
             "wsgi.input_terminated": True,  # reading to the end is safe: the body's end is the file's
@@ -389,9 +397,9 @@ class Server:
                 call.respond(503, b"", b"")  # to nobody: it is the slot that waits for it
             call.close_stream(False)
         except BaseException as error:  # also SystemExit: a handler does not end the worker
-            if forks.in_child:
+            if runner.executor.in_child:
                 forks.leave(self._log, error)
-            self._fail(call, error)
+            self.fail(call, error)
         finally:
             if call.body_file is not None:
                 call.body_file.close()
@@ -400,7 +408,9 @@ class Server:
         """A log record about a request."""
         environ = exchange.environ
         script = environ.get("appserver.script")
-        where = {"script": script} if script else {"application": self._name}
+        where = (
+            {"script": script} if script else {"application": self._name or environ.get("appserver.application", "")}
+        )
         self._log(
             level,
             event,
@@ -411,7 +421,8 @@ class Server:
             **fields,
         )
 
-    def _fail(self, call: Call, error: BaseException) -> None:
+    def fail(self, call: Any, error: BaseException) -> None:
+        """An application has raised that: the log says so, and the client gets 500 unless its answer has begun."""
         summary, trace = describe(error)
         self.report(call, "error", "handler failed", error=summary, traceback=trace)
         if not call.sent:

@@ -41,6 +41,7 @@ static as_handler *handler;
 static as_peer peer;
 static as_event_ring *events;
 static as_incidents *incidents;
+static as_quarantine quarantine;
 static int event_fd;
 static int queue[2];   /* core, executor */
 static int answers[2]; /* core, executor */
@@ -102,7 +103,9 @@ static inline as_pool_options usual_options(void)
         .queue_limit = 1000,
         .queue_time_ms = 60000,
         .request_time_ms = 60000,
-        .retry = true,
+        .retry = AS_RETRY_IDEMPOTENT,
+        .quarantine_ms = 60000,
+        .quarantine = &quarantine,
     };
 }
 
@@ -129,6 +132,7 @@ static inline void open_lane(void (*change)(as_pool_options *options), uint32_t 
     event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     events = as_event_ring_new(0, event_fd, &counters);
     incidents = as_incidents_new(event_fd);
+    quarantine = (as_quarantine){0};
     home = (as_home){
         .loop = &loop,
         .counters = &counters,
@@ -244,6 +248,12 @@ static inline void drop_incidents(void)
     as_incident incident;
     while (as_incidents_next(incidents, &incident))
         close(incident.fd);
+}
+
+/* As the server does when it hears of a death. */
+static inline void executor_died(uint32_t executor)
+{
+    as_lane_executor_died(lane, executor, as_pool_count_repeated(lane->segment, executor));
 }
 
 /* The executor's side. */

@@ -14,7 +14,7 @@
 #include "check.h"
 
 enum {
-    SLOTS = 16,
+    SLOTS = 256,
     LOOPS = 2,
     GENERATION = 7,
     EXECUTOR = 5,

@@ -147,7 +147,7 @@ static void write_head_and_file(size_t len)
 
 static void test_gather(void)
 {
-    begin((as_tuning){0});
+    begin((as_tuning){.cork = AS_CORK_MORE});
     write_two(false);
     CHECK_INT(sendmsgs, 1);
     CHECK_INT(sends + flags_more + cork_on, 0);
@@ -162,7 +162,7 @@ static void test_gather(void)
 
 static void test_separate(void)
 {
-    begin((as_tuning){.write_separate = 1});
+    begin((as_tuning){.write_separate = 1, .cork = AS_CORK_MORE});
     write_two(false);
     CHECK_INT(sends, 2);
     CHECK_INT(sendmsgs, 0);

@@ -1,4 +1,4 @@
-/* with: base/memory.c base/buf.c base/error.c loop/loop.c report/event.c base/scan.c http/head.c http/response_head.c handler/frame.c handler/environment.c report/incident.c handler/fingerprint.c handler/lane.c handler/pool_death.c handler/pool_incident.c handler/pool_answer.c handler/pool_document.c */
+/* with: base/memory.c base/buf.c base/error.c loop/loop.c report/event.c base/scan.c http/head.c http/response_head.c handler/frame.c handler/environment.c report/incident.c handler/fingerprint.c handler/lane.c handler/pool_death.c handler/pool_incident.c handler/quarantine.c handler/pool_answer.c handler/pool_document.c */
 /* Requests into the pool and answers out of it; programs' documents have a test of their own. */
 #include "handler/pool.c"
 
@@ -446,7 +446,7 @@ static void test_request_time(void)
     CHECK_INT(AS_SLOT_LOAD(slot_of_frame(&frame), cancelled), 1);
     CHECK_INT(lane->sent, 2);
     visitor_free(v);
-    as_lane_executor_died(lane, EXECUTOR);
+    executor_died(EXECUTOR);
     CHECK_INT(lane->sent, 1);
     frame = receive_request();
     send_answer(&frame, AS_ANSWER_RESPONSE, 200, "", "x");

@@ -1,22 +1,41 @@
-/* with: base/memory.c base/buf.c base/error.c loop/loop.c report/event.c base/scan.c http/head.c http/response_head.c handler/frame.c handler/environment.c report/incident.c handler/fingerprint.c handler/lane.c handler/pool.c handler/pool_incident.c handler/pool_answer.c handler/pool_document.c */
+/* with: base/memory.c base/buf.c base/error.c loop/loop.c report/event.c base/scan.c http/head.c http/response_head.c handler/frame.c handler/environment.c report/incident.c handler/fingerprint.c handler/lane.c handler/pool.c handler/pool_incident.c handler/quarantine.c handler/pool_answer.c handler/pool_document.c */
 /* Executors that die, and what is told of it. */
 #include "handler/pool_death.c"
 
 #include "handler/fingerprint.h"
 #include "pool_fixture.h"
 
+/* Whether a request with this method and field is repeated. */
+static bool is_repeated(as_method method, const char *text, const char *field, const char *value)
+{
+    visitor *v = visitor_new(method, text, "/");
+    if (field != NULL)
+        v->request.head.fields[v->request.head.fields_len++] = (as_field){as_str_from(field), as_str_from(value)};
+    handler->ops->handle(handler, &v->request);
+    receive_request();
+    executor_died(EXECUTOR);
+    turn();
+    bool repeated = v->errors == 0;
+    delivery got;
+    CHECK_INT(receive_requests(&got), repeated);
+    CHECK(repeated || v->error_status == 502);
+    visitor_free(v);
+    return repeated;
+}
+
 static void test_death_with_retry(void)
 {
     open_lane(NULL, 2);
     visitor *v = get("/");
     as_request_frame first = receive_request();
-    as_lane_executor_died(lane, EXECUTOR + 1);
+    executor_died(EXECUTOR + 1);
     turn();
     CHECK(queue_has_nothing());
-    as_lane_executor_died(lane, EXECUTOR);
+    executor_died(EXECUTOR);
     turn();
     as_request_frame second = receive_request();
     CHECK(second.head.request_id != first.head.request_id);
+    CHECK(AS_SLOT_LOAD(slot_of_frame(&first), request_id) != first.head.request_id);
     CHECK_INT(counters.pool_retried, 1);
     /* a late word of the dead one is not taken for the other's */
     send_answer(&first, AS_ANSWER_RESPONSE, 200, "", "late");
@@ -33,15 +52,135 @@ static void test_second_death(void)
     open_lane(NULL, 2);
     visitor *v = get("/deadly");
     receive_request();
-    as_lane_executor_died(lane, EXECUTOR);
+    executor_died(EXECUTOR);
     turn();
     receive_request();
-    as_lane_executor_died(lane, EXECUTOR);
-    CHECK_INT(v->error_status, 502);
-    CHECK(strncmp(v->extra, "X-Incident: 0005", 16) == 0);
-    CHECK(event_seen(AS_EVENT_INCIDENT, "GET /deadly"));
+    executor_died(EXECUTOR);
+    CHECK_INT(v->error_status, 503);
+    CHECK(strncmp(v->extra, "Retry-After: 60\r\nX-Incident: 0005", 33) == 0);
+    CHECK(event_seen(AS_EVENT_INCIDENT, "GET /deadly: killed two executors"));
     CHECK_INT(lane->sent, 0);
     visitor_free(v);
+    /* the same one again, and one that is not the same */
+    v = visitor_new(AS_METHOD_GET, "GET", "/deadly");
+    CHECK_INT(handler->ops->handle(handler, &v->request), AS_VERDICT_ERROR);
+    CHECK_INT(v->request.response.status, 503);
+    CHECK(strcmp(v->extra, "Retry-After: 60\r\n") == 0);
+    CHECK(event_seen(AS_EVENT_WARNING, "quarantined: GET /deadly, fingerprint"));
+    CHECK_INT(handler->ops->handle(handler, &v->request), AS_VERDICT_ERROR);
+    CHECK(!event_seen(AS_EVENT_WARNING, "quarantined")); /* once a second */
+    visitor_free(v);
+    v = get("/deadly?not");
+    receive_request();
+    visitor_free(v);
+    /* its time is over */
+    quarantine.ends_ns = quarantine.entries[0].until_ns = loop.now_ns;
+    v = get("/deadly");
+    visitor_free(v);
+    close_lane();
+}
+
+static void no_quarantine(as_pool_options *options)
+{
+    options->quarantine_ms = 0;
+}
+
+static void test_second_death_without_quarantine(void)
+{
+    open_lane(no_quarantine, 2);
+    visitor *v = get("/deadly");
+    for (int i = 0; i < 2; i++) {
+        receive_request();
+        executor_died(EXECUTOR);
+        turn();
+    }
+    CHECK_INT(v->error_status, 502);
+    CHECK(strncmp(v->extra, "X-Incident: 0005", 16) == 0);
+    CHECK(event_seen(AS_EVENT_INCIDENT, "the second one"));
+    visitor_free(v);
+    v = get("/deadly");
+    visitor_free(v);
+    close_lane();
+}
+
+/* Two that were together both times: either may have done it. */
+static void test_second_death_of_several(void)
+{
+    open_lane(NULL, 4);
+    visitor *deadly = get("/deadly");
+    visitor *innocent = get("/innocent");
+    for (int i = 0; i < 2; i++) {
+        receive_request();
+        receive_request();
+        executor_died(EXECUTOR);
+        turn();
+    }
+    CHECK_INT(deadly->error_status, 502);
+    CHECK_INT(innocent->error_status, 502);
+    CHECK(as_quarantine_is_empty(&quarantine, loop.now_ns));
+    visitor_free(deadly);
+    visitor_free(innocent);
+    close_lane();
+}
+
+/* One that was only there the second time is repeated. */
+static void test_second_death_beside_a_first(void)
+{
+    open_lane(NULL, 4);
+    visitor *deadly = get("/deadly");
+    receive_request();
+    executor_died(EXECUTOR);
+    turn();
+    receive_request();
+    visitor *innocent = get("/innocent");
+    receive_request();
+    executor_died(EXECUTOR);
+    turn();
+    CHECK_INT(deadly->error_status, 503);
+    as_request_frame frame = receive_request();
+    send_answer(&frame, AS_ANSWER_RESPONSE, 200, "", "x");
+    turn();
+    CHECK_INT(innocent->responses, 1);
+    visitor_free(deadly);
+    visitor_free(innocent);
+    close_lane();
+}
+
+static void always_retry(as_pool_options *options)
+{
+    options->retry = AS_RETRY_ALWAYS;
+}
+
+static void test_retry_always(void)
+{
+    open_lane(always_retry, 2);
+    visitor *v = send_request(AS_METHOD_POST, "POST", "/order");
+    receive_request();
+    executor_died(EXECUTOR);
+    turn();
+    as_request_frame frame = receive_request();
+    send_answer(&frame, AS_ANSWER_RESPONSE, 200, "", "x");
+    turn();
+    CHECK_INT(v->responses, 1);
+    visitor_free(v);
+    close_lane();
+}
+
+static void test_what_is_repeated(void)
+{
+    open_lane(NULL, 16);
+    CHECK(is_repeated(AS_METHOD_GET, "GET", NULL, NULL));
+    CHECK(is_repeated(AS_METHOD_HEAD, "HEAD", NULL, NULL));
+    CHECK(is_repeated(AS_METHOD_OPTIONS, "OPTIONS", NULL, NULL));
+    CHECK(is_repeated(AS_METHOD_PUT, "PUT", NULL, NULL));
+    CHECK(is_repeated(AS_METHOD_DELETE, "DELETE", NULL, NULL));
+    CHECK(!is_repeated(AS_METHOD_POST, "POST", NULL, NULL));
+    CHECK(!is_repeated(AS_METHOD_PATCH, "PATCH", NULL, NULL));
+    CHECK(!is_repeated(AS_METHOD_OTHER, "PROPFIND", NULL, NULL));
+    CHECK(is_repeated(AS_METHOD_POST, "POST", "idempotency-key", "\"8e03978e\""));
+    CHECK(is_repeated(AS_METHOD_PATCH, "PATCH", "Idempotency-Key", "1"));
+    CHECK(!is_repeated(AS_METHOD_POST, "POST", "Idempotency-Key", ""));
+    CHECK(!is_repeated(AS_METHOD_POST, "POST", "Idempotency-Keys", "1"));
     close_lane();
 }
 
@@ -50,7 +189,7 @@ static void test_death_without_retry(void)
     open_lane(NULL, 2);
     visitor *v = send_request(AS_METHOD_POST, "POST", "/order");
     receive_request();
-    as_lane_executor_died(lane, EXECUTOR);
+    executor_died(EXECUTOR);
     CHECK_INT(v->error_status, 502);
     CHECK(event_seen(AS_EVENT_INCIDENT, "POST /order"));
     CHECK_INT(counters.pool_retried, 0);
@@ -60,17 +199,14 @@ static void test_death_without_retry(void)
 
 static void no_retry(as_pool_options *options)
 {
-    options->retry = false;
+    options->retry = AS_RETRY_NEVER;
 }
 
 static void test_death_with_retry_off(void)
 {
     open_lane(no_retry, 2);
-    visitor *v = get("/");
-    receive_request();
-    as_lane_executor_died(lane, EXECUTOR);
-    CHECK_INT(v->error_status, 502);
-    visitor_free(v);
+    CHECK(!is_repeated(AS_METHOD_GET, "GET", NULL, NULL));
+    CHECK(!is_repeated(AS_METHOD_POST, "POST", "Idempotency-Key", "1"));
     close_lane();
 }
 
@@ -81,7 +217,7 @@ static void test_death_after_the_answer(void)
     visitor *v = get("/");
     as_request_frame frame = receive_request();
     send_answer(&frame, AS_ANSWER_RESPONSE, 200, "", "in time");
-    as_lane_executor_died(lane, EXECUTOR);
+    executor_died(EXECUTOR);
     CHECK_INT(v->responses, 1);
     CHECK_INT(v->errors, 0);
     visitor_free(v);
@@ -97,7 +233,7 @@ static void test_death_while_streaming(void)
     CHECK(pipe2(ends, O_CLOEXEC) == 0);
     send_answer_fd(&frame, AS_ANSWER_STREAM, 200, "", AS_STREAM_UNKNOWN, 0, ends[0]);
     turn();
-    as_lane_executor_died(lane, EXECUTOR);
+    executor_died(EXECUTOR);
     CHECK_INT(v->ends, 1);
     CHECK(!v->complete);
     CHECK(event_seen(AS_EVENT_INCIDENT, "in the middle"));
@@ -114,7 +250,7 @@ static void test_lost_datagram(void)
     visitor *order = send_request(AS_METHOD_POST, "POST", "/order");
     delivery got;
     CHECK(receive_requests(&got) && receive_requests(&got));
-    as_lane_executor_died(lane, EXECUTOR);
+    executor_died(EXECUTOR);
     CHECK_INT(order->errors, 0); /* its receiver may be about to mark it */
     await(&order->errors);
     CHECK_INT(order->error_status, 502);
@@ -129,6 +265,66 @@ static void test_lost_datagram(void)
     close_lane();
 }
 
+/* Which is no death of the request's own: it is repeated as often as it takes. */
+static void test_lost_datagram_again_and_again(void)
+{
+    open_lane(NULL, 4);
+    visitor *v = get("/");
+    for (int i = 0; i < 3; i++) {
+        delivery got;
+        for (int turns = 0; !receive_requests(&got) && turns < PATIENCE_MS; turns++)
+            as_loop_turn(&loop, 1);
+        CHECK_INT(got.count, 1);
+        executor_died(EXECUTOR);
+    }
+    int64_t end_ns = as_clock_monotonic_ns() + PATIENCE_MS * AS_NS_PER_MS;
+    while (queue_has_nothing() && as_clock_monotonic_ns() < end_ns)
+        as_loop_turn(&loop, 1);
+    as_request_frame frame = receive_request();
+    send_answer(&frame, AS_ANSWER_RESPONSE, 200, "", "x");
+    turn();
+    CHECK_INT(v->responses, 1);
+    CHECK(as_quarantine_is_empty(&quarantine, loop.now_ns));
+    visitor_free(v);
+    close_lane();
+}
+
+/* An executor that marks the first of a batch, and dies. */
+static void test_half_marked_batch(void)
+{
+    open_lane(NULL, 1);
+    lane->run_ns = 50000;
+    visitor *v[5];
+    for (int i = 0; i < 5; i++)
+        v[i] = get("/");
+    as_request_frame alone = receive_request();
+    turn();
+    delivery got;
+    CHECK(receive_requests(&got));
+    CHECK_INT(got.count, 4);
+    mark(&got.frames[0], EXECUTOR + 1);
+    executor_died(EXECUTOR + 1);
+    int64_t end_ns = as_clock_monotonic_ns() + PATIENCE_MS * AS_NS_PER_MS;
+    int answered = 0;
+    while (answered < 4 && as_clock_monotonic_ns() < end_ns) {
+        as_loop_turn(&loop, 1);
+        while (receive_requests(&got)) {
+            for (int i = 0; i < got.count; i++, answered++) {
+                mark(&got.frames[i], EXECUTOR + 2);
+                send_answer(&got.frames[i], AS_ANSWER_RESPONSE, 200, "", "x");
+            }
+        }
+    }
+    send_answer(&alone, AS_ANSWER_RESPONSE, 200, "", "x");
+    turn();
+    for (int i = 0; i < 5; i++) {
+        CHECK_INT(v[i]->responses, 1);
+        visitor_free(v[i]);
+    }
+    CHECK_INT(lane->sent, 0);
+    close_lane();
+}
+
 /* The queue is never empty, but a later datagram has been received. */
 static void test_lost_datagram_in_a_busy_queue(void)
 {
@@ -139,7 +335,7 @@ static void test_lost_datagram_in_a_busy_queue(void)
     delivery got;
     CHECK(receive_requests(&got));
     receive_request();
-    as_lane_executor_died(lane, EXECUTOR + 1);
+    executor_died(EXECUTOR + 1);
     await(&lost->errors);
     CHECK_INT(lost->error_status, 502);
     CHECK_INT(running->errors + queued->errors, 0);
@@ -181,7 +377,7 @@ static void test_incident_of_a_retried_request(void)
     as_request_frame sent = receive_request();
     AS_SLOT_STORE(slot_of_frame(&sent), thread, 3);
     uint64_t started_ns = AS_SLOT_LOAD(slot_of_frame(&sent), start_ns);
-    as_lane_executor_died(lane, EXECUTOR);
+    executor_died(EXECUTOR);
     as_incident incident = take_incident();
     CHECK_INT(incident.cause, AS_INCIDENT_DIED);
     CHECK_INT(incident.outcome, AS_INCIDENT_RETRIED);
@@ -212,7 +408,7 @@ static void test_incident_of_a_lost_request(void)
     v->request.body.length = 11;
     handler->ops->handle(handler, &v->request);
     receive_request();
-    as_lane_executor_died(lane, EXECUTOR);
+    executor_died(EXECUTOR);
     as_incident incident = take_incident();
     CHECK_INT(incident.outcome, 502);
     CHECK_STR(recorded_frame(&incident).body, "two of them");
@@ -229,7 +425,7 @@ static void test_incident_of_a_cut_response(void)
     CHECK(pipe2(ends, O_CLOEXEC) == 0);
     send_answer_fd(&frame, AS_ANSWER_STREAM, 200, "", AS_STREAM_UNKNOWN, 0, ends[0]);
     turn();
-    as_lane_executor_died(lane, EXECUTOR);
+    executor_died(EXECUTOR);
     as_incident incident = take_incident();
     CHECK_INT(incident.outcome, AS_INCIDENT_CUT);
     close(incident.fd);
@@ -260,7 +456,7 @@ static void test_incident_with_a_large_body(void)
         CHECK(receive_requests(&got));
         mark(&got.frames[0], EXECUTOR);
         close(got.fd);
-        as_lane_executor_died(lane, EXECUTOR);
+        executor_died(EXECUTOR);
         as_incident incident = take_incident();
         CHECK(incident.truncated);
         CHECK_INT(lseek(incident.fd, 0, SEEK_END),
@@ -282,7 +478,7 @@ static void test_incident_of_a_lost_datagram(void)
     visitor *v = send_request(AS_METHOD_POST, "POST", "/order");
     delivery got;
     CHECK(receive_requests(&got));
-    as_lane_executor_died(lane, EXECUTOR);
+    executor_died(EXECUTOR);
     await(&v->errors);
     as_incident incident = take_incident();
     CHECK_INT(incident.executor, 0);
@@ -298,11 +494,18 @@ int main(void)
     int before = open_descriptors();
     test_death_with_retry();
     test_second_death();
+    test_second_death_without_quarantine();
+    test_second_death_of_several();
+    test_second_death_beside_a_first();
+    test_retry_always();
+    test_what_is_repeated();
     test_death_without_retry();
     test_death_with_retry_off();
     test_death_after_the_answer();
     test_death_while_streaming();
     test_lost_datagram();
+    test_lost_datagram_again_and_again();
+    test_half_marked_batch();
     test_lost_datagram_in_a_busy_queue();
     test_incident_of_a_retried_request();
     test_incident_of_a_lost_request();

@@ -1,4 +1,4 @@
-/* with: base/memory.c base/buf.c base/error.c loop/loop.c report/event.c base/scan.c http/head.c http/response_head.c handler/frame.c handler/environment.c report/incident.c handler/fingerprint.c handler/lane.c handler/pool.c handler/pool_death.c handler/pool_incident.c handler/pool_answer.c */
+/* with: base/memory.c base/buf.c base/error.c loop/loop.c report/event.c base/scan.c http/head.c http/response_head.c handler/frame.c handler/environment.c report/incident.c handler/fingerprint.c handler/lane.c handler/pool.c handler/pool_death.c handler/pool_incident.c handler/quarantine.c handler/pool_answer.c */
 /* What CGI programs write, from the pipe to a response. The test is the program and the spawner. */
 #include "handler/pool_document.c"
 
@@ -241,7 +241,7 @@ static void test_no_section_of_a_dead_spawner(void)
     start_program();
     close_output();
     CHECK_INT(client->errors, 0);
-    as_lane_executor_died(lane, EXECUTOR);
+    executor_died(EXECUTOR);
     CHECK_INT(client->error_status, 502);
     CHECK(event_seen(AS_EVENT_INCIDENT, "GET /cgi-bin/x"));
     finish_program();
@@ -428,14 +428,14 @@ static void test_head_request(void)
 static void test_spawner_dies(void)
 {
     start_program();
-    as_lane_executor_died(lane, EXECUTOR);
+    executor_died(EXECUTOR);
     CHECK_INT(client->error_status, 502);
     CHECK(event_seen(AS_EVENT_INCIDENT, "GET /cgi-bin/x"));
     turn();
     finish_program();
     start_program();
     say("A: b\n\npart");
-    as_lane_executor_died(lane, EXECUTOR);
+    executor_died(EXECUTOR);
     CHECK_INT(client->ends, 1);
     CHECK(!client->complete);
     finish_program();

@@ -204,8 +204,12 @@ int main(void)
         receiving[i] = answers[i][0];
     }
     as_server *server = as_server_new(LOOPS, CORE_GENERATION, event_fd);
-    as_pool_settings settings = {
-        .name = "test", .queue_limit = 100, .queue_time_ms = 20000, .request_time_ms = 20000, .retry = 1};
+    as_pool_settings settings = {.name = "test",
+                                 .queue_limit = 100,
+                                 .queue_time_ms = 20000,
+                                 .request_time_ms = 20000,
+                                 .retry = 1,
+                                 .quarantine_ms = 1000};
     CHECK(as_server_set_pool(server, 0, &settings, queue[0], slots_fd, receiving) == AS_OK);
     CHECK(as_server_set_capacity(server, 0, 2) == AS_OK);
     CHECK(as_server_add_listener(server, listener) == AS_OK);

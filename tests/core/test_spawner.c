@@ -399,6 +399,24 @@ static void test_stale(void)
     end_of_queue(&test);
 }
 
+/* The core takes whoever received it for dead: its slot is another one's. */
+static void test_given_up(void)
+{
+    fixture test;
+    begin(&test, 4);
+    static char bytes[AS_DATAGRAM_MAX];
+    size_t len = put_request(&test, &(request){.slot = 1, .path = "/hello"}, bytes);
+    uint64_t id = test.last_id;
+    as_slot *slot = &as_slot_records(test.segment)[1];
+    AS_SLOT_STORE(slot, request_id, id + 1000);
+    send_bytes(&test, bytes, len, -1);
+    answer got = receive_answer(&test, 0);
+    CHECK_INT(got.head.kind, AS_ANSWER_SKIPPED);
+    CHECK_INT(got.head.request_id, id);
+    CHECK_INT(AS_SLOT_LOAD_STATE(slot), AS_SLOT_QUEUED);
+    end_of_queue(&test);
+}
+
 /* A core that does not read its answers: they wait, no request is taken meanwhile, none is lost and their order stays. */
 static void test_full_answer_socket(void)
 {
@@ -412,7 +430,7 @@ static void test_full_answer_socket(void)
     for (int received = 0; received < REQUESTS; received++) {
         static char bytes[AS_DATAGRAM_MAX];
         while (sent < REQUESTS && sent < received + 200) {
-            size_t len = put_request(&test, &(request){.path = "/nothing"}, bytes);
+            size_t len = put_request(&test, &(request){.slot = (uint32_t)sent % SLOTS, .path = "/nothing"}, bytes);
             if (send(test.queue[0], bytes, len, MSG_DONTWAIT | MSG_NOSIGNAL) < 0) {
                 test.last_id--;
                 break;
@@ -439,7 +457,7 @@ static void test_malformed(void)
         if (kind == 0)
             bytes[4] = 9; /* version */
         else if (kind == 1)
-            bytes[8] = SLOTS;
+            bytes[11] = 1; /* far beyond SLOTS */
         else if (kind == 2)
             bytes[36] = AS_REQUEST_BODY_FD; /* and no descriptor */
         else

@@ -224,9 +224,10 @@ def test_segfault_in_a_handler_is_repeated_once(serve: Any) -> None:
     assert server.get("/app/segfault-once").text.startswith("second ")
     server.wait_for_log(r"app\.py.* in handle")  # faulthandler's stack
     response = server.get("/app/segfault")
-    assert response.status == 502
+    assert response.status == 503
+    assert response.header("retry-after") == "60"
     assert response.header("x-incident")
-    server.wait_for_log("the second one")
+    server.wait_for_log("killed two executors")
     wait_for(lambda: server.get("/app/pid").status == 200, "somebody serves again")
 
 

@@ -94,11 +94,12 @@ def test_not_modified(server: Server, tmp_path: Path) -> None:
 
 
 def test_a_large_file(server: Server, tmp_path: Path) -> None:
-    """Its descriptor is kept open and looked at, its head and its content share packets."""
+    """Its descriptor is kept open and looked at, its head and its content share packets, under a cork."""
     with server.connect() as connection:
         connection.send(asked("/large")).response()
-        receive, look, send, content, wait = calls_between(server, connection, tmp_path / "log", asked("/large"), 200)
+        found = calls_between(server, connection, tmp_path / "log", asked("/large"), 200)
+    receive, look, cork, send, content, uncork, wait = found
     assert receive == "recvfrom"
     assert look in ("fstat", "newfstatat")
     assert send in ("sendmsg", "sendto")
-    assert (content, wait) == ("sendfile", "epoll_wait")
+    assert (cork, content, uncork, wait) == ("setsockopt", "sendfile", "setsockopt", "epoll_wait")

@@ -197,5 +197,5 @@ def test_a_file_that_shrinks_cuts_the_response(serve, tmp_path: Path, sendfile: 
 
 
 def test_an_unknown_choice_is_refused(serve) -> None:
-    with pytest.raises(RuntimeError, match=r"tuning\.cork: found 'nagle'; expected one of more, cork, off"):
+    with pytest.raises(RuntimeError, match=r"tuning\.cork: found 'nagle'; expected one of cork, more, off"):
         serve(FILES, config=config(cork="nagle"))

@@ -130,6 +130,7 @@ uint32_t as_lane_take_slot(as_lane *lane, as_pending *pending)
     AS_SLOT_STORE(shared, log_id, slot->log_id);
     AS_SLOT_STORE(shared, deadline_ns, as_pending_deadline_ns(pending));
     AS_SLOT_STORE(shared, cancelled, 0);
+    AS_SLOT_STORE(shared, repeated, pending->retried);
     AS_SLOT_STORE_STATE(shared, AS_SLOT_QUEUED);
     pending->slot = index;
     return index;
@@ -148,6 +149,8 @@ void as_lane_give_slot(as_lane *lane, uint32_t index)
     *slot = (as_lane_slot){.next_free = lane->free_slot};
     lane->free_slot = index;
     lane->sent--;
+    /* An executor that comes to its frame only now sees that it is too late. */
+    AS_SLOT_STORE(&lane->shared[index], request_id, 0);
     AS_SLOT_STORE_STATE(&lane->shared[index], AS_SLOT_FREE);
 }
 
@@ -214,33 +217,40 @@ static void turn_ends(as_hook *hook)
         as_lane_flush(lane);
 }
 
-static bool segment_fits(const as_slot_header *segment, size_t size, int index, int loops)
+as_slot_header *as_slot_segment_map(int fd, size_t *size)
 {
-    return segment->magic == AS_SLOT_MAGIC && segment->version == AS_SLOT_VERSION && loops > 0 && index < loops &&
-           segment->loops == (uint32_t)loops && segment->slots >= (uint32_t)loops &&
-           as_slot_segment_size(segment->slots) <= size;
+    struct stat status;
+    if (fstat(fd, &status) < 0)
+        return NULL;
+    *size = (size_t)status.st_size;
+    if (*size < sizeof(as_slot_header)) {
+        errno = EINVAL;
+        return NULL;
+    }
+    as_slot_header *segment = mmap(NULL, *size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    if (segment == MAP_FAILED)
+        return NULL;
+    if (segment->magic != AS_SLOT_MAGIC || segment->version != AS_SLOT_VERSION ||
+        as_slot_segment_size(segment->slots) > *size) {
+        munmap(segment, *size);
+        errno = EINVAL;
+        return NULL;
+    }
+    return segment;
 }
 
 static bool map_segment(as_lane *lane, int fd)
 {
-    struct stat status;
-    if (fstat(fd, &status) < 0)
+    as_slot_header *segment = as_slot_segment_map(fd, &lane->segment_size);
+    if (segment == NULL)
         return false;
-    size_t size = (size_t)status.st_size;
-    if (size < sizeof(as_slot_header)) {
-        errno = EINVAL;
-        return false;
-    }
-    as_slot_header *segment = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-    if (segment == MAP_FAILED)
-        return false;
-    if (!segment_fits(segment, size, lane->home->index, lane->loops)) {
-        munmap(segment, size);
+    if (lane->loops <= 0 || lane->home->index >= lane->loops || segment->loops != (uint32_t)lane->loops ||
+        segment->slots < (uint32_t)lane->loops) {
+        munmap(segment, lane->segment_size);
         errno = EINVAL;
         return false;
     }
     lane->segment = segment;
-    lane->segment_size = size;
     return true;
 }
 
@@ -297,6 +307,7 @@ void as_lane_configure(as_lane *lane, const as_pool_options *options)
     lane->options.idle_time_ms = options->idle_time_ms;
     lane->options.retry = options->retry;
     lane->options.cancel = options->cancel;
+    lane->options.quarantine_ms = options->quarantine_ms;
 }
 
 void as_lane_free(as_lane *lane)

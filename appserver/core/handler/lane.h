@@ -62,7 +62,7 @@ struct as_pending {
     int64_t arrived_ns;
     uint32_t slot;
     uint8_t phase;
-    bool retried;
+    bool retried; /* an executor has died with it */
 };
 
 /* What the core alone knows of a slot. */
@@ -155,10 +155,16 @@ void as_pending_fail_used_up(as_pending *pending);
 void as_pending_set_timer(as_pending *pending);
 /* Back to the front of the waiting, as if it had never been sent; the slot is not the record's any more. */
 void as_pending_send_again(as_pending *pending);
-/* Whether what an executor may have begun can be given to another one. */
+/* Whether the request may be run twice, by its method and the pool's `retry`. */
+bool as_pending_is_repeatable(const as_pending *pending);
+/* Likewise, and no executor has died with it before. */
 bool as_pending_may_retry(const as_pending *pending);
 /* Gives it to another one; the slot is not the record's any more. */
 void as_pending_retry(as_pending *pending);
+/* Adds the field that names its incident to whatever it will be answered with. */
+void as_pending_name_incident(const as_pending *pending);
+/* Likewise Retry-After. */
+void as_request_retry_after(as_request *request, int64_t delay_ns);
 /* Another attempt to send soon, should no answer come before that. */
 void as_lane_try_later(as_lane *lane);
 /* Sends waiting requests as far as batching and queueing allow. */

@@ -6,6 +6,7 @@
 #include "handler/lane.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -212,6 +213,14 @@ void as_pending_fail(as_pending *pending, int status, const char *detail)
     as_request_error(request, status, detail);
 }
 
+void as_request_retry_after(as_request *request, int64_t delay_ns)
+{
+    char field[48];
+    int len = snprintf(field, sizeof(field), "Retry-After: %lld\r\n",
+                       (long long)((delay_ns + AS_NS_PER_S - 1) / AS_NS_PER_S));
+    as_request_add_field(request, as_str_of(field, (size_t)len));
+}
+
 /* A lane sees only its own requests, so the pool's limit is divided like its capacity. */
 static bool is_full(const as_lane *lane)
 {
@@ -270,6 +279,7 @@ static void ran_too_long(as_pending *pending, int64_t start_ns)
         as_event_emit_about(lane->home->events, &about, "%.*s %.*s: %s", (int)request->head.method_text.len,
                             request->head.method_text.ptr, (int)request->path.len, request->path.ptr, detail);
     }
+    as_pending_name_incident(pending);
     as_pending_fail(pending, 504, lane->options.cancel ? detail : NULL);
 }
 
@@ -374,9 +384,31 @@ void as_pending_send_again(as_pending *pending)
         as_pending_set_timer(pending);
 }
 
+static bool has_idempotency_key(const as_head *head)
+{
+    for (int i = 0; i < head->fields_len; i++) {
+        if (as_str_equal_nocase(head->fields[i].name, AS_STR("Idempotency-Key")))
+            return head->fields[i].value.len > 0;
+    }
+    return false;
+}
+
+bool as_pending_is_repeatable(const as_pending *pending)
+{
+    const as_head *head = &pending->request->head;
+    switch (pending->lane->options.retry) {
+    case AS_RETRY_NEVER:
+        return false;
+    case AS_RETRY_ALWAYS:
+        return true;
+    default:
+        return is_idempotent(head->method) || has_idempotency_key(head);
+    }
+}
+
 bool as_pending_may_retry(const as_pending *pending)
 {
-    return !pending->retried && pending->lane->options.retry && is_idempotent(pending->request->head.method);
+    return !pending->retried && as_pending_is_repeatable(pending);
 }
 
 void as_pending_retry(as_pending *pending)
@@ -393,6 +425,26 @@ void as_pending_retry(as_pending *pending)
 
 /* The handler. */
 
+/* Whether the request has killed two executors not long ago; then its response says when it may come again. */
+static bool is_held_back(as_lane *lane, const as_pool_handler *handler, as_request *request)
+{
+    as_quarantine *quarantine = lane->options.quarantine;
+    int64_t now_ns = lane->home->loop->now_ns;
+    if (as_quarantine_is_empty(quarantine, now_ns) || lane->options.quarantine_ms == 0)
+        return false;
+    uint64_t fingerprint = as_fingerprint(request, handler->where);
+    int64_t until_ns = as_quarantine_until(quarantine, fingerprint, now_ns);
+    if (until_ns == 0)
+        return false;
+    if (as_quarantine_may_tell(quarantine, now_ns))
+        as_event_emit(lane->home->events, AS_EVENT_WARNING, request->id, lane->options.index, 0,
+                      "pool %s: refused, for it is quarantined: %.*s %.*s, fingerprint %016llx", lane->name,
+                      (int)request->head.method_text.len, request->head.method_text.ptr, (int)request->path.len,
+                      request->path.ptr, (unsigned long long)fingerprint);
+    as_request_retry_after(request, until_ns - now_ns);
+    return true;
+}
+
 static as_verdict pool_handle(const as_handler *handler, as_request *request)
 {
     as_lane *lane = lane_of(handler, request);
@@ -403,6 +455,10 @@ static as_verdict pool_handle(const as_handler *handler, as_request *request)
     /* An error page must be there at once, and the pool may be what has failed. */
     if (request->error_status != 0) {
         request->response.status = request->error_status;
+        return AS_VERDICT_ERROR;
+    }
+    if (is_held_back(lane, (const as_pool_handler *)handler, request)) {
+        request->response.status = 503;
         return AS_VERDICT_ERROR;
     }
     if (is_full(lane)) {

@@ -5,7 +5,15 @@
 #ifndef AS_HANDLER_POOL_H
 #define AS_HANDLER_POOL_H
 
+#include "handler/quarantine.h"
 #include "http/request.h"
+
+/* Which requests are given to another executor when theirs dies before it has answered. */
+typedef enum as_retry {
+    AS_RETRY_NEVER,
+    AS_RETRY_IDEMPOTENT, /* by their method, or because an Idempotency-Key says so */
+    AS_RETRY_ALWAYS,
+} as_retry;
 
 typedef struct as_pool_options {
     int index; /* of the pool, as in home->lanes[] and events */
@@ -18,11 +26,14 @@ typedef struct as_pool_options {
     uint32_t
         request_time_ms; /* longest run in an executor until the head of the answer; above: 504 and an event; 0: none */
     uint32_t idle_time_ms; /* longest silence of a streamed body; above: cut off; 0: none */
-    bool retry;            /* idempotent requests of a dead executor are given to another one */
-    bool cancel;           /* send cancel frames (cgi pools) */
+    as_retry retry;
+    bool cancel;            /* send cancel frames (cgi pools) */
+    uint32_t quarantine_ms; /* how long a request that has killed two executors is not run; 0: nothing is held back */
+    as_quarantine *quarantine; /* one for all lanes of the pool; stays the caller's */
 } as_pool_options;
 
 typedef struct as_lane as_lane;
+typedef struct as_slot_header as_slot_header;
 
 /* The loop's end of a pool. `answer_fd`: the loop's receiving end; O_NONBLOCK; the lane owns it, and closes it also when there is no lane. Before the loop
  * runs, or on its thread. NULL with errno set when the segment cannot be mapped or does not fit. */
@@ -35,8 +46,11 @@ void as_lane_free(as_lane *lane);
 /* How many requests the pool's executors can run at once now; batching and queueing follow it. Loop thread. */
 void as_lane_set_capacity(as_lane *lane, uint32_t capacity);
 
-/* The executor has died: its requests are given to others or answered 502. Loop thread. */
-void as_lane_executor_died(as_lane *lane, uint32_t executor);
+/* The executor has died: its requests are given to others or answered 502. `repeated`: how many requests of all loops it held for which it was the second
+ * one. Loop thread. */
+void as_lane_executor_died(as_lane *lane, uint32_t executor, uint32_t repeated);
+/* That number, out of a mapped slot segment. Any thread; before the loops are told. */
+uint32_t as_pool_count_repeated(const as_slot_header *segment, uint32_t executor);
 
 /* The handler of rules that lead to a pool. `script_name`: SCRIPT_NAME for requests under a prefix rule is the prefix when `mounted`, else "".
  * `extra`: environment block "NAME\0value\0..." that is added to every request (copied). */

@@ -8,6 +8,7 @@
 #include <sys/ioctl.h>
 #include <linux/sockios.h>
 
+#include "handler/fingerprint.h"
 #include "report/incident.h"
 
 static void report(const as_lane *lane, const as_request *request, uint32_t executor, const char *what)
@@ -28,21 +29,40 @@ static void cut(as_lane *lane, as_pending *pending, uint32_t executor)
     as_request_stream_end(as_pending_free(pending), false);
 }
 
-static void fail(as_lane *lane, as_pending *pending, uint32_t executor)
+static void fail(as_lane *lane, as_pending *pending, uint32_t executor, int status)
 {
-    as_request *request = pending->request;
-    report(lane, request, executor,
-           pending->retried ? "lost with its executor, the second one" : "lost with its executor");
-    as_pending_record(pending, AS_INCIDENT_DIED, 502, executor);
+    as_pending_record(pending, AS_INCIDENT_DIED, status, executor);
     as_lane_give_slot(lane, pending->slot);
-    char field[48];
-    int len = snprintf(field, sizeof(field), "X-Incident: %016llx\r\n", (unsigned long long)request->id);
-    as_request_add_field(request, as_str_of(field, (size_t)len));
-    as_pending_fail(pending, 502, NULL);
+    as_pending_name_incident(pending);
+    as_pending_fail(pending, status, NULL);
 }
 
-/* The request was in an executor that has died; `executor` 0: nobody knows in which. */
-static void lose(as_lane *lane, uint32_t index, uint32_t executor)
+/* It has killed two executors, and will be held back for a while. */
+static void hold_back(as_lane *lane, as_pending *pending, uint32_t executor)
+{
+    const as_pool_options *options = &lane->options;
+    const as_pool_handler *handler = (const as_pool_handler *)pending->request->handler;
+    uint64_t fingerprint = as_fingerprint(pending->request, handler->where);
+    int64_t time_ns = options->quarantine_ms * AS_NS_PER_MS;
+    as_quarantine_add(options->quarantine, fingerprint, lane->home->loop->now_ns + time_ns);
+    char what[128];
+    snprintf(what, sizeof(what), "killed two executors and is quarantined for %u s; fingerprint %016llx",
+             (options->quarantine_ms + AS_MS_PER_S - 1) / AS_MS_PER_S, (unsigned long long)fingerprint);
+    report(lane, pending->request, executor, what);
+    as_request_retry_after(pending->request, time_ns);
+    fail(lane, pending, executor, 503);
+}
+
+static void lose_for_good(as_lane *lane, as_pending *pending, uint32_t executor)
+{
+    report(lane, pending->request, executor,
+           pending->retried ? "lost with its executor, the second one" : "lost with its executor");
+    fail(lane, pending, executor, 502);
+}
+
+/* The request was in an executor that has died. Which of an executor's requests has killed it nobody knows; but when it was the second one of a single
+ * request, that is what both deaths have in common. */
+static void lose(as_lane *lane, uint32_t index, uint32_t executor, uint32_t repeated)
 {
     as_pending *pending = lane->slots[index].pending;
     if (pending == NULL) {
@@ -53,8 +73,25 @@ static void lose(as_lane *lane, uint32_t index, uint32_t executor)
         as_pending_record(pending, AS_INCIDENT_DIED, AS_INCIDENT_RETRIED, executor);
         as_lane_give_slot(lane, index);
         as_pending_retry(pending);
+    } else if (pending->retried && repeated == 1 && lane->options.quarantine_ms > 0) {
+        hold_back(lane, pending, executor);
     } else {
-        fail(lane, pending, executor);
+        lose_for_good(lane, pending, executor);
+    }
+}
+
+/* No slot shows that it was received, so it was never run, and its executor did not die of it. */
+static void lose_unmarked(as_lane *lane, uint32_t index)
+{
+    as_pending *pending = lane->slots[index].pending;
+    if (pending == NULL) {
+        as_lane_give_slot(lane, index);
+    } else if (as_pending_is_repeatable(pending)) {
+        as_pending_record(pending, AS_INCIDENT_DIED, AS_INCIDENT_RETRIED, 0);
+        as_lane_give_slot(lane, index);
+        as_pending_send_again(pending);
+    } else {
+        lose_for_good(lane, pending, 0);
     }
 }
 
@@ -94,7 +131,7 @@ static void look_for_lost(as_lane *lane)
         if (!is_in_doubt(lane, i))
             continue;
         if (slot->suspected) {
-            lose(lane, i, 0);
+            lose_unmarked(lane, i);
             continue;
         }
         slot->suspected = is_empty || slot->datagram < lane->received;
@@ -109,7 +146,7 @@ static void look_for_lost_later(as_timer *timer)
     look_for_lost(AS_CONTAINER_OF(timer, as_lane, lost));
 }
 
-void as_lane_executor_died(as_lane *lane, uint32_t executor)
+void as_lane_executor_died(as_lane *lane, uint32_t executor, uint32_t repeated)
 {
     while (as_lane_receive(lane, AS_LANE_TURN_DATAGRAMS)) {
     }
@@ -117,9 +154,21 @@ void as_lane_executor_died(as_lane *lane, uint32_t executor)
         const as_slot *shared = &lane->shared[i];
         if (lane->slots[i].taken && AS_SLOT_LOAD_STATE(shared) == AS_SLOT_RUNNING &&
             AS_SLOT_LOAD(shared, executor) == executor)
-            lose(lane, i, executor);
+            lose(lane, i, executor, repeated);
     }
     lane->death_ns = lane->home->loop->now_ns;
     if (!as_timer_is_set(&lane->lost))
         look_for_lost(lane);
+}
+
+uint32_t as_pool_count_repeated(const as_slot_header *segment, uint32_t executor)
+{
+    const as_slot *records = (const as_slot *)(segment + 1);
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < segment->slots; i++) {
+        const as_slot *slot = &records[i];
+        if (AS_SLOT_LOAD_STATE(slot) == AS_SLOT_RUNNING && AS_SLOT_LOAD(slot, executor) == executor)
+            count += AS_SLOT_LOAD(slot, repeated) != 0;
+    }
+    return count;
 }

@@ -1,6 +1,7 @@
 /* pool_incident.c: a request that went wrong in an executor, recorded so that somebody can look at it, or run it again, when it is long over. */
 #include "handler/lane.h"
 
+#include <stdio.h>
 #include <sys/mman.h>
 #include <sys/sendfile.h>
 #include <unistd.h>
@@ -77,6 +78,13 @@ static int record(const as_pending *pending, bool *truncated)
         return -1;
     }
     return fd;
+}
+
+void as_pending_name_incident(const as_pending *pending)
+{
+    char field[48];
+    int len = snprintf(field, sizeof(field), "X-Incident: %016llx\r\n", (unsigned long long)pending->request->id);
+    as_request_add_field(pending->request, as_str_of(field, (size_t)len));
 }
 
 void as_pending_record(const as_pending *pending, int cause, int outcome, uint32_t executor)

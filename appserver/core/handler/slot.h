@@ -35,8 +35,8 @@ typedef struct as_slot {
     uint64_t start_ns;    /* executor, before `state`: CLOCK_MONOTONIC */
     uint64_t deadline_ns; /* core: CLOCK_MONOTONIC, 0 for none */
     uint32_t cancelled;   /* core: not 0 when nobody wants the answer any more */
-    uint32_t reserved;
-    uint64_t log_id; /* core: the request's id in the logs; `request_id` is another one for each sending */
+    uint32_t repeated;    /* core: 1 when an executor has died with the request before */
+    uint64_t log_id;      /* core: the request's id in the logs; `request_id` is another one for each sending */
     uint64_t reserved_too;
 } as_slot;
 
@@ -48,7 +48,7 @@ _Static_assert(sizeof(as_slot) == AS_CACHE_LINE, "a record is one cache line");
 _Static_assert(offsetof(as_slot, executor) == 4 && offsetof(as_slot, thread) == 8 && offsetof(as_slot, process) == 12 &&
                    offsetof(as_slot, request_id) == 16 && offsetof(as_slot, start_ns) == 24 &&
                    offsetof(as_slot, deadline_ns) == 32 && offsetof(as_slot, cancelled) == 40 &&
-                   offsetof(as_slot, log_id) == 48,
+                   offsetof(as_slot, repeated) == 44 && offsetof(as_slot, log_id) == 48,
                "a record's layout is the protocol's");
 
 /* Bytes of a segment with `slots` records. */
@@ -56,6 +56,9 @@ static inline size_t as_slot_segment_size(uint32_t slots)
 {
     return sizeof(as_slot_header) + (size_t)slots * sizeof(as_slot);
 }
+
+/* A segment, mapped as a whole (lane.c); munmap() it. NULL with errno set when it cannot be or is none. Any thread. */
+as_slot_header *as_slot_segment_map(int fd, size_t *size);
 
 /* The records of a mapped segment. */
 static inline as_slot *as_slot_records(as_slot_header *header)

@@ -363,6 +363,11 @@ static void json(line *l, as_access_lane *lane, const as_request *request, uint6
     put(l, cut ? AS_STR(",\"cut\":true}\n") : AS_STR("}\n"));
 }
 
+bool as_access_log_is_on(const as_access_lane *lane)
+{
+    return __atomic_load_n(&lane->log->format, __ATOMIC_RELAXED) != AS_LOG_OFF;
+}
+
 void as_access_log_write(as_access_lane *lane, const as_request *request, uint64_t body_bytes, bool cut)
 {
     as_log_format format = __atomic_load_n(&lane->log->format, __ATOMIC_RELAXED);

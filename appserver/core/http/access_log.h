@@ -23,6 +23,8 @@ void as_access_log_free(as_access_log *log);
 
 /* Loop thread. `cut`: the response broke off. */
 void as_access_log_write(as_access_lane *lane, const as_request *request, uint64_t body_bytes, bool cut);
+/* Loop thread: whether requests are logged at all. */
+bool as_access_log_is_on(const as_access_lane *lane);
 /* Loop thread: whether lines wait in the lane. */
 bool as_access_log_pending(const as_access_lane *lane);
 /* Loop thread: hands over everything (drain, reopen). */

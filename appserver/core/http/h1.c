@@ -246,11 +246,15 @@ static bool on_idle(as_conn *conn)
     return false;
 }
 
+/* Addresses as text, for those who will read them. */
 static void fill_peer(as_exchange *x)
 {
-    x->peer.remote_port = as_address_text(&x->conn->remote, x->peer.remote_address);
+    bool is_for_executor = x->request.handler != NULL && x->request.handler->ops->wants_body;
     x->peer.secure = false;
-    if (x->request.handler != NULL && x->request.handler->ops->wants_body)
+    x->peer.remote_address[0] = '\0'; /* not that of an earlier connection, should the log be switched on meanwhile */
+    if (is_for_executor || (x->home->access_log != NULL && as_access_log_is_on(x->home->access_log)))
+        x->peer.remote_port = as_address_text(&x->conn->remote, x->peer.remote_address);
+    if (is_for_executor)
         x->peer.local_port = as_address_text(as_conn_local(x->conn), x->peer.local_address);
 }
 

@@ -2,7 +2,7 @@
  *
  * The common answer, head and memory, is one call: a small body is copied behind its head, a larger one is the second piece of a sendmsg (the paper's writev).
  * While further requests of a client that pipelines are there already, small responses gather and go out together: a packet costs several times what a
- * response does. A file goes by sendfile behind a head that was sent with MSG_MORE, so that both share packets; a body of several pieces is a row of both.
+ * response does. A file goes by sendfile behind its head, both under a cork, so that they share packets; a body of several pieces is a row of both.
  * A pipe is read when the socket has room, so a slow client holds its writer back through the pipe and never the core's memory. */
 #include <errno.h>
 #include <fcntl.h>

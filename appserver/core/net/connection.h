@@ -17,7 +17,7 @@ typedef struct as_conn as_conn;
 typedef struct as_net as_net;
 
 /* Results: bytes (> 0), 0 for the end of the stream (read), AS_EAGAIN, or AS_ECLOSED when the peer has gone. `more`: further bytes follow at once, so the kernel
- * shall not send a small packet yet (MSG_MORE: the paper's TCP_CORK without its two system calls, unless as_tuning says otherwise). */
+ * shall not send a small packet yet (the paper's TCP_CORK, unless as_tuning says otherwise). */
 typedef struct as_transport_ops {
     const char *name;
     ssize_t (*read)(as_conn *conn, void *buf, size_t len);

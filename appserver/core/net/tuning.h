@@ -13,13 +13,13 @@ typedef enum as_accept_mode {
 } as_accept_mode;
 
 /* What holds a head back until the body's first bytes share its packet. */
-typedef enum as_cork { AS_CORK_MORE, AS_CORK_CORK, AS_CORK_OFF } as_cork;
+typedef enum as_cork { AS_CORK_CORK, AS_CORK_MORE, AS_CORK_OFF } as_cork;
 
 /* >>> cdef */
 typedef struct as_tuning {
     uint8_t accept_one;     /* one connection a turn, however many come */
     uint8_t write_separate; /* a system call for each piece of memory instead of one for all */
-    uint8_t cork;           /* as_cork: 0 MSG_MORE, 1 TCP_CORK, 2 neither */
+    uint8_t cork;           /* as_cork: 0 TCP_CORK, 1 MSG_MORE, 2 neither */
     uint8_t no_sendfile;    /* files go through a buffer */
     uint8_t no_reuse;       /* objects of connections and requests are freed instead of kept */
     uint8_t shortest_first; /* large responses: the one with the least left goes first */

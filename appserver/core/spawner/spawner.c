@@ -55,11 +55,12 @@ static as_slot *slot_of(const as_spawner *spawner, uint32_t index)
 
 /* --- frames --- */
 
-/* From a core that is no more: its slot is the next one's. */
+/* From a core that is no more, or given up by the one that is: the slot is another one's. */
 static bool is_stale(const as_spawner *spawner, const as_request_head *head)
 {
     uint32_t generation = __atomic_load_n(&spawner->segment->generation, __ATOMIC_RELAXED);
-    return head->request_id >> 48 != (generation & 0xffff);
+    return head->request_id >> 48 != (generation & 0xffff) ||
+           AS_SLOT_LOAD(slot_of(spawner, head->slot), request_id) != head->request_id;
 }
 
 static void deal_with_request(as_spawner *spawner, const as_request_frame *frame)

@@ -65,7 +65,7 @@ def test_the_plan_of_defaults_is_complete() -> None:
         "tuning": {
             "accept_one": False,
             "write_separate": False,
-            "cork": "more",
+            "cork": "cork",
             "no_sendfile": False,
             "no_reuse": False,
             "shortest_first": False,
@@ -243,12 +243,13 @@ def test_a_python_pool_as_the_supervisor_gets_it() -> None:
     assert spec == PoolSpec(
         name="shop",
         kind="python",
-        slots=192,
+        slots=501,
         queue_limit=100,
         queue_time_ms=2000,
         request_time_ms=1000,
         idle_time_ms=0,
         stop_time_ms=4000,
+        quarantine_ms=60000,
         processes=2,
         threads=4,
         environment={"A": "b"},
@@ -261,13 +262,14 @@ def test_a_python_pool_as_the_supervisor_gets_it() -> None:
         {
             "name": "shop",
             "kind": "python",
-            "slots": 192,
+            "slots": 501,
             "queue_limit": 100,
             "queue_time_ms": 2000,
             "request_time_ms": 1000,
             "idle_time_ms": 0,
-            "retry": True,
+            "retry": "idempotent",
             "cancel": False,
+            "quarantine_ms": 60000,
         }
     ]
 

@@ -201,13 +201,18 @@ class FakeCore:
         script: Path | None = None,
         body: bytes = b"",
         body_fd: bool = False,
+        flags: int = 0,
+        body_len: int | None = None,
         headers: Mapping[str, str] | None = None,
         environment: Mapping[str, str] | None = None,
         slot: int | None = None,
         loop: int = 0,
         request_id: int | None = None,
     ) -> bytes:
-        """A request frame; its slot is marked as queued. Slots and ids count from 1."""
+        """A request frame; its slot is marked as queued. Slots and ids count from 1. `flags` says what the descriptor
+        is that goes along, `body_len` what is known of a body that is not in the frame.
+        """
+        flags |= wire.BODY_FD if body_fd else 0
         number = next(self._counter)
         slot = number % self.slots if slot is None else slot
         request_id = self.generation << 48 | number if request_id is None else request_id
@@ -237,11 +242,12 @@ class FakeCore:
             values[key if key == "CONTENT_TYPE" else "HTTP_" + key] = value
         values.update(environment or {})
         block = "".join(f"{name}\0{value}\0" for name, value in values.items()).encode("latin-1")
-        inline = b"" if body_fd else body
+        inline = b"" if flags else body
+        body_len = len(body) if body_len is None else body_len
         struct.pack_into("=I", self.segment, 64 + 64 * slot, 1)
         struct.pack_into("=Q", self.segment, 64 + 64 * slot + 16, request_id)
         head = wire.REQUEST.pack(
-            48 + len(block) + len(inline), 2, 1, slot, loop, request_id, 0, len(block), int(body_fd), len(body)
+            48 + len(block) + len(inline), 2, 1, slot, loop, request_id, 0, len(block), flags, body_len
         )
         return head + block + inline
 

@@ -51,26 +51,24 @@ def test_same_name_in_two_folders(run: Run, tmp_path: Path) -> None:
 
 
 def test_broken_scripts_fail_alone(run: Run, tmp_path: Path) -> None:
-    syntax, error, leaves, nothing, later, good = scripts = write_scripts(
+    syntax, error, leaves, nothing, good = scripts = write_scripts(
         tmp_path,
         {
             "syntax.py": "def handle(request:\n    return 1\n",
             "error.py": "import os\n\nraise LookupError('at import')\n",
             "leaves.py": "import sys\nsys.exit(1)\n",
             "nothing.py": "x = 1\n",
-            "later.py": "async def handle(request):\n    return 1\n",
             "good.py": "def handle(request):\n    return 'good'\n",
         },
     )
     core = run(scripts=[str(path) for path in scripts])
     records = {message["script"]: message for message in core.messages if message["type"] == "log"}
-    assert set(records) == {str(path) for path in (syntax, error, leaves, nothing, later)}
+    assert set(records) == {str(path) for path in (syntax, error, leaves, nothing)}
     assert "SyntaxError" in records[str(syntax)]["error"]
     assert f'File "{syntax}", line 1' in records[str(syntax)]["traceback"]
     assert f'File "{error}", line 3, in <module>\n    raise LookupError' in records[str(error)]["traceback"]
     assert "neither `application` nor" in records[str(nothing)]["error"]
-    assert "async def" in records[str(later)]["error"]
-    for script in (syntax, error, leaves, nothing, later):
+    for script in (syntax, error, leaves, nothing):
         answer = core.fetch(script=script)
         assert (answer.status, answer.body) == (500, b"")
         assert core.log("handler failed")["script"] == str(script)

@@ -148,7 +148,6 @@ def test_killed_worker(run: Run) -> None:
         ("import sys; sys.exit(0)", "site_app:application", "SystemExit"),
         ("x = 1", "site_app:application", "no attribute 'application'"),
         ("application = 5", "site_app", "cannot be called"),
-        ("async def application(scope, receive, send): ...", "site_app", "ASGI"),
         ("", "absent_module:application", "No module named 'absent_module'"),
     ],
 )
@@ -285,6 +284,25 @@ def test_requests_of_another_core_are_skipped(run: Run) -> None:
     core.send(core.frame(request_id=6 << 48 | 1))
     answer = core.next_answer()
     assert (answer.kind, answer.request_id) == (wire.SKIPPED, 6 << 48 | 1)
+
+
+def test_requests_that_the_core_has_given_up_are_not_run(run: Run) -> None:
+    """Their slots are other requests' by now, and must stay as they are."""
+    core = run(ECHO)
+    late = core.frame(path="/late", slot=5)
+    with_fd = core.frame("POST", "/late", body=b"x", body_fd=True, slot=6)
+    core.frame(path="/other", slot=6)
+    current = core.frame(path="/current", slot=5)
+    read_end, write_end = os.pipe()
+    core.send(with_fd, fd=read_end)
+    os.close(read_end)
+    core.send(late, current)
+    answers = core.datagram()
+    assert [answer.body for answer in answers] == [b"/current"]
+    assert core.slot(6)[0] == 1
+    with pytest.raises(BrokenPipeError):  # nobody holds the body's descriptor any more
+        os.write(write_end, b"x")
+    os.close(write_end)
 
 
 @pytest.mark.parametrize("threads", [1, 4])

@@ -1,0 +1,99 @@
+"""Runs asynchronous applications and `async def handle(request)` for the event loop's thread."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any, Callable, Dict
+
+from . import forks
+from .asgi import HttpCall
+from .interface import HANDLE, Application
+from .lifespan import Lifespan
+from .tasks import start_task
+
+if TYPE_CHECKING:
+    from .aexecutor import LoopRunner
+    from .executor import Item
+    from .wsgi import Server
+
+Environ = Dict[str, Any]
+Find = Callable[[Environ], Application]
+Log = Callable[..., None]
+
+
+class AsyncServer:
+    """Used by the loop's thread."""
+
+    def __init__(self, find: Find, errors: Server, log: Log) -> None:
+        """`find` gives the application for an environment; `errors` says in the log and to the client what went wrong
+        with a request.
+        """
+        self._find = find
+        self._errors = errors
+        self._log = log
+        self._lives: Dict[int, Lifespan] = {}  #: by identity of the application
+
+    async def startup(self, application: Application, name: str) -> None:
+        """Before its first request. Raises LoadError when the application says that it cannot."""
+        life = Lifespan(application.call, name, self._log)
+        self._lives[id(application.call)] = life
+        await life.startup()
+
+    async def shutdown(self, time_s: float) -> None:
+        """Of all applications, at the end of the worker."""
+        if self._lives:
+            await asyncio.gather(*(life.shutdown(time_s) for life in self._lives.values()))
+
+    def serve(self, runner: LoopRunner, item: Item) -> None:
+        """Begins one request, and ends it when it need not wait for anything."""
+        call = HttpCall(runner, *item)
+        task = start_task(runner.loop, self._run(runner, call))
+        if not task.done():
+            call.task = task
+            runner.calls[call.request_id] = call
+
+    async def _run(self, runner: LoopRunner, call: HttpCall) -> None:
+        try:
+            application = self._find(call.environ)
+            if application.interface == HANDLE:
+                await application.call(call)
+            else:
+                life = self._lives.get(id(application.call)) or self._new_life(application, call)
+                if not life.is_started:
+                    await life.startup()
+                await application.call(call.scope(life.state), call.receive, call.send)
+            call.check_end()
+        except BaseException as error:
+            if runner.executor.in_child:
+                forks.leave(self._log, error)
+            self._fail(call, error)
+        finally:
+            if runner.executor.in_child:
+                forks.leave(self._log)
+            call.close()
+            if call.task is not None:
+                del runner.calls[call.request_id]
+            runner.ended()
+
+    def _new_life(self, application: Application, call: HttpCall) -> Lifespan:
+        """Of a script, which begins with its first request."""
+        life = Lifespan(application.call, call.environ.get("appserver.script", ""), self._log)
+        self._lives[id(application.call)] = life
+        return life
+
+    def _fail(self, call: HttpCall, error: BaseException) -> None:
+        if isinstance(error, asyncio.CancelledError) and call.timed_out:
+            self._errors.report(call, "warning", "the request was cancelled: its time is over")
+            self._refuse(call, 504)
+        elif isinstance(error, asyncio.CancelledError) and call.runner.executor.stopping:
+            self._errors.report(call, "warning", "the request was cancelled: the worker stops")
+            self._refuse(call, 503)
+        elif call.is_quiet(error):
+            pass
+        else:
+            self._errors.fail(call, error)
+
+    def _refuse(self, call: HttpCall, status: int) -> None:
+        if not call.sent:
+            call.respond(status, b"", b"")
+        call.close_stream(False)

@@ -1,0 +1,92 @@
+"""The asynchronous side of a worker: made when there is something for it, because importing asyncio costs a worker
+5 MiB and 40 ms; and the server of script pools, which gives each request to the side that its script is for.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Any, Callable, Dict, Optional
+
+from .interface import Application
+from .script import Scripts
+from .wsgi import Server
+
+if TYPE_CHECKING:
+    from .aexecutor import LoopRunner
+    from .exchange import Exchange
+    from .executor import Executor, Item, Runner
+
+Environ = Dict[str, Any]
+Log = Callable[..., None]
+
+
+class Asynchronous:
+    """The event loop of a worker, once something needs it."""
+
+    def __init__(
+        self, executor: Executor, find: Callable[[Environ], Application], errors: Server, log: Log, *, concurrency: int
+    ) -> None:
+        self.concurrency = concurrency  #: requests that the loop holds at once
+        self._executor = executor
+        self._find = find
+        self._errors = errors
+        self._log = log
+        self._lock = threading.Lock()
+        self._runner: Optional[LoopRunner] = None
+
+    def boot(self, application: Optional[Application], name: str = "") -> None:
+        """Starts the loop, for the pool's own application or for scripts. Raises LoadError."""
+        with self._lock:
+            self._boot(application, name)
+
+    def take(self, item: Item) -> None:
+        """A request for the loop, from another thread."""
+        if self._runner is None:
+            with self._lock:
+                if self._runner is None:
+                    self._boot(None, "")
+        assert self._runner is not None
+        self._runner.take(item)
+
+    def _boot(self, application: Optional[Application], name: str) -> None:
+        from .aexecutor import LoopRunner
+        from .aserver import AsyncServer
+
+        executor = self._executor
+        server = AsyncServer(self._find, self._errors, self._log)
+        runner = LoopRunner(
+            executor,
+            len(executor.runners),
+            server.serve,
+            concurrency=self.concurrency,
+            receives=application is not None,
+        )
+
+        async def startup() -> None:
+            if application is not None:
+                await server.startup(application, name)
+
+        runner.boot(startup, server.shutdown)
+        executor.runners.append(runner)
+        if executor.stopping:
+            runner.stop()
+        self._runner = runner
+
+
+class ScriptServer:
+    """Plain scripts run in the thread that has received their request, asynchronous ones in the loop."""
+
+    def __init__(self, server: Server, scripts: Scripts, asynchronous: Asynchronous) -> None:
+        self._server = server
+        self._scripts = scripts
+        self._asynchronous = asynchronous
+
+    def serve(self, runner: Runner, item: Item) -> None:
+        path = item[3].get("appserver.script")
+        if path is not None and self._scripts.is_async(path):
+            self._asynchronous.take(item)
+        else:
+            self._server.serve(runner, item)
+
+    def report(self, exchange: Exchange, level: str, event: str, **fields: Any) -> None:
+        self._server.report(exchange, level, event, **fields)
