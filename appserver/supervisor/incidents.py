@@ -17,8 +17,8 @@ from appserver.config.model import Incidents as IncidentsConfig
 from appserver.logging import get_logger
 from appserver.native.control import Message
 from appserver.supervisor.incidents_evidence import Witness
-from appserver.supervisor.incidents_record import Incident, IncidentError, RequestRecord, request_of_frame
-from appserver.supervisor.incidents_store import Store, default_directories, new_id
+from appserver.incidents.record import Incident, IncidentError, RequestRecord, request_of_frame
+from appserver.incidents.store import Store, default_directories, new_id
 from appserver.supervisor.loop import Loop
 
 #: Incidents that may still get more: requests from the core, what became of the worker.
@@ -68,16 +68,18 @@ class Incidents:
         self._loop = loop
         self._log = get_logger()
         self._config: IncidentsConfig | None = None
+        self._name = ""
         self._store: Store | None = None
         self._open: deque[_Open] = deque(maxlen=OPEN)
         self._waiting: list[_Waiting] = []
         self._writes_later = False
         self.witness = Witness(loop)
 
-    def configure(self, config: IncidentsConfig | None) -> None:
-        """At the start and at each reload."""
+    def configure(self, config: IncidentsConfig | None, name: str) -> None:
+        """At the start and at each reload. `name` of the configuration: its file, or the folder that is served."""
         self.flush()
         self._config = config
+        self._name = str(Path(name).absolute())
         self._store = None
         if config is None:
             return
@@ -205,6 +207,7 @@ class Incidents:
             requests_served=facts.requests_served,
             memory=facts.memory,
             log=list(facts.log),
+            configuration=self._name,
             **more,
         )
         for record in requests:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from appserver.supervisor.incidents import Facts, Incidents
-from appserver.supervisor.incidents_record import RequestRecord
+from appserver.incidents.record import RequestRecord
 from appserver.supervisor.overdue import Overdue
 from appserver.supervisor.process import Child, Death
 from appserver.supervisor.segments import Held

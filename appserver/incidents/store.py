@@ -12,7 +12,7 @@ import secrets
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from appserver.supervisor.incidents_record import Incident, IncidentError, decode, encode
+from appserver.incidents.record import Incident, IncidentError, decode, encode
 
 #: `TIME-ID.json`: names sort by time.
 _NAME = re.compile(r"[0-9]{8}T[0-9]{6}\.[0-9]{3}Z-([0-9a-f]{12})\.json", re.ASCII)

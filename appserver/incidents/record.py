@@ -76,6 +76,8 @@ class Incident:
     stacks: str | None = None  #: Python stacks of every thread
     requests: list[RequestRecord] = field(default_factory=list)
     log: list[str] = field(default_factory=list)  #: the worker's last lines
+    growth: dict[str, Any] = field(default_factory=dict)  #: by route: bytes while it ran alone, while others ran too
+    configuration: str = ""  #: file or folder that the server was started with
     left_out: list[str] = field(default_factory=list)  #: what did not fit
 
     def holds(self, request: str) -> bool:
