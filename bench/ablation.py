@@ -35,6 +35,7 @@ def _thresholds(name: str) -> list[Case]:
 def ablation_scenarios() -> list[Scenario]:
     """One scenario for each choice; the first case of each is the default, which the others are compared with."""
     small, large = Load("/1k"), Load("/1m", files="1m")
+    mix = Load("/mix/1", files="mix")
     close, burst = Load("/1k", keep_alive=False), Load("/1k", connections=1000, keep_alive=False, files="1k")
     return [
         Scenario(
@@ -64,6 +65,12 @@ def ablation_scenarios() -> list[Scenario]:
                 _case("looked at every time", small, cache={"revalidate": "0s"}),
             ],
             base="on",
+        ),
+        Scenario(
+            "ablation-policy",
+            "`cache.policy`: heavy-tailed mix of files, memory for a fourteenth of what it could hold",
+            [_case(policy, mix, cache={"memory": "4MiB", "policy": policy}) for policy in ("frequency", "recent")],
+            base="frequency",
         ),
         Scenario(
             "ablation-write",

@@ -18,9 +18,14 @@ IMAGE_ROOT = Path("/srv")
 WWW, HANDLERS, CGI_BIN = "www", "handlers", "cgi-bin"
 
 
+MAX_DEPTH = 16  #: folders below a folder of handler scripts
+
+
 @dataclass(frozen=True, slots=True)
 class Scripts:
-    """The handler scripts of one folder, sorted by name, and what was wrong with others."""
+    """The handler scripts of one folder and those below, by their paths without ".py" ("hello", "shop/cart",
+    "shop/index"), and what was wrong with others. What has the longer path of a URL comes first.
+    """
 
     scripts: dict[str, Path]
     warnings: tuple[str, ...]
@@ -62,34 +67,67 @@ def site_of(folder: Path) -> Site:
 
 
 def list_scripts(folder: Path) -> Scripts:
-    """The handler scripts in `folder`: NAME.py unless NAME begins with "_" or "."; folders below are left to the
-    scripts as packages.
+    """The handler scripts in `folder` and in the folders below: NAME.py unless NAME, or the name of a folder on the
+    way, begins with "_" or ".", which makes it a module for others to import.
 
     A folder that cannot be read has none, and a warning.
     """
+    found: dict[str, Path] = {}
+    warnings: list[str] = []
+    _find_scripts(folder, "", found, warnings, set())
+    for name in [name for name in found if name.endswith("/index")]:
+        rival = found.get(name.removesuffix("/index"))
+        if rival is not None:
+            path = script_url(name)
+            warnings.append(f"handler script {_shown(found[name])} is left out: {rival.name} has {path}; rename one")
+            del found[name]
+    return Scripts(dict(sorted(found.items(), key=lambda item: _order(item[0]))), tuple(warnings))
+
+
+def _find_scripts(folder: Path, prefix: str, found: dict[str, Path], warnings: list[str], seen: set[Path]) -> None:
     try:
+        if folder.resolve() in seen or prefix.count("/") > MAX_DEPTH:
+            return  # a symbolic link leads back
         names = sorted(path.name for path in folder.iterdir())
     except OSError as error:
-        return Scripts({}, (f"handler scripts: {folder}: {error.strerror}",))
-    scripts, warnings = {}, []
+        warnings.append(f"handler scripts: {folder}: {error.strerror}")
+        return
     for name in names:
-        if not name.endswith(".py") or name[0] in "_." or not (folder / name).is_file():
+        path = folder / name
+        is_folder = path.is_dir()
+        if name[0] in "_." or not (is_folder or (name.endswith(".py") and path.is_file())):
             continue
-        stem = name.removesuffix(".py")
-        complaint = _name_complaint(stem)
+        complaint = _name_complaint(name)
         if complaint:
-            warnings.append(f"handler script {str(folder / name)!a} is left out: {complaint}; rename it")
+            warnings.append(f"handler script {_shown(path)} is left out: {complaint}; rename it")
+        elif is_folder:
+            _find_scripts(path, f"{prefix}{name}/", found, warnings, seen | {folder.resolve()})
         else:
-            scripts[stem] = folder / name
-    return Scripts(scripts, tuple(warnings))
+            found[prefix + name.removesuffix(".py")] = path
+
+
+def _order(name: str) -> tuple[int, str]:
+    """The deepest first: the first rule that matches answers, and that of a folder matches all below it."""
+    path = url_path(name)
+    return -path.count("/"), name
+
+
+def _shown(path: Path) -> str:
+    return ascii(str(path))
 
 
 def convention_warnings(folder: Path) -> tuple[str, ...]:
     """What is in `folder` but cannot be reached."""
-    shadowed = folder / HANDLERS / f"{CGI_BIN}.py"
-    if shadowed.is_file() and (folder / CGI_BIN).is_dir():
-        return (f"handler script {shadowed} cannot be reached: /{CGI_BIN}/ are the programs of the folder; rename it",)
-    return ()
+    if not (folder / CGI_BIN).is_dir():
+        return ()
+    return tuple(
+        f"{kind} {shadowed} cannot be reached: /{CGI_BIN}/ are the programs of the folder; rename it"
+        for kind, shadowed in (
+            ("handler script", folder / HANDLERS / f"{CGI_BIN}.py"),
+            ("folder of handler scripts", folder / HANDLERS / CGI_BIN),
+        )
+        if shadowed.exists()
+    )
 
 
 def convention_watch(folder: Path) -> tuple[Path, ...]:
@@ -97,9 +135,14 @@ def convention_watch(folder: Path) -> tuple[Path, ...]:
     return (folder / HANDLERS, folder / CGI_BIN)
 
 
+def url_path(name: str) -> str:
+    """Where the handler script `name` answers, without a slash at the end: "/hello", "/shop" for "shop/index", ""."""
+    return f"/{name}".removesuffix("/index")
+
+
 def script_url(name: str) -> str:
     """The path at which a browser finds the handler script `name` of the conventions."""
-    return "/" if name == "index" else f"/{quote(name)}/"
+    return f"{quote(url_path(name))}/"
 
 
 def folder_complaint(folder: Path) -> str:

@@ -19,9 +19,11 @@ KINDS = frozenset(
         "directory",
         "executable",
         "group",
+        "interpreter",
         "interpreters",
         "output",
         "python_handler",
+        "scripts",
         "scripts_handler",
         "socket",
         "types_file",
@@ -48,12 +50,19 @@ def complaint_about(kind: str, value: str) -> str:
         return "" if value == "-" else _directory(str(Path(value).parent), "a folder for the file")
     if kind == "socket":
         return "" if value == "auto" else _directory(str(Path(value).parent), "a folder for the socket")
-    if kind in ("executable", "interpreters"):
+    if kind == "interpreter" and Path(value).is_dir():
+        return (
+            f"'{value}' is a folder without bin/python; expected a Python interpreter or a virtual environment;"
+            f" create it with `python3 -m venv {value}` or correct the path"
+        )
+    if kind in ("executable", "interpreter", "interpreters"):
         return _executable(value)
     if kind == "types_file":
         return _file(value, "a table of media types")
     if kind in ("python_handler", "scripts_handler") and not value.startswith("/"):
         return ""  # the name of a pool
+    if kind == "scripts" and value.endswith(".py") and not Path(value).is_dir():
+        return _file(value, "a folder, or a handler script")
     return _file(value, "a handler script") if kind == "python_handler" else _directory(value, "a folder")
 
 

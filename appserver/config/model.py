@@ -160,6 +160,12 @@ class Cache:
     entries: int = _count(4096, 1, 1_000_000, "Most files, for each loop.")
     file_size: int = _size(256 * KIB, 0, 1 * GIB, "Larger files are not held but sent with sendfile.")
     revalidate_ms: int = _time(1 * SECOND, 0, DAY, "How long an entry is believed before the file is looked at again.")
+    policy: str = _key(
+        "choice",
+        "Which files stay when memory is short: those used most (frequency), or those used last (recent).",
+        "frequency",
+        choices=("frequency", "recent"),
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,8 +269,8 @@ class PoolLimits:
 
 @dataclass(frozen=True, slots=True)
 class Pool:
-    """A group of Python worker processes that run one application, or the scripts of one folder (`python` or `scripts`,
-    not both).
+    """A group of Python worker processes that run one application, or handler scripts (`python` or `scripts`, not
+    both).
     """
 
     python: str | None = _key("application", "WSGI or ASGI application as module:attribute.", None)
@@ -275,17 +281,20 @@ class Pool:
         choices=("auto", "wsgi", "asgi"),
     )
     scripts: str | None = _key(
-        "directory", "Folder of handler scripts (`NAME.py`); names that begin with `_` or `.` are left out.", None
+        "scripts",
+        "Handler scripts that this pool runs instead of the shared one, wherever their URLs come from: a folder with"
+        " all below it, or a single script (`NAME.py`). Names that begin with `_` or `.` have no URL.",
+        None,
     )
     directory: str | None = _key(
         "directory",
         "Working directory, and where modules are found.",
         None,
-        default_text="the folder of the configuration file, or the `scripts` folder",
+        default_text="the folder of the configuration file, or that of the `scripts`",
     )
     interpreter: str | None = _key(
-        "executable",
-        "Python interpreter (3.9 or later), for example of a virtual environment.",
+        "interpreter",
+        "Python interpreter (3.9 or later), or the folder of a virtual environment.",
         None,
         default_text="the server's own",
     )
@@ -430,12 +439,14 @@ class Handler:
 
     python: str | None = _key(
         "python_handler",
-        f"Name of a pool, or path of a handler script (.py), which runs in the pool `{SCRIPT_POOL}`.",
+        f"Name of a pool with an application or a single script, or path of a handler script (.py), which runs in the"
+        f" pool that names it or its folder, else in `{SCRIPT_POOL}`.",
         None,
     )
     scripts: str | None = _key(
         "scripts_handler",
-        "Folder of handler scripts, or the pool that has one: each answers below its name. The path must end in `/*`.",
+        "Folder of handler scripts, or the pool that has one: each answers below its name, `index.py` for what neither"
+        " another one nor a file of the site does. The path must end in `/*`.",
         None,
     )
     cgi: str | None = _key("directory", "Folder of CGI programs.", None)

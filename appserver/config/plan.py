@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from appserver import __version__
-from appserver.config.conventions import list_scripts
+from appserver.config.conventions import list_scripts, url_path
 from appserver.config.cpus import usable_cpus
 from appserver.config.media_types import read_types
 from appserver.config.model import CGI_POOL, MAX_THREADS, SCRIPT_POOL, Config, Files, Handler, Log, Pool, Rule, Site
@@ -64,6 +64,7 @@ class PoolSpec:
     concurrency: int = 100  #: python: requests that a process with an event loop holds at once
     directory: str = "/"  #: python: working directory and first place for imports
     scripts: tuple[str, ...] = ()  #: python: absolute paths of handler scripts to load before the first request
+    script_folders: tuple[str, ...] = ()  #: python: those below which scripts have URLs
     dev: bool = False
     interrupt_time_ms: int = 5000  #: python: from the interrupt of a request to the replacement of its worker
     interpreters: Mapping[str, str] = field(default_factory=dict)  #: cgi: ".ext" to the interpreter's absolute path
@@ -153,7 +154,8 @@ class _Planner:
         self.loops = loops
         self.handlers: list[dict[str, Any]] = []
         self.scripts: dict[str, list[str]] = {}  #: pool -> scripts, in the order of the rules
-        self.folders: dict[str, str] = {}  #: pool -> folder of its first scripts
+        self.folders: dict[str, list[str]] = {}  #: pool -> folders of its scripts, in the order of the rules
+        self.last_rules: list[dict[str, Any]] = []  #: of the site: for what no other rule of it takes
         self.used: set[str] = set()
         self.warnings: list[str] = []
         self.watch: list[Path] = []
@@ -185,6 +187,7 @@ class _Planner:
                 "entries": config.cache.entries,
                 "file_size": config.cache.file_size,
                 "revalidate_ms": config.cache.revalidate_ms,
+                "recent": config.cache.policy == "recent",
             },
             "tuning": {
                 "accept_one": config.tuning.accept_batch == "one",
@@ -216,8 +219,10 @@ class _Planner:
 
     def _site(self, site: Site) -> dict[str, Any]:
         rules = self._health_rules()
+        self.last_rules = []
         for rule in site.rules:
             rules += self._rules(rule, site)
+        rules += sorted(self.last_rules, key=lambda each: -len(each["path"]))
         return {
             "name": site.name,
             "hosts": list(site.hosts) or ["*"],
@@ -261,56 +266,74 @@ class _Planner:
         return _files(handler.file, site)
 
     def _python(self, value: str, site: Site) -> dict[str, Any]:
-        if not value.startswith("/"):
+        script = value if value.startswith("/") else self.config.pools[value].scripts
+        if script is None:
             self.used.add(value)
             return _pool(value, site, {"appserver.application": value})
-        self.folders.setdefault(SCRIPT_POOL, str(Path(value).parent))
-        return self._script(SCRIPT_POOL, value, site)
+        return self._script(script, str(Path(script).parent), site)
 
-    def _script(self, pool: str, script: str, site: Site) -> dict[str, Any]:
-        self.used.add(pool)
+    def _script(self, script: str, folder: str, site: Site) -> dict[str, Any]:
+        """The handler for a script in or below `folder`."""
+        pool = self._pool_of(script)
+        self._use(pool, folder)
         known = self.scripts.setdefault(pool, [])
         if script not in known:
             known.append(script)
         return _pool(pool, site, {"appserver.script": script})
 
-    def _script_rules(self, rule: Rule, value: str, site: Site) -> list[dict[str, Any]]:
-        pool, folder = self._script_pool(value)
-        # Also an empty folder has its pool, so that the first script in it needs no more than a reload.
+    def _use(self, pool: str, folder: str) -> None:
         self.used.add(pool)
-        self.folders.setdefault(pool, folder)
+        known = self.folders.setdefault(pool, [])
+        if folder not in known:
+            known.append(folder)
+
+    def _pool_of(self, path: str) -> str:
+        """The pool of a script or folder: the one whose `scripts` it is or lies below, the nearest when there are
+        several; else the shared one.
+        """
+        around = {
+            name: Path(pool.scripts)
+            for name, pool in self.config.pools.items()
+            if pool.scripts is not None and Path(pool.scripts) in (Path(path), *Path(path).parents)
+        }
+        return max(around, key=lambda name: len(around[name].parts), default=SCRIPT_POOL)
+
+    def _script_rules(self, rule: Rule, value: str, site: Site) -> list[dict[str, Any]]:
+        folder = value if value.startswith("/") else self.config.pools[value].scripts
+        assert folder is not None, "the loader checks that the pool has scripts"
         found = list_scripts(Path(folder))
         self.warnings += found.warnings
         self.watch.append(Path(folder))
         prefix = (rule.match.path or "/*").removesuffix("/*")
         rules = []
         for name, path in found.scripts.items():
-            handler = self._handler(self._script(pool, str(path), site))
-            rules += [
-                _rule(each, handler, rule.match.extension, rule.match.method) for each in _script_paths(prefix, name)
-            ]
+            script = self._handler(self._script(str(path), folder, site))
+            if name == "index":
+                handler = self._handler(self._behind_files(script, site))
+                self.last_rules.append(_rule(f"{prefix}/*", handler, rule.match.extension, rule.match.method))
+            else:
+                where = f"{prefix}{url_path(name)}/*"
+                rules.append(_rule(where, script, rule.match.extension, rule.match.method))
+        if not found.scripts:
+            # Also an empty folder has its pool, so that the first script in it needs no more than a reload.
+            self._use(self._pool_of(folder), folder)
         self.warnings += self._hidden(prefix, list(found.scripts))
         return rules
 
-    def _script_pool(self, value: str) -> tuple[str, str]:
-        """The pool and the folder that `scripts: value` means; a folder that is some pool's own runs there."""
-        if not value.startswith("/"):
-            folder = self.config.pools[value].scripts
-            assert folder is not None, "the loader checks that the pool has scripts"
-            return value, folder
-        for name, pool in self.config.pools.items():
-            if pool.scripts is not None and Path(pool.scripts) == Path(value):
-                return name, value
-        return SCRIPT_POOL, value
+    def _behind_files(self, script: int, site: Site) -> dict[str, Any]:
+        """For what the site has no file."""
+        if site.root is None:
+            return self.handlers[script]
+        return {"kind": "otherwise", "first": self._handler(_files(Files(root=site.root), site)), "second": script}
 
     def _hidden(self, prefix: str, names: list[str]) -> list[str]:
         """A script whose own URL a health path takes."""
         health = self.config.health
         taken = () if health is None else (health.live, health.ready)
         return [
-            f"handler script {name}.py: its path {prefix}/{name} is a health path; rename one"
+            f"handler script {name}.py: its path {prefix}{url_path(name)} is a health path; rename one"
             for name in names
-            if f"{prefix}/{name}" in taken
+            if f"{prefix}{url_path(name)}" in taken
         ]
 
     def _handler(self, handler: dict[str, Any]) -> int:
@@ -335,7 +358,8 @@ class _Planner:
 
     def _python_pool(self, name: str, pool: Pool) -> PoolSpec:
         scripts = tuple(self.scripts.get(name, ()))
-        directory = pool.directory or pool.scripts or self.folders.get(name) or str(Path.cwd())
+        folders = tuple(self.folders.get(name, ()))
+        directory = pool.directory or _folder_of(pool.scripts) or (folders or (str(Path.cwd()),))[0]
         if pool.python is not None:
             self.watch.append(Path(directory))
         self.watch += [Path(script) for script in scripts]
@@ -361,6 +385,7 @@ class _Planner:
             concurrency=pool.concurrency,
             directory=directory,
             scripts=scripts,
+            script_folders=folders,
             dev=self.dev,
         )
 
@@ -393,11 +418,9 @@ def cgi_environment(passed: Iterable[str], added: Mapping[str, str]) -> dict[str
     return environment | dict(added)
 
 
-def _script_paths(prefix: str, name: str) -> list[str]:
-    """Where a script answers: `name` and all below it; `index` is the folder's own path."""
-    if name != "index":
-        return [f"{prefix}/{name}/*"]
-    return [f"{prefix}/", prefix] if prefix else ["/"]
+def _folder_of(scripts: str | None) -> str | None:
+    """The folder of a pool's `scripts`, which may be a single one."""
+    return str(Path(scripts).parent) if scripts is not None and scripts.endswith(".py") else scripts
 
 
 def _rule(path: str | None, handler: int, extension: Iterable[str] = (), method: Iterable[str] = ()) -> dict[str, Any]:

@@ -120,11 +120,23 @@ def _check_rule(reading: Reading, path: str, rule: Rule) -> None:
         reading.report(path_of_handler, f"found {_and(known)}; expected exactly one of {', '.join(kinds)}")
     handler = rule.handler
     if handler.python is not None and not handler.python.startswith("/"):
-        _check_pool_name(reading, f"{path_of_handler}.python", handler.python, "python")
+        pool = reading.config.pools.get(handler.python)
+        if not _is_single_script(pool):
+            _check_pool_name(reading, f"{path_of_handler}.python", handler.python, "python")
     if handler.scripts is not None:
-        if not handler.scripts.startswith("/"):
+        if _is_single_script(reading.config.pools.get(handler.scripts)):
+            reading.report(
+                f"{path_of_handler}.scripts",
+                f"found pool '{handler.scripts}', which has a single script; expected a pool with a folder;"
+                f" did you mean 'python: {handler.scripts}'?",
+            )
+        elif not handler.scripts.startswith("/"):
             _check_pool_name(reading, f"{path_of_handler}.scripts", handler.scripts, "scripts")
         _check_prefix(reading, path, rule)
+
+
+def _is_single_script(pool: Pool | None) -> bool:
+    return pool is not None and pool.scripts is not None and pool.scripts.endswith(".py")
 
 
 def _check_prefix(reading: Reading, path: str, rule: Rule) -> None:
@@ -151,7 +163,8 @@ def _check_pool_name(reading: Reading, path: str, name: str, kind: str) -> None:
     elif not _has(reading, name, kind):
         other = "scripts" if kind == "python" else "python"
         question = f"; did you mean '{other}: {name}'?" if _has(reading, name, other) else ""
-        reading.report(path, f"found pool '{name}', which has no {kind}; expected one that has{question}")
+        folder = f", or './{name}' for the folder" if kind == "scripts" else ""
+        reading.report(path, f"found pool '{name}', which has no {kind}; expected one that has{folder}{question}")
 
 
 def _has(reading: Reading, pool: str, kind: str) -> bool:

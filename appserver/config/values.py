@@ -284,6 +284,13 @@ def _executable(text: str, _: Key, base: Path) -> str:
     return absolute(text, base)
 
 
+def _interpreter(text: str, key: Key, base: Path) -> str:
+    """A program, or the folder of a virtual environment, which has one."""
+    path = _executable(text, key, base)
+    python = Path(path, "bin", "python")
+    return str(python) if "/" in path and python.exists() else path
+
+
 def _python_handler(text: str, key: Key, base: Path) -> str:
     """A script's absolute path, or the name of a pool."""
     if "/" in text or text.endswith(".py"):
@@ -358,6 +365,7 @@ SCALARS: dict[str, Parser] = {
     "directory": _directory,
     "executable": _executable,
     "group": _account,
+    "interpreter": _interpreter,
     "location": _location,
     "name": _name,
     "output": _output,
@@ -365,6 +373,7 @@ SCALARS: dict[str, Parser] = {
     "pattern": _pattern,
     "python_handler": _python_handler,
     "redirect_status": _redirect_status,
+    "scripts": _directory,
     "scripts_handler": _scripts_handler,
     "size": _size,
     "socket": _socket,

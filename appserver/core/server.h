@@ -72,7 +72,7 @@ const char *as_counter_name(int index);
 as_snapshot *as_snapshot_new(const as_limits *limits, const char *server_software, const char *spool_directory);
 void as_snapshot_free(as_snapshot *snapshot); /* only one that was never applied */
 int as_snapshot_set_cache(as_snapshot *snapshot, uint64_t bytes, uint32_t entries, uint32_t file_size,
-                          uint32_t revalidate_ms);
+                          uint32_t revalidate_ms, int recent);
 int as_snapshot_set_tuning(as_snapshot *snapshot, const as_tuning *tuning);
 /* `replaces`: whether it goes before one that is there. */
 int as_snapshot_add_type(as_snapshot *snapshot, const char *extension, const char *type, int replaces);
@@ -86,6 +86,8 @@ int as_snapshot_add_pool(as_snapshot *snapshot, int pool, int mounted, const cha
 int as_snapshot_add_redirect(as_snapshot *snapshot, int status, const char *location);
 int as_snapshot_add_respond(as_snapshot *snapshot, int status, const char *content_type, const char *body,
                             size_t body_len);
+/* Asks handler `first` (files), and `second` for what that has not. */
+int as_snapshot_add_otherwise(as_snapshot *snapshot, int first, int second);
 /* what: 0 live, 1 ready */
 int as_snapshot_add_health(as_snapshot *snapshot, int what);
 /* `fallback`: handler index or -1. */

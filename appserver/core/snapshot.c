@@ -3,6 +3,7 @@
 #include <ctype.h>
 #include <errno.h>
 
+#include "handler/otherwise.h"
 #include "handler/pool.h"
 #include "handler/respond.h"
 #include "problem.h"
@@ -82,10 +83,13 @@ static char *copy_list(const char *list)
 }
 
 int as_snapshot_set_cache(as_snapshot *snapshot, uint64_t bytes, uint32_t entries, uint32_t file_size,
-                          uint32_t revalidate_ms)
+                          uint32_t revalidate_ms, int recent)
 {
-    snapshot->cache = (as_file_cache_options){
-        .bytes = bytes, .entries = entries, .file_size = file_size, .revalidate_ms = revalidate_ms};
+    snapshot->cache = (as_file_cache_options){.bytes = bytes,
+                                              .entries = entries,
+                                              .file_size = file_size,
+                                              .revalidate_ms = revalidate_ms,
+                                              .recent = recent != 0};
     return AS_OK;
 }
 
@@ -159,6 +163,18 @@ int as_snapshot_add_health(as_snapshot *snapshot, int what)
     return add_handler(snapshot, as_health_handler_new(what == 1 ? &snapshot->ready : NULL));
 }
 
+static bool has_handler(const as_snapshot *snapshot, int index)
+{
+    return index >= 0 && index < snapshot->handlers_len;
+}
+
+int as_snapshot_add_otherwise(as_snapshot *snapshot, int first, int second)
+{
+    if (!has_handler(snapshot, first) || !has_handler(snapshot, second))
+        return as_problem(AS_EINVALID, "handlers %d and %d are not both there", first, second);
+    return add_handler(snapshot, as_otherwise_handler_new(snapshot->handlers[first], snapshot->handlers[second]));
+}
+
 int as_snapshot_add_site(as_snapshot *snapshot, const char *name, int fallback)
 {
     if (fallback >= snapshot->handlers_len)
@@ -197,7 +213,7 @@ int as_snapshot_add_rule(as_snapshot *snapshot, int site, const char *path, cons
                          int handler)
 {
     struct as_site *where = site_at(snapshot, site);
-    if (where == NULL || handler < 0 || handler >= snapshot->handlers_len)
+    if (where == NULL || !has_handler(snapshot, handler))
         return as_problem(AS_EINVALID, "a rule names site %d and handler %d, which are not both there", site, handler);
     as_str pattern = path == NULL ? AS_STR_NONE : as_str_from(path);
     bool prefix = as_str_ends(pattern, AS_STR("/*"));

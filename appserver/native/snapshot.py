@@ -44,7 +44,12 @@ def build_snapshot(plan: Plan, pools: Mapping[str, int]) -> Snapshot:
         cache = plan["cache"]
         check(
             lib.as_snapshot_set_cache(
-                snapshot.handle, cache["bytes"], cache["entries"], cache["file_size"], cache["revalidate_ms"]
+                snapshot.handle,
+                cache["bytes"],
+                cache["entries"],
+                cache["file_size"],
+                cache["revalidate_ms"],
+                int(cache["recent"]),
             )
         )
         tuning = {**plan["tuning"], "cork": CORKS[plan["tuning"]["cork"]]}
@@ -103,6 +108,8 @@ def _add_handler(handle: Any, handler: Mapping[str, Any], pools: Mapping[str, in
             body = handler["body"].encode()
             media = c_text(handler["content_type"])
             return int(lib.as_snapshot_add_respond(handle, handler["status"], media, body, len(body)))
+        case "otherwise":
+            return int(lib.as_snapshot_add_otherwise(handle, handler["first"], handler["second"]))
         case "health":
             return int(lib.as_snapshot_add_health(handle, HEALTH[handler["what"]]))
         case kind:

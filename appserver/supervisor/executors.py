@@ -409,6 +409,7 @@ def executor_configuration(spec: PoolSpec) -> Mapping[str, Any]:
         "concurrency": spec.concurrency,
         "directory": spec.directory,
         "scripts": list(spec.scripts),
+        "script_folders": list(spec.script_folders),
         "dev": spec.dev,
         "request_time_ms": spec.request_time_ms,
     }

@@ -11,6 +11,8 @@ import sys
 from pathlib import Path
 
 PACKAGE = "_appserver_worker"
+OLDEST = (3, 9)
+STATUS_NO_BOOT = 3
 
 
 def load_package(folder: Path) -> None:
@@ -26,6 +28,10 @@ def load_package(folder: Path) -> None:
 
 
 def main() -> int:
+    if sys.version_info < OLDEST:
+        found, needed = (".".join(map(str, version[:2])) for version in (sys.version_info, OLDEST))
+        print(f"{sys.executable} is Python {found}; a pool's interpreter must be {needed} or later", file=sys.stderr)
+        return STATUS_NO_BOOT
     folder = Path(__file__).resolve().parent
     sys.path[:] = [entry for entry in sys.path if Path(entry).resolve() != folder]
     load_package(folder)

@@ -6,26 +6,22 @@ or `async def`.
 
 from __future__ import annotations
 
-import hashlib
 import importlib
 import importlib.machinery
 import importlib.util
 import inspect
 import linecache
 import os
-import re
 import sys
 import threading
 from pathlib import Path
 from types import CodeType, ModuleType
-from typing import Any, Dict, Union
+from typing import Any, Dict, Iterable, Union
 
-from . import interface
+from . import interface, packages
 from .control import LoadError, describe
 from .interface import Application
 from .request import application_of
-
-_NOT_IDENTIFIER = re.compile(r"\W", re.ASCII)
 
 
 def add_import_folder(folder: str, *, first: bool) -> None:
@@ -58,12 +54,18 @@ class Scripts:
     """The handler scripts of this worker, loaded when first needed and then kept, also when they are broken: a
     repaired script needs a new worker. Any thread."""
 
-    def __init__(self) -> None:
+    def __init__(self, folders: Iterable[str] = ()) -> None:
+        """`folders` are those whose scripts have URLs."""
+        self._folders = tuple(folders)
         self._loaded: Dict[str, Union[Application, LoadError]] = {}
         self._lock = threading.RLock()  # one at a time: scripts share helper modules
 
-    def get(self, path: str) -> Application:
+    def preload(self, path: str) -> None:
         """Raises LoadError."""
+        self.get(os.fsencode(path).decode("latin-1"))
+
+    def get(self, path: str) -> Application:
+        """`path` as an environment has it: its bytes as latin-1. Raises LoadError."""
         found = self._loaded.get(path)
         if found is None:
             with self._lock:
@@ -88,18 +90,21 @@ class Scripts:
     def _load(self, path: str) -> Union[Application, LoadError]:
         found: Union[Application, LoadError]
         try:
-            found = load_script(path)
+            found = load_script(os.fsdecode(path.encode("latin-1")), self._folders)
         except LoadError as error:
             found = error
         self._loaded[path] = found
         return found
 
 
-def load_script(path: str) -> Application:
-    """Imports a handler script under a name of its own. Raises LoadError."""
-    add_import_folder(str(Path(path).parent), first=False)
-    stem = _NOT_IDENTIFIER.sub("_", Path(path).stem)
-    name = f"_script_{stem}_{hashlib.sha256(os.fsencode(path)).hexdigest()[:12]}"
+def load_script(path: str, folders: Iterable[str] = ()) -> Application:
+    """Imports a handler script as a module of the packages that its folders are. Raises LoadError."""
+    add_import_folder(str(packages.top_of(Path(path), folders)), first=False)
+    try:
+        name = packages.module_name(Path(path), folders)
+    except BaseException as error:  # of an __init__.py
+        summary, trace = describe(error)
+        raise LoadError(f"script {path} cannot be loaded: {summary}", trace) from None
     spec = importlib.util.spec_from_file_location(name, path, loader=_SourceLoader(name, path))
     assert spec is not None
     assert spec.loader is not None
@@ -137,7 +142,10 @@ def _application_of_script(module: ModuleType, path: str) -> Application:
             return interface.application_of(found, f"`{name}` of script {path}")
     handle = getattr(module, "handle", None)
     if handle is None:
-        raise LoadError(f"script {path} has neither `application` nor `def handle(request)`")
+        raise LoadError(
+            f"script {path} has neither `application` nor `def handle(request)`; if it is for other scripts to import,"
+            " let its name begin with `_`"
+        )
     if not callable(handle):
         raise LoadError(f"`handle` of script {path} is not a function")
     if interface.is_async(handle) or inspect.isasyncgenfunction(handle):

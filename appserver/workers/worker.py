@@ -84,7 +84,7 @@ class _Worker:
             watchdog.arm(fds["stacks"], int(start["stacks_signal"]))
         configuration = start["configuration"]
         _enter(configuration)
-        self._scripts = Scripts()
+        self._scripts = Scripts(configuration.get("script_folders") or ())
         self._application = _application_of(configuration)
         self._preload(configuration.get("scripts") or ())
         self._name = configuration.get("application") or ""
@@ -163,7 +163,7 @@ class _Worker:
     def _preload(self, paths: Any) -> None:
         for path in paths:
             try:
-                self._scripts.get(path)
+                self._scripts.preload(path)
             except LoadError as error:
                 self._control.log(
                     "error", "handler script cannot be loaded", script=path, error=str(error), traceback=error.trace

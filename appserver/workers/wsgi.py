@@ -408,9 +408,10 @@ class Server:
         """A log record about a request."""
         environ = exchange.environ
         script = environ.get("appserver.script")
-        where = (
-            {"script": script} if script else {"application": self._name or environ.get("appserver.application", "")}
-        )
+        if script:
+            where = {"script": os.fsdecode(script.encode("latin-1"))}
+        else:
+            where = {"application": self._name or environ.get("appserver.application", "")}
         self._log(
             level,
             event,

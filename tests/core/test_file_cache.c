@@ -113,6 +113,30 @@ static void test_scan_leaves_hot_files(void)
     as_file_cache_free(cache);
 }
 
+/* The plain LRU: who was used last stays, however often others were. */
+static void test_recent(void)
+{
+    as_file_cache_options options = {.bytes = 1 << 20, .entries = 16, .file_size = 64 * 1024, .recent = true};
+    memset(&counters, 0, sizeof(counters));
+    as_file_cache *cache = as_file_cache_new(&options, &counters);
+    uint32_t room = cache->memory_max;
+    for (int round = 0; round < 10; round++)
+        use(cache, "hot", 0, 100);
+    for (uint32_t i = 0; i + 1 < room; i++)
+        CHECK(!use(cache, "once", (int)i, 100));
+    CHECK(use(cache, "hot", 0, 100)); /* newest again */
+    for (uint32_t i = 0; i + 1 < room; i++)
+        CHECK(!use(cache, "again", (int)i, 100));
+    CHECK(use(cache, "hot", 0, 100));
+    for (uint32_t i = 0; i < room; i++)
+        CHECK(!use(cache, "third", (int)i, 100));
+    CHECK(!use(cache, "hot", 0, 100)); /* a walk over all of them has pushed it out */
+    CHECK_INT(cache->queues[QUEUE_SMALL].len, 0);
+    CHECK_INT(cache->queues[QUEUE_MAIN].len, room);
+    as_file_cache_free(cache);
+    CHECK_INT(counters.cache_bytes, 0);
+}
+
 static void test_seen_again_goes_to_main(void)
 {
     as_file_cache *cache = make_cache(20 * 1200, 1024);
@@ -344,6 +368,7 @@ int main(void)
     test_bytes_are_bounded();
     test_entries_are_bounded();
     test_scan_leaves_hot_files();
+    test_recent();
     test_seen_again_goes_to_main();
     test_new_version_keeps_its_rank();
     test_entries_in_use_stay();

@@ -18,7 +18,6 @@ BROKEN = {
     "raises": ("def inner():\n    raise ValueError('at <import>')\ninner()\n", "ValueError: at <import>"),
     "exits": ("import sys\nsys.exit(3)\n", "SystemExit: 3"),
     "empty": ("", "neither `application` nor `def handle"),
-    "async": ("async def handle(request):\n    return 'x'\n", "`async def`"),
     "number": ("application = 3\n", "cannot be called"),
     "latin": (b"# -*- coding: utf-8 -*-\nx = '\xff'\n", "SyntaxError|UnicodeDecodeError"),
     "nul": (b"x = 1\0\n", "SyntaxError|ValueError"),

@@ -31,12 +31,14 @@ as_handler *as_file_handler_new(const as_file_options *options);
 typedef struct as_file_cache as_file_cache;
 
 /* One per loop. `bytes`: most memory for mapped or held contents; `file_size`: larger files are not held but sent with sendfile;
- * `revalidate_ms`: how long an entry is believed before the file is looked at again. 0 bytes turns the cache off. */
+ * `revalidate_ms`: how long an entry is believed before the file is looked at again. 0 bytes turns the cache off. `recent`: what was used last stays (LRU), and
+ * not what is used most. */
 typedef struct as_file_cache_options {
     uint64_t bytes;
     uint32_t entries;
     uint32_t file_size;
     uint32_t revalidate_ms;
+    bool recent;
 } as_file_cache_options;
 
 as_file_cache *as_file_cache_new(const as_file_cache_options *options, struct as_counters *counters);

@@ -11,6 +11,8 @@
  * Files that are kept open (too large to be copied) and paths that do not exist have queues of their own with limits of
  * their own, so that neither downloads nor somebody who guesses paths can push out the files that are held in memory.
  *
+ * With `recent` the cache is the plain LRU, to be compared with: one queue, which every hit relinks.
+ *
  * An entry in use is never given up: that would not free its memory. So `bytes` bounds what there is, not only what can
  * be found; when slow readers pin the room, other files are served from their descriptors. */
 #include "handler/file_cache.h"
@@ -191,14 +193,59 @@ bool as_file_cache_may_warn(as_file_cache *cache, int64_t now_ns)
     return true;
 }
 
+static void push(as_file_cache *cache, as_file_entry *entry, uint8_t which)
+{
+    queue *to = &cache->queues[which];
+    assert(entry->queue == QUEUE_NONE);
+    entry->queue = which;
+    entry->newer = NULL;
+    entry->older = to->newest;
+    if (to->newest != NULL)
+        to->newest->newer = entry;
+    else
+        to->oldest = entry;
+    to->newest = entry;
+    to->len++;
+    to->charge += entry->charge;
+}
+
+static void pull(as_file_cache *cache, as_file_entry *entry)
+{
+    queue *from = &cache->queues[entry->queue];
+    assert(entry->queue != QUEUE_NONE && from->len > 0);
+    if (entry->newer != NULL)
+        entry->newer->older = entry->older;
+    else
+        from->newest = entry->older;
+    if (entry->older != NULL)
+        entry->older->newer = entry->newer;
+    else
+        from->oldest = entry->newer;
+    from->len--;
+    from->charge -= entry->charge;
+    entry->queue = QUEUE_NONE;
+}
+
+/* With `recent`: the entry is the one that goes last. */
+static void renew(as_file_cache *cache, as_file_entry *entry)
+{
+    uint8_t which = entry->queue;
+    pull(cache, entry);
+    push(cache, entry, which);
+}
+
 as_file_entry *as_file_cache_find(as_file_cache *cache, uint64_t root_id, as_str path)
 {
     uint64_t hash = hash_of(cache, root_id, path);
     as_file_entry *entry = cache->buckets[hash & cache->mask];
     while (entry != NULL && !(entry->hash == hash && entry->root_id == root_id && as_str_equal(entry->path, path)))
         entry = entry->chain;
-    if (entry != NULL && entry->frequency < MAX_FREQUENCY)
+    if (entry == NULL)
+        return NULL;
+    if (entry->frequency < MAX_FREQUENCY)
         entry->frequency++;
+    if (AS_UNLIKELY(cache->options.recent && entry->newer != NULL))
+        renew(cache, entry);
     return entry;
 }
 
@@ -247,39 +294,6 @@ void as_file_entry_release(as_file_entry *entry)
         free_entry(entry);
 }
 
-static void push(as_file_cache *cache, as_file_entry *entry, uint8_t which)
-{
-    queue *to = &cache->queues[which];
-    assert(entry->queue == QUEUE_NONE);
-    entry->queue = which;
-    entry->newer = NULL;
-    entry->older = to->newest;
-    if (to->newest != NULL)
-        to->newest->newer = entry;
-    else
-        to->oldest = entry;
-    to->newest = entry;
-    to->len++;
-    to->charge += entry->charge;
-}
-
-static void pull(as_file_cache *cache, as_file_entry *entry)
-{
-    queue *from = &cache->queues[entry->queue];
-    assert(entry->queue != QUEUE_NONE && from->len > 0);
-    if (entry->newer != NULL)
-        entry->newer->older = entry->older;
-    else
-        from->newest = entry->older;
-    if (entry->older != NULL)
-        entry->older->newer = entry->newer;
-    else
-        from->oldest = entry->newer;
-    from->len--;
-    from->charge -= entry->charge;
-    entry->queue = QUEUE_NONE;
-}
-
 static void remember_ghost(as_file_cache *cache, uint64_t hash)
 {
     cache->ghosts[hash & cache->mask] = (ghost){.hash = hash, .sequence = ++cache->ghost_sequence};
@@ -299,7 +313,7 @@ void as_file_cache_put(as_file_cache *cache, as_file_entry *entry)
     static const uint8_t QUEUE_OF[] = {
         [AS_FILE_MEMORY] = QUEUE_SMALL, [AS_FILE_OPEN] = QUEUE_OPEN, [AS_FILE_MISSING] = QUEUE_MISSING};
     uint8_t which = QUEUE_OF[entry->kind];
-    if (which == QUEUE_SMALL && take_ghost(cache, entry->hash))
+    if (which == QUEUE_SMALL && (cache->options.recent || take_ghost(cache, entry->hash)))
         which = QUEUE_MAIN;
     entry->frequency = 0;
     push(cache, entry, which);
@@ -347,7 +361,7 @@ static void step_small(as_file_cache *cache)
 static void step_round(as_file_cache *cache, uint8_t which)
 {
     as_file_entry *entry = cache->queues[which].oldest;
-    if (entry->frequency == 0 && entry->refs == 0) {
+    if ((entry->frequency == 0 || cache->options.recent) && entry->refs == 0) {
         forget(cache, entry);
         return;
     }

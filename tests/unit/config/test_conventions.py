@@ -72,9 +72,66 @@ def test_scripts_are_found_by_name(tmp_path: Path) -> None:
         (tmp_path / name).write_text("")
     (tmp_path / "package.py").mkdir()
     found = list_scripts(tmp_path)
-    assert list(found.scripts) == ["a", "b", "größe", "index", "mit leer"]
+    assert list(found.scripts) == ["a", "b", "größe", "mit leer", "index"]
     assert found.scripts["a"] == tmp_path / "a.py"
     assert found.warnings == ()
+
+
+def test_scripts_in_folders_below(tmp_path: Path) -> None:
+    for name in (
+        "a.py",
+        "index.py",
+        "shop/cart.py",
+        "shop/index.py",
+        "shop/deep/er.py",
+        "shop/deep/index.py",
+        "shop/_prices.py",
+        "shop/__init__.py",
+        "_private/no.py",
+        ".git/no.py",
+        "__pycache__/no.py",
+        "my shop/x.py",
+        "empty/readme.txt",
+    ):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("")
+    (tmp_path / "shop" / "again").symlink_to(tmp_path)
+    found = list_scripts(tmp_path)
+    assert list(found.scripts) == [
+        "shop/deep/er",
+        "my shop/x",
+        "shop/cart",
+        "shop/deep/index",
+        "a",
+        "shop/index",
+        "index",
+    ]
+    assert found.scripts["shop/deep/er"] == tmp_path / "shop/deep/er.py"
+    assert found.warnings == ()
+    assert [script_url(name) for name in found.scripts][1:6] == [
+        "/my%20shop/x/",
+        "/shop/cart/",
+        "/shop/deep/",
+        "/a/",
+        "/shop/",
+    ]
+
+
+def test_a_script_and_a_folders_index_with_the_same_path(tmp_path: Path) -> None:
+    (tmp_path / "shop").mkdir()
+    for name in ("shop.py", "shop/index.py", "shop/cart.py"):
+        (tmp_path / name).write_text("")
+    found = list_scripts(tmp_path)
+    assert list(found.scripts) == ["shop/cart", "shop"]
+    assert found.warnings == (f"handler script '{tmp_path}/shop/index.py' is left out: shop.py has /shop/; rename one",)
+
+
+def test_a_folder_of_scripts_that_cannot_have_a_url(tmp_path: Path) -> None:
+    (tmp_path / "a*b").mkdir()
+    (tmp_path / "a*b" / "x.py").write_text("")
+    found = list_scripts(tmp_path)
+    assert found.scripts == {}
+    assert found.warnings[0].endswith("is left out: its name has a '*', which means something in rules; rename it")
 
 
 def test_scripts_that_cannot_have_a_url_are_told(tmp_path: Path) -> None:
@@ -104,8 +161,11 @@ def test_a_script_behind_the_programs_is_told(tmp_path: Path) -> None:
     (tmp_path / "handlers").mkdir()
     (tmp_path / "handlers" / "cgi-bin.py").write_text("")
     assert conventions.convention_warnings(tmp_path) == ()
+    (tmp_path / "handlers" / "cgi-bin").mkdir()
     (tmp_path / "cgi-bin").mkdir()
-    assert "cannot be reached" in conventions.convention_warnings(tmp_path)[0]
+    one, two = conventions.convention_warnings(tmp_path)
+    assert f"handler script {tmp_path}/handlers/cgi-bin.py cannot be reached" in one
+    assert f"folder of handler scripts {tmp_path}/handlers/cgi-bin cannot be reached" in two
 
 
 def test_the_default_folder_is_that_of_the_image_when_it_has_something(

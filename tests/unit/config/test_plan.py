@@ -61,7 +61,7 @@ def test_the_plan_of_defaults_is_complete() -> None:
             "wait_over_limit": False,
             "connections_per_client": 0,
         },
-        "cache": {"bytes": 67108864, "entries": 4096, "file_size": 262144, "revalidate_ms": 1000},
+        "cache": {"bytes": 67108864, "entries": 4096, "file_size": 262144, "revalidate_ms": 1000, "recent": False},
         "tuning": {
             "accept_one": False,
             "write_separate": False,
@@ -189,8 +189,7 @@ def test_a_folder_of_scripts_is_a_rule_for_each(tmp_path: Path) -> None:
     assert [(path, handler["extra"]["appserver.script"]) for path, handler in routes(loaded)] == [
         ("/app/a/*", f"{tmp_path}/a.py"),
         ("/app/b/*", f"{tmp_path}/b.py"),
-        ("/app/", f"{tmp_path}/index.py"),
-        ("/app", f"{tmp_path}/index.py"),
+        ("/app/*", f"{tmp_path}/index.py"),
     ]
     spec = pool(loaded, "handlers")
     assert spec.scripts == tuple(f"{tmp_path}/{name}.py" for name in ("a", "b", "index"))
@@ -198,10 +197,53 @@ def test_a_folder_of_scripts_is_a_rule_for_each(tmp_path: Path) -> None:
     assert tmp_path in loaded.watch
 
 
-def test_index_at_the_top_is_only_the_root_path(tmp_path: Path) -> None:
-    (tmp_path / "index.py").write_text("")
-    loaded = load(f"sites: [{{rules: [{{match: {{path: /*}}, handler: {{scripts: {tmp_path}}}}}]}}]")
-    assert [path for path, _ in routes(loaded)] == ["/"]
+def test_index_answers_for_what_neither_files_nor_other_rules_do(tmp_path: Path) -> None:
+    for name in ("index.py", "a.py"):
+        (tmp_path / name).write_text("")
+    loaded = load(
+        f"sites: [{{root: /w, rules: [{{match: {{path: /*}}, handler: {{scripts: {tmp_path}}}}},"
+        "{match: {path: /old}, handler: {respond: {status: 410}}}]}]"
+    )
+    assert [path for path, _ in routes(loaded)] == ["/a/*", "/old", "/*"]
+    index = routes(loaded)[-1][1]
+    assert index["kind"] == "otherwise"
+    assert loaded.plan["handlers"][index["first"]]["root"] == "/w"
+    assert loaded.plan["handlers"][index["second"]]["extra"] == {"appserver.script": f"{tmp_path}/index.py"}
+    assert loaded.plan["handlers"][loaded.plan["sites"][0]["fallback"]]["kind"] == "file"  # also for error pages
+
+
+def test_scripts_below_come_before_those_above(tmp_path: Path) -> None:
+    for name in ("shop.py", "shop/cart.py", "blog/index.py", "blog/a.py"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("")
+    loaded = load(f"sites: [{{root: /w, rules: [{{match: {{path: /x/*}}, handler: {{scripts: {tmp_path}}}}}]}}]")
+    assert [path for path, _ in routes(loaded)] == ["/x/blog/a/*", "/x/shop/cart/*", "/x/blog/*", "/x/shop/*"]
+
+
+def test_one_line_gives_a_script_or_a_folder_its_own_pool(tmp_path: Path) -> None:
+    for name in ("a.py", "slow.py", "shop/cart.py", "shop/deep/er.py", "shop/deep/own.py"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("")
+    loaded = load(
+        f"pools:\n  slow: {{scripts: {tmp_path}/slow.py}}\n  shop: {{scripts: {tmp_path}/shop}}\n"
+        f"  own: {{scripts: {tmp_path}/shop/deep/own.py, directory: /d}}\n"
+        f"sites: [{{rules: [{{match: {{path: /*}}, handler: {{scripts: {tmp_path}}}}},"
+        "{match: {path: /again/*}, handler: {python: slow}}]}]"
+    )
+    assert {path: handler["pool"] for path, handler in routes(loaded)} == {
+        "/a/*": "handlers",
+        "/slow/*": "slow",
+        "/shop/cart/*": "shop",
+        "/shop/deep/er/*": "shop",
+        "/shop/deep/own/*": "own",
+        "/again/*": "slow",
+    }
+    assert pool(loaded, "slow").scripts == (f"{tmp_path}/slow.py",)
+    assert pool(loaded, "slow").directory == str(tmp_path)
+    assert pool(loaded, "shop").directory == f"{tmp_path}/shop"
+    assert pool(loaded, "own").directory == "/d"
+    assert all(spec.script_folders == (str(tmp_path),) for spec in loaded.pools)
+    assert loaded.warnings == ()
 
 
 def test_an_empty_folder_of_scripts_still_has_its_pool(tmp_path: Path) -> None:
