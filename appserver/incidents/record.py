@@ -103,10 +103,12 @@ class Incident:
 def request_of_frame(
     data: bytes, request: str, redact: Iterable[str], body_limit: int, truncated: bool = False
 ) -> RequestRecord:
-    """The request in a frame as an executor receives it. Raises IncidentError when it is not one."""
+    """The request in a frame as an executor receives it; `truncated`: its body was longer. Raises IncidentError when it
+    is not one.
+    """
     if len(data) < FRAME_HEAD.size:
         raise IncidentError(f"a request frame of {len(data)} bytes; expected at least {FRAME_HEAD.size}")
-    *_, environment_len, _, body_len = FRAME_HEAD.unpack_from(data)
+    *_, environment_len, _, _ = FRAME_HEAD.unpack_from(data)
     end = FRAME_HEAD.size + environment_len
     if end > len(data):
         raise IncidentError(f"a request frame of {len(data)} bytes; its environment ends at {end}")
@@ -119,8 +121,11 @@ def request_of_frame(
         host=environment.get("HTTP_HOST", ""),
         client=environment.get("REMOTE_ADDR", ""),
         environment=redacted(environment, redact),
-        body_size=max(len(body), body_len if truncated and body_len < 2**63 else 0),
+        body_size=len(body),
     )
+    if truncated:
+        length = environment.get("CONTENT_LENGTH", "")
+        found.body_size = max(len(body) + 1, int(length) if re.fullmatch("[0-9]{1,18}", length, re.ASCII) else 0)
     kept = body[:body_limit]
     if kept or not body:
         found.body, found.body_kept = base64.b64encode(kept).decode("ascii"), len(kept)
@@ -204,10 +209,12 @@ def _without_environments(incident: Incident) -> None:
 
 
 def _nearly_nothing(incident: Incident) -> None:
-    incident.stacks, incident.traceback = _cut(incident.stacks, 4096), _cut(incident.traceback, 4096)
-    incident.log = []
-    incident.requests = incident.requests[:4]
-    incident.cause, incident.reason = incident.cause[:500], _cut(incident.reason, 500)
+    # A character of JSON may be six bytes, and the smallest limit is 16 KiB.
+    incident.stacks, incident.traceback = _cut(incident.stacks, 800), _cut(incident.traceback, 800)
+    incident.log, incident.growth, incident.memory = [], {}, {}
+    incident.requests = [dataclasses.replace(each, target=each.target[:100], host="") for each in incident.requests[:2]]
+    incident.cause, incident.reason = incident.cause[:200], _cut(incident.reason, 200)
+    incident.oom, incident.configuration = _cut(incident.oom, 100), incident.configuration[:200]
 
 
 _SHRINKS = (
@@ -275,6 +282,10 @@ def _build(kind: type[Any], content: Any, name: str, path: str) -> Any:
                 texts = content[each.name]
                 if not all(isinstance(text, str) for text in (texts.values() if type(texts) is dict else texts)):
                     raise IncidentError(f"{name}: {path}{each.name}: expected texts only")
+            if each.name == "growth":
+                for route, pair in content["growth"].items():
+                    if type(pair) is not list or [type(item) for item in pair] != [int, int]:
+                        raise IncidentError(f"{name}: growth.{route}: expected two whole numbers")
             values[each.name] = value
         elif each.default is dataclasses.MISSING and each.default_factory is dataclasses.MISSING:
             raise IncidentError(f"{name}: {path}{each.name} is missing")

@@ -327,7 +327,7 @@ class Executors:
         circumstances = Circumstances(
             held=held,
             stacks=stacks,
-            was_ready=number in self._threads,
+            was_ready=number in self._threads or bool(held),  # it may hold a request before it has said so
             was_leaving=is_leaving,
             was_killed=number in self._killed,
             reason=self.boot_failure.reason if number in self._failed else None,

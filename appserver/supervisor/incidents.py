@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from appserver.config.model import Incidents as IncidentsConfig
+from appserver.incidents.record import Incident, IncidentError, RequestRecord, request_of_frame
+from appserver.incidents.store import Store, default_directories, new_id
 from appserver.logging import get_logger
 from appserver.native.control import Message
 from appserver.supervisor.incidents_evidence import Witness
-from appserver.incidents.record import Incident, IncidentError, RequestRecord, request_of_frame
-from appserver.incidents.store import Store, default_directories, new_id
 from appserver.supervisor.loop import Loop
 
 #: Incidents that may still get more: requests from the core, what became of the worker.

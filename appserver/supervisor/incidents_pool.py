@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from appserver.supervisor.incidents import Facts, Incidents
 from appserver.incidents.record import RequestRecord
+from appserver.supervisor.incidents import Facts, Incidents
 from appserver.supervisor.overdue import Overdue
 from appserver.supervisor.process import Child, Death
 from appserver.supervisor.segments import Held
