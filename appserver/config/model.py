@@ -265,6 +265,68 @@ class PoolLimits:
     stop_time_ms: int = _time(
         10 * SECOND, 0, HOUR, "How long a worker that was told to stop may finish before it is killed."
     )
+    requests: int = _count(
+        0,
+        0,
+        2**31 - 1,
+        "About how many requests a worker may serve before another one takes its place; each has a limit of its own, a"
+        " tenth more or less, so that they do not go together; 0 for no limit.",
+    )
+    lifetime_ms: int = _time(
+        0, 0, 366 * DAY, "How old a worker may become before another one takes its place, likewise; 0 for no limit."
+    )
+    memory: int = _size(
+        0,
+        0,
+        1 * TIB,
+        "Resident memory, looked at once a second, with which a worker finishes what it holds while another one takes"
+        " its place; 0 for no limit.",
+    )
+    memory_max: int = _size(
+        0,
+        0,
+        1 * TIB,
+        "Memory that a worker can never exceed: allocations over it fail (RLIMIT_DATA: what it may write and shares"
+        " with nobody, 8MiB for the stack of each thread included), and a worker that is resident with more is killed;"
+        " 0 for no limit.",
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Processes:
+    """How many worker processes a pool has, by what it has to do: one whose requests wait gets more, one that would
+    have managed with fewer for `idle_time` loses one at a time.
+    """
+
+    min: int = _count(1, 1, 256, "That many are always there.")
+    max: int = _key(
+        "count", "There are never more, but for those that are being replaced.", 1, low=1, high=256, required=True
+    )
+    idle_time_ms: int = _time(60 * SECOND, 1, DAY, "How long one process less must have been enough before one goes.")
+
+
+@dataclass(frozen=True, slots=True)
+class WebSockets:
+    """WebSockets of a pool's ASGI application."""
+
+    ping_interval_ms: int = _time(
+        20 * SECOND, 0, DAY, "How long after its last ping, or its begin, a connection gets a ping; 0: never."
+    )
+    ping_timeout_ms: int = _time(
+        20 * SECOND, 1, DAY, "How long a client may send nothing after a ping before the connection is closed (1011)."
+    )
+    message_size: int = _size(
+        16 * MIB,
+        1,
+        1 * GIB,
+        "Message from a client, also when it has been decompressed; a larger one is refused (1009).",
+    )
+    compression: str = _key(
+        "choice",
+        "permessage-deflate (RFC 7692) with clients that offer it.",
+        "on",
+        choices=("on", "off"),
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -298,7 +360,15 @@ class Pool:
         None,
         default_text="the server's own",
     )
-    processes: int = _count(2, 1, 256, "Worker processes.")
+    processes: Processes = _key(
+        "count_or_block",
+        "Worker processes: a fixed number, or a block with `min` and `max`.",
+        lambda: Processes(2, 2),
+        low=1,
+        high=256,
+        block=Processes,
+        default_text="2",
+    )
     threads: int = _count(
         4,
         1,
@@ -306,8 +376,12 @@ class Pool:
         "Threads in each process: requests that it runs at once. ASGI applications have `concurrency` instead.",
     )
     concurrency: int = _count(
-        100, 1, 10_000, "Requests that an ASGI application, or asynchronous scripts, hold at once in each process."
+        100,
+        1,
+        10_000,
+        "Requests and WebSockets that an ASGI application, or asynchronous scripts, hold at once in each process.",
     )
+    websocket: WebSockets = _key("block", "WebSockets of an ASGI application.", WebSockets, block=WebSockets)
     environment: Mapping[str, str] = _key("environment", "Environment variables that are added for the workers.", dict)
     retry: str = _key(
         "choice",
@@ -363,6 +437,13 @@ class Cgi:
         "interpreters",
         'Programs with these extensions (".pl") are run by this interpreter instead of their mode and #! line.',
         dict,
+    )
+    warm: str = _key(
+        "choice",
+        "Python scripts in interpreters that have started already (auto), or in a new one for each request (off);"
+        " [cgi.md](cgi.md#warm-interpreters) says what that is.",
+        "auto",
+        choices=("auto", "off"),
     )
     limits: CgiLimits = _key("block", "Limits of CGI programs.", CgiLimits, block=CgiLimits)
 

@@ -407,6 +407,19 @@ int as_server_set_capacity(as_server *server, int pool, uint32_t capacity)
     return AS_OK;
 }
 
+static void change_streaming(engine *e, order *o)
+{
+    as_lane *lane = lane_at(e, o->number);
+    if (lane != NULL)
+        as_lane_set_streaming(lane, o->value != 0);
+}
+
+int as_server_set_streaming(as_server *server, int pool, int stream_bodies)
+{
+    post_all(server, change_streaming, NULL, pool, stream_bodies != 0);
+    return AS_OK;
+}
+
 typedef struct death_order {
     uint32_t executor;
     uint32_t repeated;

@@ -35,6 +35,8 @@ const char *as_server_problem(void);
 int as_server_set_pool(as_server *server, int index, const as_pool_settings *settings, int queue_fd, int slots_fd,
                        const int *answer_fds);
 int as_server_set_capacity(as_server *server, int pool, uint32_t capacity);
+/* Whether the executors of a pool take large request bodies while they come, and upgrades; at first they do not. */
+int as_server_set_streaming(as_server *server, int pool, int stream_bodies);
 int as_server_executor_died(as_server *server, int pool, uint32_t executor);
 
 /* How the loops share listening sockets: 0 self-managed (also without this call), 1 coordinator, 2 independent, 3 a socket for each loop. Before the first

@@ -85,7 +85,7 @@ class CoreProcess:
             case "start" | "apply":
                 self._configure(message)
             case "capacity":
-                self._with_pool(message, lambda server, pool: server.set_capacity(pool, message.number("capacity")))
+                self._with_pool(message, lambda server, pool: _set_capacity(server, pool, message))
             case "executor-died":
                 self._with_pool(message, lambda server, pool: server.executor_died(pool, message.number("executor")))
             case "readiness":
@@ -262,6 +262,11 @@ class CoreProcess:
 
     def _log(self, level: str, event: str) -> None:
         self._channel.send("log", level=level, event=event)
+
+
+def _set_capacity(server: Server, pool: int, message: Message) -> None:
+    server.set_capacity(pool, message.number("capacity"))
+    server.set_streaming(pool, bool(message.fields.get("stream_bodies")))
 
 
 def _listener_id(name: str) -> str:

@@ -105,6 +105,10 @@ class Server:
         """Requests that the pool's executors run at once."""
         check(lib.as_server_set_capacity(self._handle, pool, capacity))
 
+    def set_streaming(self, pool: int, stream_bodies: bool) -> None:
+        """Whether the executors of a pool take large request bodies while they come, and upgrades."""
+        check(lib.as_server_set_streaming(self._handle, pool, stream_bodies))
+
     def executor_died(self, pool: int, executor: int) -> None:
         """Its requests are given to others or answered."""
         check(lib.as_server_executor_died(self._handle, pool, executor))

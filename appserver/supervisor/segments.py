@@ -88,6 +88,15 @@ class Segment:
             self._memory, HEADER_SIZE + slot * SLOT_SIZE, STATE_QUEUED, 0, 0, 0, request_id, 0, 0, 0, request_id
         )
 
+    def queued(self) -> list[int]:
+        """The ids of those that wait in the queue."""
+        found = []
+        for at in range(HEADER_SIZE, HEADER_SIZE + self.slots * SLOT_SIZE, SLOT_SIZE):
+            state, _, _, _, request_id, *_ = SLOT.unpack_from(self._memory, at)
+            if state == STATE_QUEUED:
+                found.append(request_id)
+        return found
+
     def close(self) -> None:
         self._memory.close()
         os.close(self.fd)

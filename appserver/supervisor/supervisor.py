@@ -59,7 +59,7 @@ class Supervisor:
         self._announces_anyway = False  #: ANNOUNCE_TIME_S is over
         self._ready_said: bool | None = None
         self._ready_timer: Timer | None = None
-        self._capacities: dict[str, int] = {}  #: what the core knows
+        self._capacities: dict[str, tuple[int, bool]] = {}  #: what the core knows
         self._reload: Reload | None = None
         self._next_reloads: dict[str | None, list[Done]] = {}  #: pool or None for all: who waits for its end
         self._seen: Seen = {}
@@ -191,10 +191,10 @@ class Supervisor:
 
     def _tell_capacities(self) -> None:
         for name, pool in self.pools.items():
-            capacity = pool.policy.capacity
-            if self.core.is_running and self._capacities.get(name) != capacity:
-                self._capacities[name] = capacity
-                self.core.send("capacity", pool=name, capacity=capacity)
+            known = pool.policy.capacity, pool.policy.stream_bodies
+            if self.core.is_running and self._capacities.get(name) != known:
+                self._capacities[name] = known
+                self.core.send("capacity", pool=name, capacity=known[0], stream_bodies=known[1])
 
     def _executor_died(self, pool: str, number: int) -> None:
         self.core.send("executor-died", pool=pool, executor=number)

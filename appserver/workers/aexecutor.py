@@ -215,6 +215,7 @@ class LoopRunner(Runner):
             for _ in range(TURN_DATAGRAMS):
                 if executor.stopping or not self._receive():
                     break
+                executor.stats[self.number] += len(self.items)
                 self._begin_all()
                 if self.held >= self._concurrency:
                     self._stop_receiving()

@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Any, Callable, Dict
 
 from . import forks
 from .asgi import HttpCall
+from .awebsocket import Settings, WebSocketCall, is_asked_for
 from .interface import HANDLE, Application
 from .lifespan import Lifespan
 from .tasks import start_task
+from .websocket import HandshakeError
 
 if TYPE_CHECKING:
     from .aexecutor import LoopRunner
@@ -24,13 +26,14 @@ Log = Callable[..., None]
 class AsyncServer:
     """Used by the loop's thread."""
 
-    def __init__(self, find: Find, errors: Server, log: Log) -> None:
+    def __init__(self, find: Find, errors: Server, log: Log, settings: Settings) -> None:
         """`find` gives the application for an environment; `errors` says in the log and to the client what went wrong
         with a request.
         """
         self._find = find
         self._errors = errors
         self._log = log
+        self._settings = settings
         self._lives: Dict[int, Lifespan] = {}  #: by identity of the application
 
     async def startup(self, application: Application, name: str) -> None:
@@ -46,7 +49,10 @@ class AsyncServer:
 
     def serve(self, runner: LoopRunner, item: Item) -> None:
         """Begins one request, and ends it when it need not wait for anything."""
-        call = HttpCall(runner, *item)
+        if item[6] and is_asked_for(item[3], item[6]):
+            call: HttpCall = WebSocketCall(self._settings, runner, *item)
+        else:
+            call = HttpCall(runner, *item)
         task = start_task(runner.loop, self._run(runner, call))
         if not task.done():
             call.task = task
@@ -54,8 +60,11 @@ class AsyncServer:
 
     async def _run(self, runner: LoopRunner, call: HttpCall) -> None:
         try:
+            if isinstance(call, WebSocketCall):
+                call.check_handshake()
             application = self._find(call.environ)
             if application.interface == HANDLE:
+                self._add_limits(call)
                 await application.call(call)
             else:
                 life = self._lives.get(id(application.call)) or self._new_life(application, call)
@@ -73,7 +82,14 @@ class AsyncServer:
             call.close()
             if call.task is not None:
                 del runner.calls[call.request_id]
-            runner.ended()
+            if call.has_ended():
+                runner.ended()
+
+    def _add_limits(self, call: HttpCall) -> None:
+        environ, limit_ns = call.environ, self._errors.limit_ns
+        environ["appserver.cancelled"] = call.is_over
+        if limit_ns:
+            environ["appserver.deadline"] = (call.started_ns + limit_ns) * 1e-9
 
     def _new_life(self, application: Application, call: HttpCall) -> Lifespan:
         """Of a script, which begins with its first request."""
@@ -88,6 +104,9 @@ class AsyncServer:
         elif isinstance(error, asyncio.CancelledError) and call.runner.executor.stopping:
             self._errors.report(call, "warning", "the request was cancelled: the worker stops")
             self._refuse(call, 503)
+        elif isinstance(error, HandshakeError):
+            fields = b"Sec-WebSocket-Version: 13\r\n" if error.status == 426 else b""
+            call.respond(error.status, fields + b"Content-Type: text/plain\r\n", f"{error}\n".encode("ascii"))
         elif call.is_quiet(error):
             pass
         else:

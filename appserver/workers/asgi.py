@@ -98,6 +98,11 @@ class HttpCall(Exchange):
             os.close(fd)
 
     @property
+    def started_ns(self) -> int:
+        """CLOCK_MONOTONIC."""
+        return self._started_ns
+
+    @property
     def is_streamed(self) -> bool:
         """Whether the body comes while the request runs already."""
         return self._reader is not None
@@ -145,7 +150,7 @@ class HttpCall(Exchange):
         elif kind == "http.response.start":
             if step != NOTHING:
                 raise _out_of_order(kind, step)
-            self._head = _encode_head(message)
+            self._head = encode_head(message)
             if message.get("trailers"):
                 self._has_trailers = True
             self._step = START
@@ -376,6 +381,12 @@ class HttpCall(Exchange):
         if self._waiters:
             self._wake_receivers()
 
+    def has_ended(self) -> bool:
+        """Asked once, after :meth:`close`: whether nothing is left of it. If something is, it will call `ended` of the
+        runner itself.
+        """
+        return True
+
     def is_quiet(self, error: BaseException) -> bool:
         """Whether an error only says that the client has gone."""
         if not self.gone:
@@ -410,7 +421,7 @@ def _bytes(body: Any) -> bytes:
     raise TypeError(f"the body of a message must be bytes, not {type(body).__name__}")
 
 
-def _encode_head(message: Message) -> Head:
+def encode_head(message: Message) -> Head:
     status, headers = message["status"], message.get("headers", ())
     if type(headers) is not list:
         headers = list(headers)

@@ -24,13 +24,22 @@ class Asynchronous:
     """The event loop of a worker, once something needs it."""
 
     def __init__(
-        self, executor: Executor, find: Callable[[Environ], Application], errors: Server, log: Log, *, concurrency: int
+        self,
+        executor: Executor,
+        find: Callable[[Environ], Application],
+        errors: Server,
+        log: Log,
+        *,
+        concurrency: int,
+        websocket: Dict[str, Any],
     ) -> None:
+        """`websocket`: as in the message `start`."""
         self.concurrency = concurrency  #: requests that the loop holds at once
         self._executor = executor
         self._find = find
         self._errors = errors
         self._log = log
+        self._websocket = websocket
         self._lock = threading.Lock()
         self._runner: Optional[LoopRunner] = None
 
@@ -51,9 +60,10 @@ class Asynchronous:
     def _boot(self, application: Optional[Application], name: str) -> None:
         from .aexecutor import LoopRunner
         from .aserver import AsyncServer
+        from .awebsocket import settings_of
 
         executor = self._executor
-        server = AsyncServer(self._find, self._errors, self._log)
+        server = AsyncServer(self._find, self._errors, self._log, settings_of(self._websocket))
         runner = LoopRunner(
             executor,
             len(executor.runners),

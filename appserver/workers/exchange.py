@@ -5,6 +5,7 @@ Exactly one of `respond`, `send_file`, and `open_stream` followed by `end_stream
 
 from __future__ import annotations
 
+import contextlib
 import os
 import tempfile
 from time import monotonic_ns, thread_time_ns
@@ -42,7 +43,8 @@ class Exchange:
         self._started_ns = runner.now
         self._cpu_ns = runner.cpu
         if body_fd >= 0:
-            os.lseek(body_fd, 0, os.SEEK_SET)  # an executor that died may have read from it
+            with contextlib.suppress(OSError):  # a stream, from before the pool's interface was another one
+                os.lseek(body_fd, 0, os.SEEK_SET)  # an executor that died may have read from it
             self.body_file = os.fdopen(body_fd, "rb")
 
     @property

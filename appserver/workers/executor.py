@@ -26,7 +26,19 @@ import time
 from collections import deque
 from queue import SimpleQueue
 from time import monotonic_ns
-from typing import TYPE_CHECKING, Any, Callable, Deque, Dict, List, Optional, Protocol, Sequence, Tuple, Union
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Callable,
+    Deque,
+    Dict,
+    List,
+    Optional,
+    Protocol,
+    Sequence,
+    Tuple,
+    Union,
+)
 
 from . import forks, watchdog, wire
 
@@ -55,6 +67,8 @@ class Baton:
 #: (-1: none) and the frame's flags, which say what it is.
 Item = Tuple[int, int, int, Dict[str, Any], bytes, int, int]
 Log = Callable[..., None]
+#: Numbers that are added to; in shared memory when somebody else is to read them.
+Counts = Union["memoryview[int]", List[int]]
 Handoff = Union[Baton, Item, None]
 
 
@@ -131,14 +145,18 @@ class Executor:
         server: Server,
         log: Log,
         wake: Callable[[], None],
+        stats: Optional[Counts] = None,
     ) -> None:
-        """`wake` makes the main thread call `monitor()` every TICK_S while `monitored`, and look at `stopping`."""
+        """`wake` makes the main thread call `monitor()` every TICK_S while `monitored`, and look at `stopping`.
+        `stats`: word N counts the requests that thread N has received; an event loop is one more thread.
+        """
         self.queue = queue
         self.slots = slots
         self.answers = answers
         self.server = server
         self.log = log
         self.wake = wake
+        self.stats: Counts = [0] * (threads + 1) if stats is None else stats
         self.stopping = False
         self.stop_time_s = 0.0  #: what is held may take so long after `stopping`; 0: nobody has said
         self.restarting = False  #: after `stopping`: others take over
@@ -285,6 +303,7 @@ class Runner:
         executor = self.executor
         received_ns = self.now
         count = len(self.items)
+        executor.stats[self.number] += count
         if executor.run_ns > SHORT_RUN_NS:
             self._pass_baton()
         self.since = received_ns  # before the flag is read: the monitor clears that first and then looks here again
@@ -330,9 +349,13 @@ class Runner:
     def _skip(self, item: Item) -> None:
         """It was cancelled before it began, or is of a core that has gone, or came too late."""
         slot, loop, request_id, _, _, body_fd, _ = item
-        if body_fd >= 0:
-            os.close(body_fd)
-        self.out.append((loop, wire.answer(wire.SKIPPED, slot, request_id)))
+        frame = wire.answer(wire.SKIPPED, slot, request_id)
+        if body_fd < 0:
+            self.out.append((loop, frame))
+            return
+        # Unread, so that another executor gets all of a stream.
+        self.send_with_fd(loop, frame, body_fd)
+        os.close(body_fd)
 
     # Receiving
 

@@ -355,7 +355,7 @@ class Server:
         self._log = log
         self._name = name
         self._dev = dev
-        self._limit_ns = request_time_ms * 1_000_000  #: 0 for none
+        self.limit_ns = request_time_ms * 1_000_000  #: 0 for none
         self._base: Environ = {
             "wsgi.version": (1, 0),
             "wsgi.errors": sys.stderr,
@@ -373,8 +373,8 @@ class Server:
         try:
             environ.update(self._base)
             environ["appserver.cancelled"] = call.is_over
-            if self._limit_ns:
-                environ["appserver.deadline"] = (runner.marked + self._limit_ns) * 1e-9
+            if self.limit_ns:
+                environ["appserver.deadline"] = (runner.marked + self.limit_ns) * 1e-9
             environ["wsgi.url_scheme"] = environ.get("REQUEST_SCHEME", "http")
             environ["wsgi.input"] = call.body_file or BytesIO(call.body)
             environ["wsgi.early_hints"] = call.early_hints

@@ -30,6 +30,11 @@ typedef struct visitor {
     int ends;
     bool complete;
     char extra[128];
+    int stream_fd; /* the core's end, or -1 */
+    int streams;
+    int streams_sent;
+    bool is_spent;
+    int64_t moved_ns;
 } visitor;
 
 static as_loop loop;
@@ -88,6 +93,34 @@ void as_request_add_field(as_request *request, as_str line)
 void as_body_close_fd(as_body *body)
 {
     close(body->fd);
+}
+
+int as_request_open_stream(as_request *request)
+{
+    visitor *v = visitor_of(request);
+    int pair[2];
+    CHECK(!v->is_spent);
+    if (v->stream_fd >= 0)
+        close(v->stream_fd);
+    CHECK(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) == 0);
+    v->stream_fd = pair[0];
+    v->streams++;
+    return pair[1];
+}
+
+void as_request_stream_is_sent(as_request *request)
+{
+    visitor_of(request)->streams_sent++;
+}
+
+bool as_request_is_spent(const as_request *request)
+{
+    return visitor_of((as_request *)request)->is_spent;
+}
+
+int64_t as_request_moved_ns(const as_request *request)
+{
+    return visitor_of((as_request *)request)->moved_ns;
 }
 
 /* The core's side. */
@@ -187,6 +220,7 @@ static inline visitor *visitor_new(as_method method, const char *method_text, co
 {
     visitor *v = as_alloc(sizeof(*v));
     as_request *request = &v->request;
+    v->stream_fd = -1;
     memset(request->head.known, -1, sizeof(request->head.known));
     as_arena_init(&request->arena);
     request->home = &home;
@@ -215,6 +249,8 @@ static inline void visitor_free(visitor *v)
         v->request.response.body.release(&v->request.response.body);
     if (v->request.body.fd >= 0)
         close(v->request.body.fd);
+    if (v->stream_fd >= 0)
+        close(v->stream_fd);
     as_arena_free(&v->request.arena);
     as_free(v);
 }

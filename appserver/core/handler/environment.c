@@ -134,7 +134,8 @@ static char *put_content(char *at, const as_request *request)
     as_str type = as_head_known(head, AS_FIELD_CONTENT_TYPE);
     if (type.len > 0)
         at = put_pair(at, AS_STR("CONTENT_TYPE\0"), type);
-    if (request->body.length > 0 || head->content_length >= 0 || head->chunked)
+    bool is_there = request->body.length > 0 || head->content_length >= 0 || head->chunked;
+    if (is_there && request->body.length != AS_BODY_UNKNOWN)
         at = put_number(at, AS_STR("CONTENT_LENGTH\0"), request->body.length);
     return at;
 }

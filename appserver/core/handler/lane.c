@@ -41,6 +41,7 @@ as_pending *as_pending_new(as_lane *lane, as_request *request)
         .request = request,
         .arrived_ns = lane->home->loop->now_ns,
         .slot = AS_LANE_NONE,
+        .stream_fd = -1,
         .phase = AS_PENDING_FREE,
     };
     request->handler_state = pending;
@@ -58,6 +59,8 @@ as_request *as_pending_free(as_pending *pending)
     as_timer_clear(lane->home->loop, &pending->timer);
     if (pending->document != NULL)
         as_document_free(pending->document);
+    if (pending->stream_fd >= 0)
+        close(pending->stream_fd);
     if (pending->slot != AS_LANE_NONE)
         lane->slots[pending->slot].pending = NULL;
     request->handler_state = NULL;
@@ -93,7 +96,8 @@ void as_lane_remove_waiting(as_lane *lane, as_pending *pending)
 uint64_t as_pending_deadline_ns(const as_pending *pending)
 {
     const as_pool_options *options = &pending->lane->options;
-    if (options->request_time_ms == 0)
+    /* The run of one whose body streams counts from the body's last byte. */
+    if (options->request_time_ms == 0 || pending->request->body.is_streamed)
         return 0;
     int64_t allowed_ms = (int64_t)options->request_time_ms + options->queue_time_ms;
     return (uint64_t)(pending->arrived_ns + allowed_ms * AS_NS_PER_MS);
@@ -330,6 +334,11 @@ void as_lane_free(as_lane *lane)
     as_free(lane->in);
     as_free(lane->out);
     as_free(lane);
+}
+
+void as_lane_set_streaming(as_lane *lane, bool stream_bodies)
+{
+    lane->stream_bodies = stream_bodies;
 }
 
 void as_lane_set_capacity(as_lane *lane, uint32_t capacity)

@@ -61,6 +61,7 @@ struct as_pending {
     as_timer timer;
     int64_t arrived_ns;
     uint32_t slot;
+    int stream_fd; /* -1, or the executor's end of the request's stream socket, until it is sent */
     uint8_t phase;
     bool retried; /* an executor has died with it */
 };
@@ -107,6 +108,7 @@ struct as_lane {
     as_pending *free_pendings;
     uint32_t active; /* records in use */
 
+    bool stream_bodies;
     uint32_t share; /* of the pool's capacity; at least 1 */
     int64_t run_ns; /* a request's usual run, moving average */
     uint64_t next_wire_id;

@@ -37,13 +37,32 @@ static uint32_t sent_limit(const as_lane *lane)
     return 3 * lane->share + batch_limit(lane);
 }
 
+/* What the descriptor is that goes with the request; 0: there is none. */
+static uint32_t fd_flag(const as_request *request)
+{
+    if (request->body.is_streamed)
+        return AS_REQUEST_BODY_STREAM;
+    return request->body.fd >= 0 ? AS_REQUEST_BODY_FD : 0;
+}
+
+/* The descriptor, which the request or its record owns; -1 with errno. */
+static int fd_to_send(as_pending *pending)
+{
+    as_request *request = pending->request;
+    if (!request->body.is_streamed)
+        return request->body.fd;
+    if (pending->stream_fd < 0)
+        pending->stream_fd = as_request_open_stream(request);
+    return pending->stream_fd;
+}
+
 /* The request as a frame at `out`: its length, or AS_EFULL. Takes the slot only when the frame fits. */
 static int put_frame(as_lane *lane, as_pending *pending, char *out, size_t room)
 {
     const as_request *request = pending->request;
     const as_pool_handler *handler = (const as_pool_handler *)request->handler;
-    bool has_fd = request->body.fd >= 0;
-    size_t body_len = has_fd ? 0 : request->body.memory.len;
+    uint32_t flags = fd_flag(request);
+    size_t body_len = flags != 0 ? 0 : request->body.memory.len;
     if (room < AS_REQUEST_HEAD_LEN + body_len)
         return AS_EFULL;
     char *environment = out + AS_REQUEST_HEAD_LEN;
@@ -61,7 +80,7 @@ static int put_frame(as_lane *lane, as_pending *pending, char *out, size_t room)
         .request_id = lane->slots[slot].wire_id,
         .deadline_ns = as_pending_deadline_ns(pending),
         .environment_len = (uint32_t)environment_len,
-        .flags = has_fd ? AS_REQUEST_BODY_FD : 0,
+        .flags = flags,
         .body_len = request->body.length,
     };
     as_request_frame_begin(&head, AS_REQUEST_RUN, out);
@@ -77,7 +96,7 @@ static int send_datagram(as_lane *lane, size_t len, int fd)
     struct iovec part = {lane->out, len};
     struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1};
     if (fd >= 0) {
-        /* The executor shares our file offset, and an earlier one may have moved it. */
+        /* The executor shares a file's offset with us, and an earlier one may have moved it. */
         lseek(fd, 0, SEEK_SET);
         message.msg_control = &control;
         message.msg_controllen = sizeof(control.space);
@@ -94,38 +113,38 @@ static int send_datagram(as_lane *lane, size_t len, int fd)
     return n == (ssize_t)len ? AS_OK : AS_ESYSTEM;
 }
 
-/* Descriptors in flight count against the sender's limit (ETOOMANYREFS); the others say that the queue is full, or that for the moment nobody
- * can receive. In all of these the request stays where it is. */
+/* Descriptors in flight count against the sender's limit (ETOOMANYREFS); the others say that none is left for a stream socket, that the queue is full, or that for
+ * the moment nobody can receive. In all of these the request stays where it is. */
 static bool is_passing(int error)
 {
-    return error == EAGAIN || error == ENOBUFS || error == ENOMEM || error == ETOOMANYREFS || error == EPIPE ||
-           error == ECONNRESET || error == ENOTCONN;
+    return error == EMFILE || error == ENFILE || error == EAGAIN || error == ENOBUFS || error == ENOMEM ||
+           error == ETOOMANYREFS || error == EPIPE || error == ECONNRESET || error == ENOTCONN;
 }
 
 typedef struct batch {
     as_pending *members[AS_LANE_MAX_BATCH];
     uint32_t count;
     size_t len;
-    int fd;
+    bool has_fd;
 } batch;
 
-/* Frames of the first requests in the queue, one behind the other. A body that is a file wants a datagram of its own. False: the first one is too
+/* Frames of the first requests in the queue, one behind the other. One that comes with a descriptor wants a datagram of its own. False: the first one is too
  * large for any datagram. */
 static bool gather(as_lane *lane, batch *together, uint32_t most)
 {
-    *together = (batch){.fd = -1};
+    *together = (batch){0};
     as_pending *pending = lane->waiting;
     while (pending != NULL && together->count < most && lane->free_slot != AS_LANE_NONE) {
-        int fd = pending->request->body.fd;
-        if (fd >= 0 && together->count > 0)
+        bool has_fd = fd_flag(pending->request) != 0;
+        if (has_fd && together->count > 0)
             break;
         int len = put_frame(lane, pending, lane->out + together->len, AS_DATAGRAM_MAX - together->len);
         if (len < 0)
             return together->count > 0;
         together->members[together->count++] = pending;
         together->len += (size_t)len;
-        together->fd = fd;
-        if (fd >= 0)
+        together->has_fd = has_fd;
+        if (has_fd)
             break;
         pending = pending->next;
     }
@@ -144,10 +163,26 @@ static void mark_sent(as_lane *lane, const batch *together)
     AS_COUNT(lane->home->counters, pool_dispatched, together->count);
 }
 
+/* The stream, if it has one, is the executor's now. Last: the request goes on. */
+static void let_stream_go(as_pending *pending)
+{
+    if (pending->stream_fd < 0)
+        return;
+    close(pending->stream_fd);
+    pending->stream_fd = -1;
+    as_request_stream_is_sent(pending->request);
+}
+
 static void take_back(as_lane *lane, const batch *together)
 {
     for (uint32_t i = together->count; i-- > 0;)
         as_lane_give_slot(lane, together->members[i]->slot);
+}
+
+static int send_batch(as_lane *lane, const batch *together)
+{
+    int fd = together->has_fd ? fd_to_send(together->members[0]) : -1;
+    return together->has_fd && fd < 0 ? AS_ESYSTEM : send_datagram(lane, together->len, fd);
 }
 
 /* One datagram with at most `most` of the waiting requests. AS_OK when the queue has become shorter, AS_EAGAIN when it cannot now. */
@@ -161,8 +196,10 @@ static int send_some(as_lane *lane, uint32_t most)
     }
     if (together.count == 0)
         return AS_EAGAIN;
-    if (send_datagram(lane, together.len, together.fd) == AS_OK) {
+    if (send_batch(lane, &together) == AS_OK) {
         mark_sent(lane, &together);
+        if (together.has_fd)
+            let_stream_go(together.members[0]);
         return AS_OK;
     }
     int error = errno;
@@ -288,6 +325,8 @@ static int64_t run_ends_ns(const as_pending *pending, int64_t start_ns)
 {
     const as_pool_options *options = &pending->lane->options;
     int64_t due_ns = INT64_MAX;
+    if (pending->request->body.is_streamed && as_request_moved_ns(pending->request) > start_ns)
+        start_ns = as_request_moved_ns(pending->request);
     if (options->request_time_ms != 0)
         due_ns = start_ns + options->request_time_ms * AS_NS_PER_MS;
     if (pending->phase == AS_PENDING_DOCUMENT && options->idle_time_ms != 0) {
@@ -384,6 +423,11 @@ void as_pending_send_again(as_pending *pending)
         as_pending_set_timer(pending);
 }
 
+static bool is_spent(const as_request *request)
+{
+    return request->body.is_streamed && as_request_is_spent(request);
+}
+
 static bool has_idempotency_key(const as_head *head)
 {
     for (int i = 0; i < head->fields_len; i++) {
@@ -396,6 +440,8 @@ static bool has_idempotency_key(const as_head *head)
 bool as_pending_is_repeatable(const as_pending *pending)
 {
     const as_head *head = &pending->request->head;
+    if (is_spent(pending->request))
+        return false;
     switch (pending->lane->options.retry) {
     case AS_RETRY_NEVER:
         return false;
@@ -480,7 +526,10 @@ static void pool_abandon(as_request *request)
 {
     as_pending *pending = request->handler_state;
     as_lane *lane = pending->lane;
-    if (pending->slot != AS_LANE_NONE && (pending->phase != AS_PENDING_STREAMING || as_document_is_unwanted(pending)))
+    /* One that only streams its answer notices by its pipe. */
+    bool is_told =
+        pending->phase != AS_PENDING_STREAMING || request->body.is_streamed || as_document_is_unwanted(pending);
+    if (pending->slot != AS_LANE_NONE && is_told)
         as_lane_cancel_slot(lane, pending->slot);
     as_pending_free(pending);
 }
@@ -492,9 +541,17 @@ static void pool_free(as_handler *handler)
     as_free(pool_handler);
 }
 
+static bool pool_streams_body(const as_handler *handler, const as_request *request)
+{
+    const as_lane *lane = lane_of(handler, request);
+    return lane != NULL && lane->stream_bodies &&
+           (request->head.chunked || request->head.content_length > AS_MAX_INLINE_BODY);
+}
+
 static const as_handler_ops pool_ops = {
     .name = "pool",
     .wants_body = true,
+    .streams_body = pool_streams_body,
     .handle = pool_handle,
     .abandon = pool_abandon,
     .free = pool_free,

@@ -45,6 +45,8 @@ void as_lane_free(as_lane *lane);
 
 /* How many requests the pool's executors can run at once now; batching and queueing follow it. Loop thread. */
 void as_lane_set_capacity(as_lane *lane, uint32_t capacity);
+/* Whether its executors take large request bodies, and those of unknown length, while they come, and upgrades; for requests that come from now on. Loop thread. */
+void as_lane_set_streaming(as_lane *lane, bool stream_bodies);
 
 /* The executor has died: its requests are given to others or answered 502. `repeated`: how many requests of all loops it held for which it was the second
  * one. Loop thread. */

@@ -198,11 +198,18 @@ static void on_end(as_lane *lane, as_pending *pending, const as_answer_frame *fr
 }
 
 /* It was not run: another executor may, whatever its method. Several that are about to stop may hand it back one after the other, so queue_time is its
- * only limit, which it still waits under. */
-static void on_skipped(as_lane *lane, as_pending *pending)
+ * only limit, which it still waits under. The stream of its body, which nobody has read from, comes back with it. */
+static void on_skipped(as_lane *lane, as_pending *pending, int fd)
 {
     as_lane_give_slot(lane, pending->slot);
-    as_pending_send_again(pending);
+    if (pending->request->body.is_streamed)
+        pending->stream_fd = fd;
+    else if (fd >= 0)
+        close(fd);
+    if (pending->request->body.is_streamed && fd < 0 && as_request_is_spent(pending->request))
+        as_pending_fail(pending, 503, "its executor handed it back without the stream of its body");
+    else
+        as_pending_send_again(pending);
 }
 
 /* An answer that nobody waits for any more. */
@@ -226,7 +233,7 @@ static void on_late(as_lane *lane, uint32_t index, const as_answer_frame *frame)
 /* The order in which answers may come: one that ends the request, or `stream` or `document` and then `end`. */
 static bool is_expected(const as_pending *pending, const as_answer_frame *frame, int fd)
 {
-    if (as_answer_has_fd(frame->head.kind) != (fd >= 0))
+    if (as_answer_has_fd(frame->head.kind) != (fd >= 0) && frame->head.kind != AS_ANSWER_SKIPPED)
         return false;
     if (frame->head.kind == AS_ANSWER_UPGRADE)
         return false; /* nobody is asked for one */
@@ -309,7 +316,7 @@ static void on_frame(as_lane *lane, const as_answer_frame *frame, int fd)
     case AS_ANSWER_INFORMATIONAL:
         break;
     default:
-        on_skipped(lane, pending);
+        on_skipped(lane, pending, fd);
     }
 }
 

@@ -71,9 +71,9 @@ static int record(const as_pending *pending, bool *truncated)
 {
     const as_request_body *body = &pending->request->body;
     uint64_t body_len = body->fd >= 0 ? body->length : body->memory.len;
-    *truncated = body_len > BODY_MAX;
+    *truncated = body->is_streamed || body_len > BODY_MAX; /* a streamed one has gone to the executor */
     int fd = memfd_create("request", MFD_CLOEXEC);
-    if (fd >= 0 && !write_frame(pending, fd, *truncated ? BODY_MAX : body_len)) {
+    if (fd >= 0 && !write_frame(pending, fd, body_len < BODY_MAX ? body_len : BODY_MAX)) {
         close(fd);
         return -1;
     }

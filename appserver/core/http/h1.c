@@ -4,7 +4,6 @@
  * responses are in order by construction (RFC 9112 section 9.3.2). */
 #include "http/h1.h"
 
-#include <errno.h>
 #include <unistd.h>
 
 #include "http/access_log.h"
@@ -16,8 +15,8 @@ enum {
     LINGER_MS = 2000,         /* how long a client may take to see the answer and close */
     LINGER_MOST_MS = 10000,   /* and how long it may go on sending before it does */
     KEPT_EXCHANGES = 256,
-    TURN_STEPS = 256, /* of one connection that pipelines, likewise */
-    TURN_READS = 16,  /* reads of one body before other connections get their turn */
+    TURN_STEPS = 256, /* of one connection that pipelines, before others get their turn */
+    TURN_READS = 16,  /* reads of a client that lingers before other connections get their turn */
 };
 
 static const uint8_t legal_steps[] = {
@@ -106,7 +105,9 @@ static void begin_exchange(as_exchange *x)
     as_request *request = &x->request;
     x->scanned = 0;
     x->next = 0;
-    x->discarded = 0;
+    x->discarded = x->streamed = 0;
+    x->moved_ns = 0;
+    x->continue_due = x->feeding = x->spent = false;
     x->is_paced = x->head_timed = x->has_body = x->in_handler = x->answered = x->close_after = x->head_only =
         x->chunks = false;
     x->pipe_ended = x->stream_over = x->stream_complete = x->released = x->from_error = x->held_back = false;
@@ -143,17 +144,24 @@ static void begin_exchange(as_exchange *x)
     AS_COUNT(home->counters, requests_active, 1);
 }
 
-/* What the response was made of, and the handler's part in it: not needed once the last byte is out. */
-static void let_go_of_response(as_exchange *x)
+static void let_go_of_handler(as_exchange *x)
 {
     as_request *request = &x->request;
-    as_h1_unwatch_pipe(x);
-    as_schedule_leave(&x->home->schedule, &x->job);
     if (request->handler_state != NULL) {
         assert(request->handler->ops->abandon != NULL);
         request->handler->ops->abandon(request);
         request->handler_state = NULL;
     }
+    as_h1_close_stream(
+        x); /* behind the word that nobody waits any more, so that its end is not taken for that of the body */
+}
+
+/* What the response was made of, and the handler's part in it: not needed once the last byte is out. */
+static void let_go_of_response(as_exchange *x)
+{
+    as_h1_unwatch_pipe(x);
+    as_schedule_leave(&x->home->schedule, &x->job);
+    let_go_of_handler(x);
     as_h1_release_body(x);
 }
 
@@ -305,6 +313,21 @@ static bool call_handler(as_exchange *x)
     return true;
 }
 
+void as_h1_send_continue(as_exchange *x)
+{
+    if (!x->continue_due)
+        return;
+    x->continue_due = false;
+    AS_COUNT(x->home->counters, responses_1xx, 1);
+    as_buf_add(&x->out, AS_STR("HTTP/1.1 100 Continue\r\n\r\n"));
+}
+
+static bool is_streamed(const as_request *request)
+{
+    const as_handler_ops *ops = request->handler->ops;
+    return ops->streams_body != NULL && ops->streams_body(request->handler, request);
+}
+
 /* A head has been parsed: what is behind it, who answers, and whether its body is wanted. */
 static bool accept_head(as_exchange *x)
 {
@@ -316,6 +339,9 @@ static bool accept_head(as_exchange *x)
     x->has_body = head->chunked || head->content_length > 0;
     x->body_done = !x->has_body;
     x->body_left = head->content_length > 0 ? (uint64_t)head->content_length : 0;
+    as_chunked_init(&x->chunked);
+    /* RFC 9110 section 10.1.1: not when the body has begun to arrive. */
+    x->continue_due = x->has_body && head->expect_continue && x->next == x->in_len;
     const as_limits *limits = limits_of(x);
     if (!head->keep_alive || conn->draining ||
         (limits->keep_alive_requests != 0 && conn->requests >= limits->keep_alive_requests))
@@ -333,14 +359,14 @@ static bool accept_head(as_exchange *x)
         return call_handler(x);
     if (head->content_length >= 0 && (uint64_t)head->content_length > limits->body_size)
         return refuse(x, 413);
-    as_spool_init(&x->spool, request->epoch->spool_directory);
-    as_chunked_init(&x->chunked);
-    as_h1_set_phase(conn, AS_PHASE_BODY);
-    /* RFC 9110 section 10.1.1: not when the body has begun to arrive. */
-    if (head->expect_continue && x->next == x->in_len) {
-        AS_COUNT(x->home->counters, responses_1xx, 1);
-        as_buf_add(&x->out, AS_STR("HTTP/1.1 100 Continue\r\n\r\n"));
+    if (is_streamed(request)) {
+        request->body.is_streamed = true;
+        request->body.length = head->chunked ? AS_BODY_UNKNOWN : (uint64_t)head->content_length;
+        return call_handler(x);
     }
+    as_spool_init(&x->spool, request->epoch->spool_directory);
+    as_h1_set_phase(conn, AS_PHASE_BODY);
+    as_h1_send_continue(x);
     return true;
 }
 
@@ -359,104 +385,21 @@ static bool on_head(as_conn *conn)
     return accept_head(x);
 }
 
-/* One piece of body out of `data`; returns how much of it was consumed or a negative error. Sets body_done. */
-static ssize_t take_body(as_exchange *x, char *data, size_t len, as_str *piece)
-{
-    if (x->request.head.chunked) {
-        bool done = false;
-        int n = as_chunked_decode(&x->chunked, data, len, piece, &done);
-        x->body_done = done;
-        return n;
-    }
-    size_t n = len < x->body_left ? len : (size_t)x->body_left;
-    *piece = as_str_of(data, n);
-    x->body_left -= n;
-    x->body_done = x->body_left == 0;
-    return (ssize_t)n;
-}
-
-/* Takes body bytes from the input buffer. AS_OK when all of it is consumed or the body is done. */
-static int consume_input(as_exchange *x, bool keep)
-{
-    while (!x->body_done && x->next < x->in_len) {
-        as_str piece = AS_STR_NONE;
-        ssize_t n = take_body(x, x->in + x->next, x->in_len - x->next, &piece);
-        if (n < 0)
-            return (int)n;
-        x->next += (uint32_t)n;
-        if (!keep) {
-            x->discarded += (uint64_t)n;
-            continue;
-        }
-        if (x->spool.length + piece.len > limits_of(x)->body_size)
-            return AS_EBODYTOOLARGE;
-        uint64_t expected = x->request.head.content_length > 0 ? (uint64_t)x->request.head.content_length : 0;
-        int err = piece.len > 0 ? as_spool_add(&x->spool, piece, expected) : AS_OK;
-        if (err != AS_OK)
-            return err;
-    }
-    return AS_OK;
-}
-
-/* Body bytes are read into the room behind the head, which stays as it is: the request borrows from it. With a known length the read stops at the
- * body's end, so that the next request stays in the kernel; chunked bodies may bring it along, and then it stays in the buffer. */
-static ssize_t read_body(as_exchange *x)
-{
-    if (x->next == x->in_len)
-        x->next = x->in_len = x->head_len;
-    size_t room = x->in_capacity - x->in_len;
-    if (!x->request.head.chunked && room > x->body_left)
-        room = (size_t)x->body_left;
-    ssize_t n = as_conn_read(x->conn, x->in + x->in_len, room);
-    if (n > 0)
-        x->in_len += (uint32_t)n;
-    return n;
-}
-
-static int body_status(int err)
-{
-    if (err == AS_ESYSTEM)
-        return errno == ENOSPC || errno == EDQUOT || errno == EFBIG ? 507 : 500;
-    return err == AS_ENOMEM ? 503 : as_err_status(err);
-}
-
 static bool on_body(as_conn *conn)
 {
     as_exchange *x = conn->state;
-    for (int reads = 0;; reads++) {
-        int err = consume_input(x, true);
-        if (err != AS_OK) {
-            int saved = errno;
-            if (err == AS_ESYSTEM)
-                as_event_emit(x->home->events, AS_EVENT_ERROR, x->request.id, -1, 0,
-                              "a request body cannot be spooled to %s: %s", x->request.epoch->spool_directory,
-                              strerror(saved));
-            errno = saved;
-            return refuse(x, body_status(err));
-        }
-        if (x->body_done)
-            break;
-        if (reads == TURN_READS) {
-            as_h1_wait_for_body(x);
-            as_conn_put_off(conn);
-            return false;
-        }
-        ssize_t n = conn->readable ? read_body(x) : AS_EAGAIN;
-        if (n == AS_EAGAIN) {
-            as_h1_wait_for_body(x);
-            return false;
-        }
-        if (n <= 0) { /* gone in the middle of its own body */
-            as_conn_close(conn);
-            return false;
-        }
+    int status;
+    switch (as_h1_collect_body(x, &status)) {
+    case AS_TAKE_DONE:
+        return call_handler(x);
+    case AS_TAKE_BAD:
+        return refuse(x, status);
+    case AS_TAKE_GONE:
+        as_conn_close(conn);
+        return false;
+    default:
+        return false;
     }
-    as_request *request = &x->request;
-    request->body.length = x->spool.length;
-    request->body.fd = as_spool_take_fd(&x->spool);
-    if (request->body.fd < 0)
-        request->body.memory = as_str_of(x->spool.memory.ptr, x->spool.memory.len);
-    return call_handler(x);
 }
 
 /* Answering. */
@@ -465,16 +408,49 @@ static bool client_has_gone(const as_exchange *x)
 {
     const as_conn *conn = x->conn;
     /* A client that asked to close may shut its sending side and still wait (a pipe into a network tool does); one that wanted to keep the connection
-     * and closes has left. */
-    return conn->broken || (conn->half_closed && x->request.head.keep_alive);
+     * and closes has left. While some of its body is still to be read, it may have closed behind all of it. */
+    return conn->broken || (conn->half_closed && x->request.head.keep_alive && x->body_done);
 }
 
 /* Whether the rest of a body that nobody wants is read and dropped, so that the connection can go on behind it. After Expect the client may not send the body at
  * all, which makes the next byte ambiguous. */
 static bool will_discard(const as_exchange *x)
 {
-    const as_head *head = &x->request.head;
-    return !head->expect_continue && (head->chunked || x->body_left <= AS_MAX_DISCARD);
+    return !x->continue_due && (x->request.head.chunked || x->body_left <= AS_MAX_DISCARD);
+}
+
+/* The log's status for a client that left, as others have it. */
+static bool end_unanswered(as_exchange *x)
+{
+    x->request.response.status = 499;
+    log_request(x, true);
+    as_conn_close(x->conn);
+    return false;
+}
+
+void as_h1_stop_feeding(as_exchange *x, int status)
+{
+    as_conn *conn = x->conn;
+    if (conn->phase != AS_PHASE_HANDLER) {
+        as_h1_finish(x, true);
+        return;
+    }
+    let_go_of_handler(x);
+    refuse(x, status);
+    as_h1_advance(conn);
+}
+
+static bool begin_send(as_exchange *x)
+{
+    /* All other answers end the request; only one that is still coming may still take in the body. */
+    if (x->request.response.body.kind != AS_BODY_PIPE)
+        as_h1_close_stream(x);
+    /* Decided now, for the head of the response announces it. */
+    if (!x->body_done && !x->feeding && !will_discard(x))
+        x->close_after = true;
+    as_h1_set_phase(x->conn, AS_PHASE_SEND);
+    as_h1_begin_response(x);
+    return true;
 }
 
 static bool on_handler(as_conn *conn)
@@ -482,20 +458,27 @@ static bool on_handler(as_conn *conn)
     as_exchange *x = conn->state;
     if (x->in_handler)
         return false;
-    if (x->answered) {
-        /* Decided now, for the head of the response announces it. */
-        if (!x->body_done && !will_discard(x))
-            x->close_after = true;
-        as_h1_set_phase(conn, AS_PHASE_SEND);
-        as_h1_begin_response(x);
-        return true;
+    if (x->answered)
+        return begin_send(x);
+    int status = 0;
+    as_take_result fed = x->feeding && !conn->broken ? as_h1_feed_body(x, &status) : AS_TAKE_WAIT;
+    if (fed == AS_TAKE_BAD) {
+        let_go_of_handler(x);
+        return refuse(x, status);
     }
-    if (client_has_gone(x)) {
-        x->request.response.status = 499; /* as others log a client that left */
-        log_request(x, true);
-        as_conn_close(conn);
-    }
+    if (fed == AS_TAKE_GONE || client_has_gone(x))
+        return end_unanswered(x);
     return false;
+}
+
+/* While a response waits: for its client, or for its executor, which may still wait for more of the body. */
+static bool goes_on(as_exchange *x)
+{
+    int status;
+    as_take_result fed = x->feeding ? as_h1_feed_body(x, &status) : AS_TAKE_WAIT;
+    if (fed == AS_TAKE_BAD || fed == AS_TAKE_GONE)
+        return false;
+    return x->request.response.body.kind != AS_BODY_PIPE || !client_has_gone(x);
 }
 
 static bool on_send(as_conn *conn)
@@ -503,10 +486,9 @@ static bool on_send(as_conn *conn)
     as_exchange *x = conn->state;
     as_send_result result = conn->broken ? AS_SEND_CUT : as_h1_send(x);
     if (result == AS_SEND_BLOCKED) {
-        if (x->request.response.body.kind == AS_BODY_PIPE && client_has_gone(x))
-            result = AS_SEND_CUT;
-        else
+        if (goes_on(x))
             return false;
+        result = AS_SEND_CUT;
     }
     as_h1_finish(x, result == AS_SEND_CUT);
     return !conn->closing;
@@ -564,13 +546,13 @@ void as_h1_finish(as_exchange *x, bool cut)
         as_conn_close(conn);
         return;
     }
-    if (x->close_after) {
+    as_h1_close_stream(x);
+    if (x->close_after || (!x->body_done && !will_discard(x))) {
         end_connection(conn);
         return;
     }
     if (!x->body_done) {
         let_go_of_response(x);
-        as_chunked_init(&x->chunked);
         as_h1_set_phase(conn, AS_PHASE_DISCARD);
         as_conn_set_timeout(conn, limits_of(x)->body_timeout_ms);
         return;
@@ -582,18 +564,16 @@ void as_h1_finish(as_exchange *x, bool cut)
 static bool on_discard(as_conn *conn)
 {
     as_exchange *x = conn->state;
-    for (;;) {
-        if (consume_input(x, false) != AS_OK || x->discarded > AS_MAX_DISCARD)
-            return begin_linger(conn);
-        if (x->body_done)
-            break;
-        ssize_t n = conn->readable ? read_body(x) : AS_EAGAIN;
-        if (n == AS_EAGAIN)
-            return false;
-        if (n <= 0) {
-            as_conn_close(conn);
-            return false;
-        }
+    switch (as_h1_drop_body(x)) {
+    case AS_TAKE_DONE:
+        break;
+    case AS_TAKE_BAD:
+        return begin_linger(conn);
+    case AS_TAKE_GONE:
+        as_conn_close(conn);
+        return false;
+    default:
+        return false;
     }
     if (x->close_after) { /* the server is going down since the response went out */
         end_connection(conn);

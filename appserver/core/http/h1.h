@@ -2,9 +2,10 @@
 #ifndef AS_HTTP_H1_H
 #define AS_HTTP_H1_H
 
+#include "http/chunked.h"
 #include "http/request.h"
 #include "http/spool.h"
-#include "http/chunked.h"
+#include "http/stream.h"
 #include "net/connection.h"
 
 extern const as_protocol_ops as_h1_protocol;
@@ -14,8 +15,8 @@ typedef enum as_phase {
     AS_PHASE_IDLE,    /* no byte of a request yet; holds no buffer */
     AS_PHASE_HEAD,    /* receiving the head */
     AS_PHASE_BODY,    /* receiving the body that the handler wants */
-    AS_PHASE_HANDLER, /* the handler has the request */
-    AS_PHASE_SEND,    /* sending the response */
+    AS_PHASE_HANDLER, /* the handler has the request; it may get the body meanwhile */
+    AS_PHASE_SEND,    /* sending the response; likewise */
     AS_PHASE_DISCARD, /* the response is out; the rest of a body that nobody wanted is read and dropped */
     AS_PHASE_LINGER, /* nothing more to send; reading until the client closes, so that it sees the answer before a reset */
 } as_phase;
@@ -45,8 +46,19 @@ typedef struct as_exchange {
     bool head_timed : 1;
     bool has_body : 1;
     bool body_done : 1;
-    bool is_paced : 1;  /* the connection's timer ends a window of limits.min_rate */
-    uint64_t pace_mark; /* what the client had sent or taken when the window began */
+    bool is_paced : 1;     /* the connection's timer ends a window of limits.min_rate */
+    bool continue_due : 1; /* the client may be waiting for 100 (Continue), and then sends no body without it */
+    uint64_t pace_mark;    /* what the client had sent or taken when the window began */
+
+    /* passing the body on (h1_body.c) */
+    as_stream stream;
+    as_str unsent;       /* what the stream has not taken yet; in the input buffer */
+    uint64_t streamed;   /* bytes of body that the client has sent */
+    uint64_t feed_mark;  /* of them when the window of limits.min_rate began */
+    as_timer feed_timer; /* set while the client is waited for */
+    int64_t moved_ns;    /* when the stream last took something; 0: never */
+    bool feeding : 1;    /* the executor has the other end of the stream, and the body goes into it */
+    bool spent : 1;      /* some of the body is in it */
 
     /* answering */
     bool in_handler : 1; /* handle() is on the stack: a response made meanwhile waits for its return */
@@ -85,6 +97,30 @@ void as_h1_advance(as_conn *conn);
 void as_h1_free_exchanges(as_home *home);
 /* The response is out (or cut: `cut`): log, count, release, and on to the next request. */
 void as_h1_finish(as_exchange *exchange, bool cut);
+/* What is being passed on of a body has broken off: the handler is told, and the client gets the page for `status`, or no more of what it is getting. */
+void as_h1_stop_feeding(as_exchange *exchange, int status);
+/* Into `out`. */
+void as_h1_send_continue(as_exchange *exchange);
+
+/* h1_body.c */
+typedef enum {
+    AS_TAKE_DONE, /* the body is over, or nobody wants the rest */
+    AS_TAKE_WAIT, /* as_h1_advance() goes on, or a timer ends it */
+    AS_TAKE_GONE, /* the client has gone in the middle of its body */
+    AS_TAKE_BAD,  /* it cannot be had; `status` says why */
+} as_take_result;
+/* Into request.body. */
+as_take_result as_h1_collect_body(as_exchange *exchange, int *status);
+/* Into the stream; the request may be with the handler or have its response sent. Closes the stream when it is done. */
+as_take_result as_h1_feed_body(as_exchange *exchange, int *status);
+/* Nowhere; AS_TAKE_BAD also over AS_MAX_DISCARD. */
+as_take_result as_h1_drop_body(as_exchange *exchange);
+/* Whether it is the client that a body which is passed on waits for. */
+bool as_h1_waits_for_body(const as_exchange *exchange);
+/* The executor sees the end of the stream. Nothing when there is none. */
+void as_h1_close_stream(as_exchange *exchange);
+/* Likewise, and what it has not taken is kept for the next stream. */
+void as_h1_stop_stream(as_exchange *exchange);
 
 /* h1_pace.c: how slow a client may be. A window is one body_timeout or send_timeout long; in each the client has to send or take min_rate for as long. */
 void as_h1_wait_for_body(as_exchange *exchange);
@@ -100,6 +136,9 @@ void as_h1_begin_response(as_exchange *exchange);
 as_send_result as_h1_send_held(as_exchange *exchange);
 as_send_result as_h1_send(as_exchange *exchange);
 void as_h1_release_body(as_exchange *exchange);
+
+/* h1_send_pipe.c */
+as_send_result as_h1_send_pipe(as_exchange *exchange);
 void as_h1_unwatch_pipe(as_exchange *exchange);
 
 #endif

@@ -1,22 +1,14 @@
-/* h1_send.c: a response onto the connection: the head, then memory, a file, pieces of both, or a pipe.
+/* h1_send.c: a response onto the connection: the head, then memory, a file, pieces of both, or a pipe (h1_send_pipe.c).
  *
  * The common answer, head and memory, is one call: a small body is copied behind its head, a larger one is the second piece of a sendmsg (the paper's writev).
  * While further requests of a client that pipelines are there already, small responses gather and go out together: a packet costs several times what a
- * response does. A file goes by sendfile behind its head, both under a cork, so that they share packets; a body of several pieces is a row of both.
- * A pipe is read when the socket has room, so a slow client holds its writer back through the pipe and never the core's memory. */
-#include <errno.h>
-#include <fcntl.h>
-#include <stdio.h>
-#include <unistd.h>
-
+ * response does. A file goes by sendfile behind its head, both under a cork, so that they share packets; a body of several pieces is a row of both. */
 #include "http/date.h"
 #include "http/h1.h"
 #include "http/response_head.h"
 
 enum {
-    PIPE_READ = 64 * 1024,   /* a pipe's usual capacity */
     TURN_FILE = 1024 * 1024, /* bytes of one file before other connections get their turn */
-    TURN_PIPE = 8,           /* reads of one pipe, likewise */
     AT_ONCE = 64 * 1024,     /* a file that is no larger does not queue up with the large ones */
     SMALL_BODY = 2048,       /* cheaper to copy behind the head than to give the kernel a second piece */
     HELD_MAX = 32 * 1024,    /* bytes of responses that gather */
@@ -295,135 +287,6 @@ static as_send_result send_file(as_exchange *x, int64_t *turn)
     return AS_SEND_BLOCKED;
 }
 
-/* Pipes. */
-
-static void on_pipe(as_watch *watch, uint32_t epoll_events)
-{
-    (void)epoll_events;
-    as_exchange *x = AS_CONTAINER_OF(watch, as_exchange, pipe_watch);
-    if (x->pipe_watched && x->conn != NULL && !x->conn->closing && x->conn->phase == AS_PHASE_SEND)
-        as_h1_advance(x->conn);
-}
-
-void as_h1_unwatch_pipe(as_exchange *x)
-{
-    if (x->pipe_watched)
-        as_loop_unwatch(x->home->loop, &x->pipe_watch);
-    x->pipe_watched = false;
-}
-
-static bool watch_pipe(as_exchange *x)
-{
-    if (x->pipe_watched)
-        return true;
-    x->pipe_watch = (as_watch){.fd = x->request.response.body.fd, .ready = on_pipe};
-    x->pipe_watched = as_loop_watch(x->home->loop, &x->pipe_watch, EPOLLIN | EPOLLRDHUP | EPOLLET) == AS_OK;
-    return x->pipe_watched;
-}
-
-/* Frames `data` into one buffer; the chunk-size line is reserved in front by the caller's reading behind it. */
-static void frame_piece(as_exchange *x, as_str data)
-{
-    if (x->chunks) {
-        as_buf_printf(&x->framed, "%zx\r\n", data.len);
-        as_buf_add(&x->framed, data);
-        as_buf_add(&x->framed, AS_STR("\r\n"));
-    } else {
-        as_buf_add(&x->framed, data);
-    }
-    x->body_sent += data.len;
-}
-
-static as_send_result write_framed(as_exchange *x)
-{
-    while (x->framed_sent < x->framed.len) {
-        if (!x->conn->writable)
-            return AS_SEND_BLOCKED;
-        struct iovec part = {x->framed.ptr + x->framed_sent, x->framed.len - x->framed_sent};
-        ssize_t n = as_conn_write(x->conn, &part, 1, false);
-        if (n == AS_EAGAIN)
-            return AS_SEND_BLOCKED;
-        if (n < 0)
-            return AS_SEND_CUT;
-        x->framed_sent += (size_t)n;
-    }
-    x->framed.len = x->framed_sent = 0;
-    return AS_SEND_DONE;
-}
-
-/* The body is over: every byte was framed. Tells whether the client may take it as complete. */
-static as_send_result end_pipe(as_exchange *x)
-{
-    const as_body *body = &x->request.response.body;
-    /* The end of a pipe alone could be a crash: the executor's word is on its way. */
-    if (!x->stream_over && !(body->ends_at_eof && x->pipe_left > 0)) {
-        if (body->ends_at_eof && !x->end_awaited) {
-            x->end_awaited = true;
-            as_conn_set_timeout(x->conn, AS_END_NEWS_MS);
-        }
-        return AS_SEND_BLOCKED;
-    }
-    if (x->end_awaited) {
-        x->end_awaited = false;
-        as_conn_set_timeout(x->conn, 0);
-    }
-    if ((x->stream_over && !x->stream_complete) || x->pipe_left > 0)
-        return AS_SEND_CUT;
-    if (x->chunks && !x->last_chunk) {
-        as_buf_add(&x->framed, AS_STR("0\r\n\r\n"));
-        x->last_chunk = true;
-    }
-    return write_framed(x);
-}
-
-/* A body that is longer than its Content-Length is cut to it: what follows would be taken for the next response. */
-static as_str within_length(as_exchange *x, as_str data)
-{
-    if (x->pipe_left < 0)
-        return data;
-    if ((int64_t)data.len >= x->pipe_left) {
-        data.len = (size_t)x->pipe_left;
-        x->pipe_ended = true;
-        x->stream_over = x->stream_complete = true;
-    }
-    x->pipe_left -= (int64_t)data.len;
-    return data;
-}
-
-static as_send_result send_pipe(as_exchange *x)
-{
-    const as_body *body = &x->request.response.body;
-    char piece[PIPE_READ];
-    if (x->prefix_pending) {
-        x->prefix_pending = false;
-        frame_piece(x, within_length(x, body->memory));
-    }
-    if (x->pipe_left == 0 && body->length >= 0)
-        x->pipe_ended = x->stream_over = x->stream_complete = true;
-    for (int reads = 0; reads < TURN_PIPE; reads++) {
-        as_send_result result = write_framed(x);
-        if (result != AS_SEND_DONE)
-            return result;
-        if (x->pipe_ended)
-            return end_pipe(x);
-        ssize_t n = read(body->fd, piece, sizeof(piece));
-        if (n > 0) {
-            if (!x->is_paced)
-                as_conn_set_timeout(x->conn, 0);
-            frame_piece(x, within_length(x, as_str_of(piece, (size_t)n)));
-            continue;
-        }
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n < 0 && errno == EAGAIN && !x->stream_over)
-            return watch_pipe(x) ? AS_SEND_BLOCKED : AS_SEND_CUT;
-        x->pipe_ended = true; /* its end, or empty after the executor said that nothing more comes, or broken */
-        as_h1_unwatch_pipe(x);
-    }
-    as_conn_put_off(x->conn);
-    return AS_SEND_BLOCKED;
-}
-
 static as_send_result send_pieces(as_exchange *x, bool *moved)
 {
     int64_t turn = TURN_FILE;
@@ -448,7 +311,7 @@ as_send_result as_h1_send(as_exchange *x)
         if (kind == AS_BODY_FILE || kind == AS_BODY_PIECES)
             result = send_pieces(x, &moved);
         else if (kind == AS_BODY_PIPE)
-            result = send_pipe(x);
+            result = as_h1_send_pipe(x);
     }
     if (result == AS_SEND_BLOCKED && !x->end_awaited) {
         /* No progress for too long ends the response: either the client does not read, or the pipe's writer is silent. */

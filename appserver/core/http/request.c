@@ -44,6 +44,44 @@ void as_request_respond(as_request *request)
         as_h1_advance(x->conn);
 }
 
+/* Streamed bodies. */
+
+static void stream_changed(as_stream *stream)
+{
+    as_exchange *x = AS_CONTAINER_OF(stream, as_exchange, stream);
+    if (x->conn != NULL && !x->conn->closing)
+        as_h1_advance(x->conn);
+}
+
+int as_request_open_stream(as_request *request)
+{
+    as_exchange *x = exchange_of(request);
+    assert(request->body.is_streamed && !x->spent);
+    as_h1_stop_stream(x);
+    return as_stream_open(&x->stream, x->home->loop, stream_changed);
+}
+
+void as_request_stream_is_sent(as_request *request)
+{
+    as_exchange *x = exchange_of(request);
+    assert(x->stream.is_open);
+    x->feeding = true;
+    as_h1_send_continue(x);
+    if (!x->in_handler)
+        as_conn_put_off(x->conn);
+}
+
+bool as_request_is_spent(const as_request *request)
+{
+    return exchange_of((as_request *)request)->spent;
+}
+
+int64_t as_request_moved_ns(const as_request *request)
+{
+    const as_exchange *x = exchange_of((as_request *)request);
+    return as_h1_waits_for_body(x) ? x->home->loop->now_ns : x->moved_ns;
+}
+
 /* What a browser shows when the site has no page of its own. */
 static void built_in_page(as_request *request, int status)
 {

@@ -99,11 +99,14 @@ typedef struct as_response {
     as_body body;
 } as_response;
 
-/* The request body as a handler gets it: whole. */
+#define AS_BODY_UNKNOWN UINT64_MAX /* length of a streamed body whose end tells */
+
+/* The request body as a handler gets it: whole, or, when it streams, through as_request_open_stream(). */
 typedef struct as_request_body {
     as_str memory; /* up to AS_MAX_INLINE_BODY bytes */
     int fd;        /* -1, or the spool (memfd or unlinked file), read offset 0; the request closes it */
     uint64_t length;
+    bool is_streamed;
 } as_request_body;
 
 /* Where the client is. Addresses are numeric text; unix sockets have an empty one. */
@@ -151,6 +154,8 @@ typedef struct as_handler_ops {
     const char *name; /* as in the configuration, in logs and metrics */
     bool
         wants_body; /* handle() is called when the whole body is there; otherwise at once, and the protocol drops the body */
+    /* Of a request whose body the handler wants: whether it takes it as a stream, and handle() is called at once. NULL: never. */
+    bool (*streams_body)(const as_handler *handler, const as_request *request);
     as_verdict (*handle)(const as_handler *handler, as_request *request);
     /* The client has gone or the response broke off, while the request is PENDING or its body a pipe that is still open. The handler forgets the
      * request before it returns; a body already handed over is released by the core separately. NULL: never pending. */
@@ -174,6 +179,16 @@ void as_request_error(as_request *request, int status, const char *detail);
  * response (no last chunk, connection closed). Also ends a body whose release has been called: then it does nothing. May be called before
  * as_request_respond(), by a handler that knows already that nothing more will come. */
 void as_request_stream_end(as_request *request, bool complete);
+
+/* Of a request with a streamed body: a new stream socket (http/stream.h). The executor's end, which is the caller's; -1 with errno. An earlier one is closed,
+ * which must have been left unspent. */
+int as_request_open_stream(as_request *request);
+/* The executor's end is on its way to an executor: the client's body (which it may be asked for only now, by 100) is passed on. Not answered before this returns. */
+void as_request_stream_is_sent(as_request *request);
+/* Whether some of the body is in the stream, so that nobody else can have the whole of it. */
+bool as_request_is_spent(const as_request *request);
+/* When the executor has last been seen taking in a streamed body, or may have been waiting for the client to send more of it: CLOCK_MONOTONIC; 0: never. */
+int64_t as_request_moved_ns(const as_request *request);
 
 /* An extra field line for the response of this request ("Allow: GET, HEAD\r\n"), also when it becomes an error page. Lives in the arena. */
 void as_request_add_field(as_request *request, as_str line);

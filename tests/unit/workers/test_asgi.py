@@ -415,7 +415,9 @@ def test_disconnect(asgi: Run) -> None:
     assert core.next_answer().kind == wire.END
     os.close(answer.fd)
     assert core.fetch(path="/after_end").body == b"x"
-    assert json.loads(core.fetch(path="/log_of").body) == ["http.disconnect", "http.disconnect"]
+    while len(found := json.loads(core.fetch(path="/log_of").body)) < 2:
+        assert core.process.poll() is None
+    assert found == ["http.disconnect", "http.disconnect"]
 
 
 def test_extensions(asgi: Run) -> None:
@@ -698,3 +700,15 @@ def test_other_interpreters(run: Run, interpreter: str | None) -> None:
     core.stop()
     wait_for_line(core, "shut down in order")
     assert core.exit_status() == 0
+
+
+def test_a_request_whose_time_is_over_is_cancelled(asgi: Run) -> None:
+    core = asgi()
+    core.send(core.frame(path="/sleeps?100", slot=1))
+    core.wait_until_running(1)
+    core.control.send(
+        json.dumps({"type": "interrupt", "thread": core.slot(1)[2], "request": f"{7 << 48 | 1:x}"}).encode()
+    )
+    assert core.next_answer().status == 504
+    assert core.log("the request was cancelled: its time is over")["target"] == "/sleeps"
+    assert core.fetch().body == b"hello"

@@ -275,8 +275,11 @@ def test_cancelled_requests_are_skipped(run: Run, gate: Callable[[str], Path]) -
     assert core.next_answer().kind == wire.SKIPPED
     fd = os.memfd_create("body")
     core.send(core.frame(slot=9, body=b"x", body_fd=True), fd=fd)
+    answer = core.next_answer()
+    assert answer.kind == wire.SKIPPED
+    assert os.path.sameopenfile(answer.fd, fd)  # what came with it goes back with it
+    os.close(answer.fd)
     os.close(fd)
-    assert core.next_answer().kind == wire.SKIPPED
 
 
 def test_requests_of_another_core_are_skipped(run: Run) -> None:
