@@ -56,6 +56,9 @@ class BootFailure:
     traceback: str = ""
 
 
+Growth = dict[str, list[int]]
+
+
 class Executors:
     """One pool. `on_change`: capacity or state is other than before; `on_death`: this executor's number is dead."""
 
@@ -78,6 +81,7 @@ class Executors:
         self._on_death = on_death
         self._children: dict[int, Child] = {}
         self._stacks: dict[int, Stacks] = {}
+        self._growth: dict[int, Growth] = {}  #: of an executor: by route
         self._threads: dict[int, dict[str, str]] = {}  #: of an executor: names by the numbers in its stacks
         self._failed: set[int] = set()  #: said why they cannot boot
         self._killed: set[int] = set()  #: by us
@@ -129,6 +133,7 @@ class Executors:
             "requests": None if stats is None else stats.requests(),
             "memory": resident(child.pid),
             "pss": proportional(child.pid),
+            "growth": self._growth.get(number, {}),
         }
 
     # Orders
@@ -181,7 +186,8 @@ class Executors:
 
     def _tell_overdue(self, number: int, requests: list[Overdue], stacks: str) -> None:
         served = self._stats[number].requests() if number in self._stats else None
-        fields = {"incident": self._incidents.overdue(number, self._children[number], requests, stacks, served)}
+        growth = self._growth.get(number, {})
+        fields = {"incident": self._incidents.overdue(number, self._children[number], requests, stacks, served, growth)}
         if stacks:
             fields["traceback"] = stacks[:LOGGED_STACKS]
         for overdue in requests:
@@ -332,6 +338,8 @@ class Executors:
                 streams = bool(message.fields.get("stream_bodies"))
                 capacity = message.number("capacity") or None
                 self._step(self.policy.ready(number, self._loop.now(), capacity, stream_bodies=streams))
+            case "memory":
+                self._growth[number] = growth_of(message)
             case "failed":
                 self._failed.add(number)
                 traceback = message.text("traceback")
@@ -384,6 +392,7 @@ class Executors:
             reason=self.boot_failure.reason if number in self._failed else None,
             traceback=self.boot_failure.traceback if number in self._failed else "",
             requests_served=served,
+            growth=self._growth.pop(number, {}),
         )
         actions = self.policy.died(number, self._loop.now(), could_not_boot=no_boot)
         self._tell_death(number, death, circumstances, actions, is_wanted)
@@ -422,6 +431,17 @@ class Executors:
             self._log.warning("executor was killed by us", **fields)
         else:
             self._log.error(f"executor {death.sentence()}", **fields)
+
+
+def growth_of(message: Message) -> Growth:
+    """What `memory` says: by route, bytes while it ran alone and while others ran too."""
+    routes = message.fields.get("routes")
+    found = routes.items() if isinstance(routes, dict) else ()
+    return {
+        str(route): [int(size) for size in pair]
+        for route, pair in found
+        if isinstance(pair, list) and len(pair) == 2 and all(isinstance(size, int) for size in pair)
+    }
 
 
 def threads_of(message: Message) -> dict[str, str]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 import os
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -59,6 +59,7 @@ class Facts:
     requests_served: int | None = None
     memory: dict[str, Any] = field(default_factory=dict)
     log: Sequence[str] = ()
+    growth: Mapping[str, list[int]] = field(default_factory=dict)
 
 
 class Incidents:
@@ -207,6 +208,7 @@ class Incidents:
             requests_served=facts.requests_served,
             memory=facts.memory,
             log=list(facts.log),
+            growth={route: list(pair) for route, pair in facts.growth.items()},
             configuration=self._name,
             **more,
         )

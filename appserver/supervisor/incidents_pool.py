@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from appserver.incidents.record import RequestRecord
@@ -26,6 +26,7 @@ class Circumstances:
     reason: str | None = None  #: why it could not boot, as it said itself
     traceback: str = ""  #: of that
     requests_served: int | None = None
+    growth: Mapping[str, list[int]] = field(default_factory=dict)
 
 
 class PoolIncidents:
@@ -42,11 +43,17 @@ class PoolIncidents:
         self._incidents.witness.started(pid)
 
     def overdue(
-        self, number: int, child: Child, requests: Sequence[Overdue], stacks: str, served: int | None = None
+        self,
+        number: int,
+        child: Child,
+        requests: Sequence[Overdue],
+        stacks: str,
+        served: int | None,
+        growth: Mapping[str, list[int]],
     ) -> str:
         """The id of the incident."""
         memory = self._incidents.witness.memory(child.pid)
-        facts = Facts(self._pool, number, child.pid, child.life_s, served, memory, child.last_lines)
+        facts = Facts(self._pool, number, child.pid, child.life_s, served, memory, child.last_lines, growth)
         cause = f"{requests[0].about}"
         if len(requests) > 1:
             cause += f", and {len(requests) - 1} more"
@@ -63,7 +70,14 @@ class PoolIncidents:
         oom = witness.oom() if death.status == -signal.SIGKILL and not about.was_killed else None
         memory = witness.gone(death.pid, death.max_rss)
         facts = Facts(
-            self._pool, number, death.pid, death.life_s, about.requests_served, dict(memory), death.last_lines
+            self._pool,
+            number,
+            death.pid,
+            death.life_s,
+            about.requests_served,
+            dict(memory),
+            death.last_lines,
+            about.growth,
         )
         more: dict[str, Any] = {
             "oom": oom,

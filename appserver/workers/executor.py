@@ -36,6 +36,7 @@ from typing import (
     Optional,
     Protocol,
     Sequence,
+    Set,
     Tuple,
     Union,
 )
@@ -163,6 +164,7 @@ class Executor:
         self.exit_status = 0
         self.monitored = False  #: whether the main thread is ticking
         self.in_child = False  #: whether this is the copy of it in a process that a handler forked
+        self.ran: Set[str] = set()  #: routes of requests that were begun; the main thread takes the whole set
         self._idle = 0  #: ticks since a request was last seen
         self.run_ns = 0  #: average run time of the last requests
         self.all_receive = threads == 1 or not _has_global_lock()
@@ -207,6 +209,10 @@ class Executor:
         """Main thread: raises RequestTimeout in that thread if it still runs that request."""
         return 0 <= thread < len(self.runners) and self.runners[thread].interrupt(request_id)
 
+    def is_idle(self) -> bool:
+        """No request is held."""
+        return not any(runner.since or runner.held for runner in self.runners)
+
     def monitor(self) -> None:
         """Main thread: one tick, and rest when there was nothing for some time."""
         self._idle = 0 if self.tick() else self._idle + 1
@@ -236,6 +242,7 @@ class Runner:
         self.running = 0  #: id of the request that runs, 0 for none; read by the main thread
         self.interrupting = watchdog.IDLE  #: by the main thread; see watchdog.interrupt()
         self.marked = 0  #: the start of the requests at hand, as in their slots
+        self.held = 0  #: requests that wait for something, in an event loop
         self.seen = 0  #: the monitor's: `since` at its last tick
         self.items: Deque[Item] = deque()  #: the rest of the batch; the monitor may take from it
         self.out: Deque[Tuple[int, bytes]] = deque()  #: loop and frame of answers to send; the monitor may take from it
@@ -329,6 +336,7 @@ class Runner:
                 self._skip(item)
             else:
                 try:
+                    executor.ran.add(item[3].get("SCRIPT_NAME", ""))
                     self.running = item[2]
                     serve(self, item)
                     self.running = 0

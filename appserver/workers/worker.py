@@ -17,12 +17,14 @@ import signal
 import socket
 import struct
 import sys
+import time
 from typing import Any, Callable, Dict, List, Optional
 
 from . import request, watchdog
 from .asynchronous import Asynchronous, ScriptServer
 from .control import Control, ControlClosedError, LoadError, describe
 from .executor import TICK_S, Counts, Executor, Slots
+from .growth import Growth
 from .interface import ASGI, WSGI, Application
 from .script import Scripts, add_import_folder, load_application
 from .wsgi import Environ, Server
@@ -81,6 +83,7 @@ class _Worker:
         self._control = control
         self._signals = _Wakeup()
         self._told_to_stop = False
+        self._growth = Growth()
         signal.signal(signal.SIGTERM, self._on_sigterm)
         if "stacks" in fds:
             watchdog.arm(fds["stacks"], int(start["stacks_signal"]))
@@ -133,6 +136,7 @@ class _Worker:
         gc.freeze()
         self._executor.start()
         self._control.send("ready", threads=self._thread_names(), **self._about())
+        self._growth.look(set(), time.monotonic())
         self._watch()
         self._executor.join()
         return self._executor.exit_status
@@ -204,7 +208,7 @@ class _Worker:
         poll.register(self._signals, select.POLLIN)
         executor = self._executor
         while executor.is_running():
-            ready = {fd for fd, _ in poll.poll(_timeout_ms(executor))}
+            ready = {fd for fd, _ in poll.poll(self._timeout_ms())}
             if self._signals.fileno() in ready:
                 self._signals.clear()
             if self._control.fileno() in ready and not self._take_message():
@@ -213,6 +217,22 @@ class _Worker:
             if self._told_to_stop and not executor.stopping:
                 executor.stop()
             executor.monitor()
+            if executor.ran and time.monotonic() >= self._growth.due and executor.is_idle():
+                self._look_at_memory()
+
+    def _look_at_memory(self) -> None:
+        ran, self._executor.ran = self._executor.ran, set()
+        size = self._growth.look(ran, time.monotonic())
+        if size:
+            self._control.send("memory", resident=size, routes=self._growth.routes)
+
+    def _timeout_ms(self) -> Optional[float]:
+        executor = self._executor
+        if executor.stopping:
+            return JOIN_POLL_S * 1000
+        if executor.monitored:
+            return TICK_S * 1000
+        return max(self._growth.due - time.monotonic(), TICK_S) * 1000 if executor.ran else None
 
     def _take_message(self) -> bool:
         """False when nothing more will come."""
@@ -240,12 +260,6 @@ class _Worker:
         except Exception as error:
             # Without it the supervisor replaces the worker, as it does when a request cannot be interrupted.
             self._control.log("warning", "a request cannot be interrupted", error=f"{type(error).__name__}: {error}")
-
-
-def _timeout_ms(executor: Executor) -> Optional[float]:
-    if executor.stopping:
-        return JOIN_POLL_S * 1000
-    return TICK_S * 1000 if executor.monitored else None
 
 
 def _enter(configuration: Dict[str, Any]) -> None:
