@@ -204,7 +204,7 @@ def test_replay(server: Server) -> None:
     again = command(server, "replay", found["id"], status=1)
     assert "the worker was killed by SIGSEGV" in again
     assert "in dies_by_segfault" in again
-    before = workers(server)
+    before = wait_for(lambda: len(found := workers(server)) == 2 and found, "both workers are there")
     (server.folder / "repaired").touch()
     try:
         answer = command(server, "replay", found["id"])
