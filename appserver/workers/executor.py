@@ -20,7 +20,6 @@ import mmap
 import os
 import socket
 import struct
-import sys
 import threading
 import time
 from collections import deque
@@ -42,6 +41,7 @@ from typing import (
 )
 
 from . import forks, watchdog, wire
+from .interpreter import MSG_CMSG_CLOEXEC, collect_when_idle, has_global_lock
 
 if TYPE_CHECKING:
     from .exchange import Exchange
@@ -167,7 +167,7 @@ class Executor:
         self.ran: Set[str] = set()  #: routes of requests that were begun; the main thread takes the whole set
         self._idle = 0  #: ticks since a request was last seen
         self.run_ns = 0  #: average run time of the last requests
-        self.all_receive = threads == 1 or not _has_global_lock()
+        self.all_receive = threads == 1 or not has_global_lock()
         self.handoff: SimpleQueue[Handoff] = SimpleQueue()
         self.runners = [Runner(self, number) for number in range(threads)]
 
@@ -220,6 +220,8 @@ class Executor:
             self.monitored = False
             # A request that began before the flag was cleared relied on it.
             self.monitored = self.tick()
+            if not self.monitored:
+                collect_when_idle()
 
     def learn(self, sample_ns: int) -> None:
         """Follows slow runs fast and fast runs slowly, as the core does for its batches."""
@@ -230,7 +232,7 @@ class Executor:
 class Runner:
     """One request thread. Attributes are its own unless said otherwise."""
 
-    RECEIVE_FLAGS = socket.MSG_CMSG_CLOEXEC
+    RECEIVE_FLAGS = MSG_CMSG_CLOEXEC
 
     def __init__(self, executor: Executor, number: int) -> None:
         self.executor = executor
@@ -516,8 +518,3 @@ def _take_fd(ancillary: List[Tuple[int, int, bytes]]) -> int:
             else:
                 os.close(fd)
     return first
-
-
-def _has_global_lock() -> bool:
-    enabled: Optional[Callable[[], bool]] = getattr(sys, "_is_gil_enabled", None)
-    return enabled is None or enabled()

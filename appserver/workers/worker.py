@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import faulthandler
-import gc
 import mmap
 import os
 import resource
@@ -20,7 +19,7 @@ import sys
 import time
 from typing import Any, Callable, Dict, List, Optional
 
-from . import request, watchdog
+from . import interpreter, request, watchdog
 from .asynchronous import Asynchronous, ScriptServer
 from .control import Control, ControlClosedError, LoadError, describe
 from .executor import TICK_S, Counts, Executor, Slots
@@ -131,9 +130,7 @@ class _Worker:
             self._boot_asynchronous()
         except LoadError as error:
             return _fail(self._control, str(error), error.trace)
-        # What is loaded by now lives as long as the process: the collector need not look at it again.
-        gc.collect()
-        gc.freeze()
+        interpreter.settle()
         self._executor.start()
         self._control.send("ready", threads=self._thread_names(), **self._about())
         self._growth.look(set(), time.monotonic())
