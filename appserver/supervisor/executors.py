@@ -23,7 +23,7 @@ from appserver.supervisor.incidents import Incidents
 from appserver.supervisor.incidents_pool import Circumstances, PoolIncidents
 from appserver.supervisor.loop import Loop, Timer
 from appserver.supervisor.memory import proportional, resident
-from appserver.supervisor.overdue import Overdue, OverdueRequests
+from appserver.supervisor.overdue import LOOK_TIME_S, Overdue, OverdueRequests
 from appserver.supervisor.pool import Action, Kill, Notice, PoolPolicy, Retry, Start, Stop
 from appserver.supervisor.process import Child, Command, Death
 from appserver.supervisor.segments import Held, Links
@@ -280,11 +280,20 @@ class Executors:
                     self._loop.call_later(FINISH_POLL_S, partial(self._finish, number))
             case Kill(number):
                 self._killed.add(number)
-                self._with_child(number, lambda child: child.signal(signal.SIGKILL))
+                self._with_child(number, partial(self._kill, number))
             case Notice(level, text):
                 getattr(self._log, level)(text)
             case Retry():
                 pass  # is in the line about the death
+
+    def _kill(self, number: int, child: Child) -> None:
+        """First it says where it is, unless that is known: what does not start or does not stop is stuck somewhere."""
+        if number not in self._stacks or number in self._given_up:
+            child.signal(signal.SIGKILL)
+            return
+        self._stacks[number].clear()
+        child.signal(SIGNAL)
+        self._loop.call_later(LOOK_TIME_S, partial(child.signal, signal.SIGKILL))
 
     def _with_child(self, number: int, act: Callable[[Child], None]) -> None:
         child = self._children.get(number)

@@ -308,6 +308,22 @@ sites:
     assert found["cause"].endswith("ended with exit status 9 before it was ready")
 
 
+def test_does_not_stop_in_time(serve: Any) -> None:
+    """A reload: the old worker has a request that takes longer than it may."""
+    limits = "{request_time: 0s, stop_time: 300ms}"
+    server = serve(FILES, config=CONFIG.replace("LIMITS", limits).replace("processes: 2", "processes: 1"))
+    (worker,) = workers(server)
+    asking = Asking(server, "/app/gate?name=late", "POST", b"a=1")
+    assert holder(server, "late") == worker
+    server.kill(signal.SIGHUP)
+    response = asking.response()
+    assert response.status == 502
+    found = shown(server, str(response.header("x-incident")), request_in)
+    assert found["cause"] == f"executor {found['executor']} did not stop within stop_time and was killed"
+    assert "in handle" in found["stacks"]
+    wait_for(lambda: server.get("/app/pid").status == 200, "the new one serves")
+
+
 def test_no_more_than_asked_for_and_off(serve: Any) -> None:
     server = serve(
         FILES,
