@@ -196,6 +196,7 @@ class Core:
                     message.text("pool"), message.number("executor"), message.text("request"), message.text("about")
                 )
             case "incident":
+                self._log.debug("a request went wrong in an executor", **message.fields)
                 self._owner.core_incident(message)
             case "drained":
                 self._log.debug("the core has drained")

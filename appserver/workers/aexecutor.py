@@ -245,7 +245,6 @@ class LoopRunner(Runner):
                 self._skip(item)
                 continue
             self.held += 1
-            executor.ran.add(item[3].get("SCRIPT_NAME", ""))
             serve(self, item)
             if self.now - received_ns > ANSWER_DELAY_NS and out:
                 self.flush()

@@ -83,6 +83,7 @@ class _Worker:
         self._signals = _Wakeup()
         self._told_to_stop = False
         self._growth = Growth()
+        self._looked_at = 0  #: requests that had been received by then
         signal.signal(signal.SIGTERM, self._on_sigterm)
         if "stacks" in fds:
             watchdog.arm(fds["stacks"], int(start["stacks_signal"]))
@@ -123,6 +124,7 @@ class _Worker:
         )
         if self._application is None:
             self._executor.server = ScriptServer(server, self._scripts, self._asynchronous)
+        self._executor.request_time_ns = server.limit_ns
         os.close(fds["slots"])  # the mapping stays
 
     def run(self) -> int:
@@ -132,8 +134,8 @@ class _Worker:
             return _fail(self._control, str(error), error.trace)
         interpreter.settle()
         self._executor.start()
-        self._control.send("ready", threads=self._thread_names(), **self._about())
         self._growth.look(set(), time.monotonic())
+        self._control.send("ready", threads=self._thread_names(), **self._about())
         self._watch()
         self._executor.join()
         return self._executor.exit_status
@@ -214,12 +216,18 @@ class _Worker:
             if self._told_to_stop and not executor.stopping:
                 executor.stop()
             executor.monitor()
-            if executor.ran and time.monotonic() >= self._growth.due and executor.is_idle():
+            if self._has_run() and time.monotonic() >= self._growth.due and executor.is_idle():
                 self._look_at_memory()
 
+    def _has_run(self) -> bool:
+        """Whether requests have been received since the last look at the memory."""
+        return sum(self._executor.stats) != self._looked_at
+
     def _look_at_memory(self) -> None:
-        ran, self._executor.ran = self._executor.ran, set()
-        size = self._growth.look(ran, time.monotonic())
+        executor = self._executor
+        self._looked_at = sum(executor.stats)
+        ran, executor.ran = executor.ran, set()
+        size = self._growth.look(ran or {self._name}, time.monotonic())
         if size:
             self._control.send("memory", resident=size, routes=self._growth.routes)
 
@@ -229,7 +237,7 @@ class _Worker:
             return JOIN_POLL_S * 1000
         if executor.monitored:
             return TICK_S * 1000
-        return max(self._growth.due - time.monotonic(), TICK_S) * 1000 if executor.ran else None
+        return max(self._growth.due - time.monotonic(), TICK_S) * 1000 if self._has_run() else None
 
     def _take_message(self) -> bool:
         """False when nothing more will come."""

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
-from fake_core import FakeCore
+from fake_core import FakeCore, write_scripts
 
 from appserver.workers.growth import LOOK_S, OTHERS, ROUTES_MAX, Growth, resident
 
 Run = Callable[..., FakeCore]
 
-APP = """
+LEAKS = """
 kept = []
 
-def application(environ, start_response):
-    if environ["SCRIPT_NAME"] == "/leaks":
-        kept.append(b"x" * (8 << 20))
-    start_response("200 OK", [])
-    return [b""]
+def handle(request):
+    kept.append(b"x" * (8 << 20))
 """
 
 
@@ -57,13 +55,24 @@ def test_where_the_system_does_not_tell() -> None:
     assert resident() > 1 << 20
 
 
-def test_a_worker_tells_which_route_leaks(run: Run) -> None:
-    core = run(APP)
+def test_a_worker_tells_which_route_leaks(run: Run, tmp_path: Path) -> None:
+    leaks, does_not = write_scripts(tmp_path, {"leaks.py": LEAKS, "good.py": "def handle(request): return 'x'"})
+    core = run()
+    core.fetch(script=does_not)
     for _ in range(3):
-        core.fetch(environment={"SCRIPT_NAME": "/leaks"})
+        core.fetch(script=leaks)
     while (message := core.message()).get("type") != "memory":
         assert message, "the worker ended"
     assert message["resident"] > 24 << 20
-    alone, shared = message["routes"]["/leaks"]
-    assert alone > 20 << 20
-    assert shared == 0
+    assert set(message["routes"]) == {str(leaks), str(does_not)}
+    alone, shared = message["routes"][str(leaks)]
+    assert alone == 0
+    assert shared > 20 << 20
+
+
+def test_an_application_is_one_route(run: Run) -> None:
+    core = run("def application(environ, start_response):\n    start_response('200 OK', [])\n    return [b'']\n")
+    core.fetch()
+    while (message := core.message()).get("type") != "memory":
+        assert message, "the worker ended"
+    assert list(message["routes"]) == ["site_app:application"]
