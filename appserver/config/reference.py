@@ -43,7 +43,7 @@ pools:
   shop:                                         # a WSGI application in its own virtual environment
     python: shop.wsgi:application
     directory: /srv/shop
-    interpreter: /srv/shop/venv/bin/python
+    interpreter: /srv/shop/venv
     processes: {min: 2, max: 8, idle_time: 60s}   # or a number
     threads: 4
     environment: {SHOP_DATABASE: "${SHOP_DATABASE:-sqlite:///srv/shop/shop.db}"}
