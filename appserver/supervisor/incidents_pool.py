@@ -94,6 +94,12 @@ class PoolIncidents:
         kind = "death" if about.was_ready else "boot"
         return self._incidents.died(facts, kind, records, cause_of(number, death, about, oom), **more)
 
+    def never_lived(self, number: int, reason: str, traceback: str) -> str:
+        """There is not even a process; the id of the incident."""
+        more: dict[str, Any] = {"reason": reason, "traceback": traceback or None}
+        facts = Facts(self._pool, number, 0, 0.0)
+        return self._incidents.died(facts, "boot", [], f"executor {number} could not be started: {reason}", **more)
+
     def gone(self, death: Death) -> None:
         """A death that is no incident."""
         self._incidents.witness.gone(death.pid, death.max_rss)

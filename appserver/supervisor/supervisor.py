@@ -73,6 +73,7 @@ class Supervisor:
         self.core = Core(self.loop, self.loops, self.accept, self.identity, self)
         self._access_log = -1
         self.incidents = Incidents(self.loop)
+        self._can_adopt = False  #: children of children
         self.control = ControlServer(self.loop)
         Commands(self)
 
@@ -115,7 +116,8 @@ class Supervisor:
         self.incidents.configure(self.config.model.incidents, self.config.name)
         if self.config.control is not None:
             self.control.open(None if self.config.control == "auto" else self.config.control)
-        if not become_subreaper():
+        self._can_adopt = become_subreaper()
+        if not self._can_adopt:
             self._log.warning("this process cannot adopt orphans of its children")
 
     def _start(self) -> None:
@@ -157,6 +159,7 @@ class Supervisor:
                 self._pools_changed,
                 self._executor_died,
                 self.incidents,
+                self._can_adopt,
             )
         return self.pools[spec.name]
 
@@ -291,7 +294,7 @@ class Supervisor:
                 found = os.waitid(os.P_ALL, 0, flags | os.WNOWAIT)
                 if found is None:
                     return
-                if found.si_pid in known:
+                if found.si_pid in known or any(pool.is_forking for pool in self.pools.values()):
                     self.loop.call_later(REAP_AGAIN_S, self._reap)
                     return
                 os.waitid(os.P_PID, found.si_pid, flags)
@@ -418,7 +421,7 @@ class Supervisor:
             pool.kill()
 
     def _end_if_empty(self) -> None:
-        if self._phase == Phase.STOPPING and all(pool.policy.is_empty for pool in self.pools.values()):
+        if self._phase == Phase.STOPPING and all(pool.is_empty for pool in self.pools.values()):
             self.loop.stop()
 
     def _close(self) -> None:
@@ -434,7 +437,7 @@ class Supervisor:
         self.loop.close()
 
     def _kill_all(self) -> None:
-        if not self.core.is_running and all(pool.policy.is_empty for pool in self.pools.values()):
+        if not self.core.is_running and all(pool.is_empty for pool in self.pools.values()):
             return
         self._hurry()
         self.loop.run()
