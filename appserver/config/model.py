@@ -448,8 +448,8 @@ class Cgi:
     )
     warm: str = _key(
         "choice",
-        "Python scripts in interpreters that have started already (auto), or in a new one for each request (off);"
-        " [cgi.md](cgi.md#warm-interpreters) says what that is.",
+        "Python and Perl scripts in interpreters that have started already (auto), or in a new one for each request"
+        " (off); [cgi.md](cgi.md#warm-interpreters) says what that is.",
         "auto",
         choices=("auto", "off"),
     )

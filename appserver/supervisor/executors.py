@@ -83,8 +83,11 @@ class Executors:
         on_death: Callable[[str, int], None],
         incidents: Incidents,
         can_adopt: bool = False,
+        on_files: Callable[[set[Path]], None] = lambda files: None,
     ) -> None:
-        """`can_adopt`: children of our children become ours when their parents end."""
+        """`can_adopt`: children of our children become ours when their parents end. `on_files`: with --dev, files that
+        were loaded for the first time.
+        """
         self._loop = loop
         self._links = links
         self._loops = loops
@@ -92,6 +95,7 @@ class Executors:
         self._on_change = on_change
         self._on_death = on_death
         self._can_adopt = can_adopt
+        self._on_files = on_files
         self._children: dict[int, Child] = {}
         self._stacks: dict[int, Stacks] = {}
         self._growth: dict[int, Growth] = {}  #: of an executor: by route
@@ -111,6 +115,7 @@ class Executors:
         self._deaths: deque[dict[str, Any]] = deque(maxlen=LAST_DEATHS)
         self.boot_failure = BootFailure()  #: the last one
         self.is_wanted = True  #: by the configuration
+        self.files: set[Path] = set()  #: with --dev: of the modules that executors have loaded
         self._log = get_logger(pool=spec.name)
         self._incidents = PoolIncidents(spec.name, incidents, self._threads)
         self._overdue = OverdueRequests(loop, links.segment, self._tell_overdue, self._overdue_ended)
@@ -455,6 +460,7 @@ class Executors:
             case "ready":
                 self._threads[number] = threads_of(message)
                 self._log.info("executor is ready", executor=number, pid=self._children[number].pid)
+                self._note_files(paths_in(message.fields.get("files")))
                 streams = bool(message.fields.get("stream_bodies"))
                 capacity = message.number("capacity") or None
                 self._step(self.policy.ready(number, self._loop.now(), capacity, stream_bodies=streams))
@@ -469,6 +475,12 @@ class Executors:
             case other:
                 message.close_fds()
                 self._log.warning("the executor sent a message that is not known", executor=number, message=other)
+
+    def _note_files(self, files: set[Path]) -> None:
+        new = files - self.files
+        if new:
+            self.files |= new
+            self._on_files(new)
 
     def _forget_stats(self, number: int) -> int:
         """How many requests it has received."""
@@ -608,6 +620,13 @@ def executor_configuration(spec: PoolSpec) -> Mapping[str, Any]:
         "memory_max": spec.memory_max,
         "request_time_ms": spec.request_time_ms,
     }
+
+
+def paths_in(names: object) -> set[Path]:
+    """The absolute paths in what an executor has sent."""
+    if not isinstance(names, list):
+        return set()
+    return {Path(name) for name in names if isinstance(name, str) and name.startswith("/") and "\0" not in name}
 
 
 def kill_groups(held: list[Held]) -> None:

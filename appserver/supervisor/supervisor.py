@@ -8,6 +8,7 @@ import os
 import signal
 from collections.abc import Iterable
 from functools import partial
+from pathlib import Path
 
 from appserver import __version__
 from appserver.config.plan import LoadedConfig, PoolSpec
@@ -160,6 +161,7 @@ class Supervisor:
                 self._executor_died,
                 self.incidents,
                 self._can_adopt,
+                self.module_files_grew,
             )
         return self.pools[spec.name]
 
@@ -366,12 +368,21 @@ class Supervisor:
     def look_again(self) -> None:
         """With --dev: what is there now is what has just been loaded."""
         if self.config.dev:
-            self._seen = look(self.source.watch_paths())
+            self._seen = look(self._watched())
+
+    def _watched(self) -> list[Path]:
+        """With --dev: what the configuration names, and what executors have loaded besides, wherever that is."""
+        return [*self.source.watch_paths(), *(file for pool in self.pools.values() for file in pool.files)]
+
+    def module_files_grew(self, files: Iterable[Path]) -> None:
+        """An executor has loaded these; as they are now is what it has loaded."""
+        for path, state in look(files).items():
+            self._seen.setdefault(path, state)
 
     def _watch(self) -> None:
         """With --dev: reloads when a file of the site has changed."""
         began = self.loop.now()
-        seen = look(self.source.watch_paths())
+        seen = look(self._watched())
         path = changed(self._seen, seen)
         self._seen = seen
         if path is not None:

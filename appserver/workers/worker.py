@@ -25,6 +25,7 @@ from .control import Control, ControlClosedError, LoadError, describe
 from .executor import TICK_S, Counts, Executor, Slots
 from .growth import Growth
 from .interface import ASGI, WSGI, Application
+from .modules import loaded_files
 from .script import Scripts, add_import_folder, load_application
 from .wsgi import Environ, Server
 
@@ -123,6 +124,7 @@ class _Worker:
         if "stacks" in fds:
             watchdog.arm(fds["stacks"], int(start["stacks_signal"]))
         configuration = start["configuration"]
+        self._is_dev = bool(configuration.get("dev"))
         loaded = loaded or Loaded(control, configuration)
         self._scripts, self._application = loaded.scripts, loaded.application
         self._name = configuration.get("application") or ""
@@ -134,7 +136,7 @@ class _Worker:
             control.log,
             name=self._name,
             threads=threads,
-            dev=bool(configuration.get("dev")),
+            dev=self._is_dev,
             request_time_ms=int(configuration.get("request_time_ms") or 0),
         )
         self._executor = Executor(
@@ -168,7 +170,8 @@ class _Worker:
         interpreter.settle()
         self._growth.look(set(), time.monotonic())
         self._executor.start()
-        self._control.send("ready", threads=self._thread_names(), **self._about())
+        files = {"files": loaded_files()} if self._is_dev else {}
+        self._control.send("ready", threads=self._thread_names(), **self._about(), **files)
         self._watch()
         self._executor.join()
         return self._executor.exit_status
