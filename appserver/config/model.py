@@ -300,7 +300,7 @@ class Processes:
 
     min: int = _count(1, 1, 256, "That many are always there.")
     max: int = _key(
-        "count", "There are never more, but for those that are being replaced.", 1, low=1, high=256, required=True
+        "count", "There are never more, but for those that are being replaced.", 256, low=1, high=256, required=True
     )
     idle_time_ms: int = _time(60 * SECOND, 1, DAY, "How long one process less must have been enough before one goes.")
 
@@ -326,6 +326,25 @@ class WebSockets:
         "permessage-deflate (RFC 7692) with clients that offer it.",
         "on",
         choices=("on", "off"),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Sendfile:
+    """Files that an application answers with by naming them in a field; its status and other fields are kept.
+
+    The field does not reach the client, what the answer had for a body is dropped, and the file is sent as a static
+    one: with ranges and conditions, by the kernel. Nothing outside of these folders is sent, also not through links.
+    Without this block both fields go to the client.
+    """
+
+    roots: tuple[str, ...] = _key(
+        "directories", "`X-Sendfile: /srv/files/a.pdf` sends that file when it is below one of these folders.", ()
+    )
+    locations: Mapping[str, str] = _key(
+        "folders",
+        "`X-Accel-Redirect: /protected/a.pdf` sends `a.pdf` of the folder for the prefix `/protected`.",
+        dict,
     )
 
 
@@ -406,6 +425,7 @@ class Pool:
         "How long a request that has killed two workers is answered 503 without being run (the same method, target and"
         " body; 64 such requests for each pool); 0 turns this off.",
     )
+    sendfile: Sendfile = _key("block", "Files that the application may answer with.", Sendfile, block=Sendfile)
     limits: PoolLimits = _key("block", "Limits of this pool.", PoolLimits, block=PoolLimits)
 
 
@@ -453,6 +473,7 @@ class Cgi:
         "auto",
         choices=("auto", "off"),
     )
+    sendfile: Sendfile = _key("block", "Files that programs may answer with.", Sendfile, block=Sendfile)
     limits: CgiLimits = _key("block", "Limits of CGI programs.", CgiLimits, block=CgiLimits)
 
 

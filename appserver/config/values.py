@@ -399,6 +399,7 @@ SCALARS: dict[str, Parser] = {
 LISTS: dict[str, Parser] = {
     "addresses": _address,
     "codings": _coding,
+    "directories": _directory,
     "extensions": _rule_extension,
     "field_names": _field_name,
     "file_names": _file_name,
@@ -410,6 +411,7 @@ LISTS: dict[str, Parser] = {
 MAPPINGS: dict[str, tuple[Parser, Parser]] = {
     "environment": (_variable, _environment_value),
     "error_pages": (_error_status, _path),
+    "folders": (_path, _directory),
     "interpreters": (_media_extension, _executable),
     "types": (_media_extension, _media_type),
 }
