@@ -205,6 +205,35 @@ class Tuning:
 
 
 @dataclass(frozen=True, slots=True)
+class Incidents:
+    """What is kept of workers that died and of requests that ran too long, for `cherokee-app incidents`
+    ([incidents.md](incidents.md)).
+    """
+
+    directory: str = _key(
+        "state_directory",
+        "Folder for them, made when it is not there (mode 0700; the files have 0600); or auto.",
+        "auto",
+        default_text="auto: `incidents` in the first of /var/lib/cherokee-app and $XDG_STATE_HOME/cherokee-app or"
+        " ~/.local/state/cherokee-app that can be written ($CHEROKEE_STATE instead of both when it is set); else they"
+        " are not kept",
+    )
+    keep: int = _count(100, 1, 100_000, "The newest are kept, this many.")
+    size: int = _size(1 * MIB, 16 * KIB, 16 * MIB, "Most bytes of one; what does not fit is left out, bodies first.")
+    redact: tuple[str, ...] = _key(
+        "field_names",
+        "Request header fields whose values are not written, besides Authorization, Proxy-Authorization, Cookie and"
+        " Set-Cookie.",
+        (),
+        default_text="none",
+    )
+    keep_bodies: str = _key(
+        "choice", "Whether request bodies are kept, for `incidents replay`.", "on", choices=("on", "off")
+    )
+    body_size: int = _size(64 * KIB, 0, 1 * MIB, "Of a longer body only this much is kept, and it cannot be replayed.")
+
+
+@dataclass(frozen=True, slots=True)
 class Health:
     """Paths that the core answers itself, on every site, even when all executors are busy."""
 
@@ -655,6 +684,12 @@ class Config:
     log: Log = _key("block", "Logs.", Log, block=Log)
     cache: Cache = _key("block", "The file cache.", Cache, block=Cache)
     tuning: Tuning = _key("block", "Choices of the design, for measurements.", Tuning, block=Tuning)
+    incidents: Incidents | None = _key(
+        "block_or_off",
+        "What is kept of workers that died and of requests that ran too long, or off.",
+        Incidents,
+        block=Incidents,
+    )
     spool: str = _key(
         "directory",
         "Folder for request bodies that are too large for memory (as files that are already unlinked).",
