@@ -15,6 +15,7 @@ from appserver.config.plan import LoadedConfig, PoolSpec
 from appserver.config.source import ConfigSource
 from appserver.errors import StartError
 from appserver.logging import STDERR, configure, get_logger
+from appserver.native.control import Message
 from appserver.native.process import become_subreaper
 from appserver.supervisor.access_log import STDOUT, open_access_log
 from appserver.supervisor.commands import Commands
@@ -22,6 +23,7 @@ from appserver.supervisor.control_server import ControlServer
 from appserver.supervisor.core import Core, Setup
 from appserver.supervisor.executors import Executors
 from appserver.supervisor.identity import find_identity
+from appserver.supervisor.incidents import Incidents
 from appserver.supervisor.loop import Loop, Timer, signals_into
 from appserver.supervisor.pool import DOWN_TIME_S
 from appserver.supervisor.reload import Done, Outcome, Reload
@@ -71,6 +73,7 @@ class Supervisor:
         self.listeners = Listeners(self.loops if self.accept == "reuseport" else None)
         self.core = Core(self.loop, self.loops, self.accept, self.identity, self)
         self._access_log = -1
+        self.incidents = Incidents(self.loop)
         self._can_adopt = False  #: children of children
         self.control = ControlServer(self.loop)
         Commands(self)
@@ -111,6 +114,7 @@ class Supervisor:
             self.add_links(self.config.pools)
         except OSError as error:
             raise StartError(f"the queues of the pools cannot be made: {error.strerror}") from error
+        self.incidents.configure(self.config.model.incidents, self.config.name)
         if self.config.control is not None:
             self.control.open(None if self.config.control == "auto" else self.config.control)
         self._can_adopt = become_subreaper()
@@ -155,6 +159,7 @@ class Supervisor:
                 self.identity,
                 self._pools_changed,
                 self._executor_died,
+                self.incidents,
                 self._can_adopt,
                 self.module_files_grew,
             )
@@ -249,6 +254,9 @@ class Supervisor:
     def core_stuck(self, pool: str, executor: int, request: str, about: str) -> None:
         if pool in self.pools:
             self.pools[pool].stuck(executor, request, about)
+
+    def core_incident(self, message: Message) -> None:
+        self.incidents.request(message)
 
     def core_refused(self, reason: str) -> None:
         if self._phase == Phase.STARTING:
@@ -346,6 +354,7 @@ class Supervisor:
             self._access_log = access_log
         self.retire_unwanted()
         configure(config.log.level, config.log.format)
+        self.incidents.configure(config.model.incidents, config.name)
         self._log = get_logger()
         self._tell_readiness()
 
@@ -430,6 +439,7 @@ class Supervisor:
         """Also after an exception: nobody is left behind."""
         self.control.close()
         self._kill_all()
+        self.incidents.flush()
         self.listeners.close()
         for links in self.links.values():
             links.close()
