@@ -74,6 +74,7 @@ class PoolSpec:
     programs: int = 0  #: cgi: running at once
     kill_grace_ms: int = 0  #: cgi: from SIGTERM to SIGKILL
     warm: str = "off"  #: cgi: whether interpreters are started beforehand
+    preload: bool = False  #: python: executors are forked from one process that has loaded the application
     requests_limit: int = 0  #: that an executor serves; this and the next ones: 0 is no limit
     lifetime_ms: int = 0  #: of an executor
     memory_limit: int = 0  #: bytes of resident memory with which an executor is replaced
@@ -255,7 +256,10 @@ class _Planner:
         if health is None:
             return []
         paths = ((health.live, "live"), (health.ready, "ready"))
-        return [_rule(path, self._handler({"kind": "health", "what": what})) for path, what in paths]
+        rules = [_rule(path, self._handler({"kind": "health", "what": what})) for path, what in paths]
+        if health.metrics is not None:
+            rules.append(_rule(health.metrics, self._handler({"kind": "metrics"})))
+        return rules
 
     def _rules(self, rule: Rule, site: Site) -> list[dict[str, Any]]:
         """One rule of the configuration is one of the core, except that a folder of scripts is one for each script."""
@@ -269,7 +273,7 @@ class _Planner:
             return self._python(handler.python, site)
         if handler.cgi is not None:
             self.used.add(CGI_POOL)
-            return _pool(CGI_POOL, site, {"appserver.cgi.root": handler.cgi})
+            return self._pool(CGI_POOL, site, {"appserver.cgi.root": handler.cgi})
         if handler.redirect is not None:
             return {"kind": "redirect", "status": handler.redirect.status, "location": handler.redirect.to}
         if handler.respond is not None:
@@ -287,7 +291,7 @@ class _Planner:
         script = value if value.startswith("/") else self.config.pools[value].scripts
         if script is None:
             self.used.add(value)
-            return _pool(value, site, {"appserver.application": value})
+            return self._pool(value, site, {"appserver.application": value})
         return self._script(script, str(Path(script).parent), site)
 
     def _script(self, script: str, folder: str, site: Site) -> dict[str, Any]:
@@ -297,7 +301,26 @@ class _Planner:
         known = self.scripts.setdefault(pool, [])
         if script not in known:
             known.append(script)
-        return _pool(pool, site, {"appserver.script": script})
+        return self._pool(pool, site, {"appserver.script": script})
+
+    def _pool(self, pool: str, site: Site, extra: dict[str, str]) -> dict[str, Any]:
+        return {
+            "kind": "pool",
+            "pool": pool,
+            "mounted": True,
+            "document_root": site.root or "",
+            "extra": extra,
+            "sendfile": self._sendfile(pool),
+        }
+
+    def _sendfile(self, pool: str) -> dict[str, Any] | None:
+        """What the core is told of the files that the pool's applications may name; None: nothing."""
+        key = "cgi.sendfile" if pool == CGI_POOL else f"pools.{pool}.sendfile"
+        owner = self.config.cgi if pool == CGI_POOL else self.config.pools.get(pool, Pool())
+        sendfile = owner.sendfile
+        if not sendfile.roots and not sendfile.locations:
+            return None
+        return {"roots": list(sendfile.roots), "locations": dict(sendfile.locations), "key": key}
 
     def _use(self, pool: str, folder: str) -> None:
         self.used.add(pool)
@@ -347,7 +370,7 @@ class _Planner:
     def _hidden(self, prefix: str, names: list[str]) -> list[str]:
         """A script whose own URL a health path takes."""
         health = self.config.health
-        taken = () if health is None else (health.live, health.ready)
+        taken = () if health is None else (health.live, health.ready, health.metrics)
         return [
             f"handler script {name}.py: its path {prefix}{url_path(name)} is a health path; rename one"
             for name in names
@@ -397,6 +420,7 @@ class _Planner:
             processes=pool.processes.min,
             processes_max=pool.processes.max,
             spare_time_ms=pool.processes.idle_time_ms,
+            preload=pool.preload,
             requests_limit=pool.limits.requests,
             lifetime_ms=pool.limits.lifetime_ms,
             memory_limit=pool.limits.memory,
@@ -467,10 +491,6 @@ def _files(files: Files, site: Site) -> dict[str, Any]:
         "precompressed": list(site.precompressed if files.precompressed is None else files.precompressed),
         "fallback": files.fallback or site.fallback,
     }
-
-
-def _pool(pool: str, site: Site, extra: dict[str, str]) -> dict[str, Any]:
-    return {"kind": "pool", "pool": pool, "mounted": True, "document_root": site.root or "", "extra": extra}
 
 
 def _core_pool(spec: PoolSpec) -> dict[str, Any]:

@@ -20,6 +20,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}", re.ASCII)
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
 _APPLICATION = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
 _TOKEN = re.compile(r"[A-Z][A-Z0-9-]{0,31}", re.ASCII)
+_FIELD_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,256}", re.ASCII)
 _MEDIA_TYPE = re.compile(
     r"[A-Za-z0-9!#$&^_.+-]+/[A-Za-z0-9!#$&^_.+-]+( *; *[A-Za-z0-9-]+=[A-Za-z0-9_.\"-]+)*", re.ASCII
 )
@@ -251,6 +252,13 @@ def _output(text: str, _: Key, base: Path) -> str:
     return text if text == "-" else absolute(text, base)
 
 
+def _boolean(text: str, _: Key, __: Path) -> bool:
+    if text not in ("true", "false"):
+        meant = {"true": ("true", "yes", "on", "1"), "false": ("false", "no", "off", "0")}
+        raise UnfitError("true or false", next((word for word, texts in meant.items() if text.lower() in texts), ""))
+    return text == "true"
+
+
 def _socket(text: str, _: Key, base: Path) -> str:
     """auto, or the path of a Unix socket."""
     path = text if text == "auto" else absolute(text, base)
@@ -259,6 +267,17 @@ def _socket(text: str, _: Key, base: Path) -> str:
             f"auto, off, or a path of at most {SOCKET_PATH_MAX} bytes (no longer one fits into an address)"
         )
     return path
+
+
+def _state_directory(text: str, _: Key, base: Path) -> str:
+    """auto, or a folder that need not exist yet."""
+    return text if text == "auto" else absolute(text, base)
+
+
+def _field_name(text: str, _: Key, __: Path) -> str:
+    if not _FIELD_NAME.fullmatch(text):
+        raise UnfitError("the name of a header field, such as X-Api-Key")
+    return text
 
 
 def _directory(text: str, _: Key, base: Path) -> str:
@@ -351,6 +370,7 @@ def _is_ipv6(text: str) -> bool:
 #: Kinds whose value is one scalar.
 SCALARS: dict[str, Parser] = {
     "application": _application,
+    "boolean": _boolean,
     "choice": _choice,
     "count": _count,
     "directory": _directory,
@@ -368,6 +388,7 @@ SCALARS: dict[str, Parser] = {
     "scripts_handler": _scripts_handler,
     "size": _size,
     "socket": _socket,
+    "state_directory": _state_directory,
     "text": _text,
     "threads": _threads,
     "types_file": _types_file,
@@ -378,7 +399,9 @@ SCALARS: dict[str, Parser] = {
 LISTS: dict[str, Parser] = {
     "addresses": _address,
     "codings": _coding,
+    "directories": _directory,
     "extensions": _rule_extension,
+    "field_names": _field_name,
     "file_names": _file_name,
     "hosts": _host_pattern,
     "methods": _method,
@@ -388,6 +411,7 @@ LISTS: dict[str, Parser] = {
 MAPPINGS: dict[str, tuple[Parser, Parser]] = {
     "environment": (_variable, _environment_value),
     "error_pages": (_error_status, _path),
+    "folders": (_path, _directory),
     "interpreters": (_media_extension, _executable),
     "types": (_media_extension, _media_type),
 }

@@ -3,9 +3,11 @@
 #include <ctype.h>
 #include <errno.h>
 
+#include "handler/metrics.h"
 #include "handler/otherwise.h"
 #include "handler/pool.h"
 #include "handler/respond.h"
+#include "handler/sendfile.h"
 #include "problem.h"
 
 as_snapshot *as_snapshot_new(const as_limits *limits, const char *server_software, const char *spool_directory)
@@ -147,6 +149,17 @@ int as_snapshot_add_pool(as_snapshot *snapshot, int pool, int mounted, const cha
     return add_handler(snapshot, as_pool_handler_new(&options));
 }
 
+int as_snapshot_set_sendfile(as_snapshot *snapshot, int handler, const char *roots, const char *locations,
+                             const char *key)
+{
+    const char *bad;
+    as_sendfile *sendfile = as_sendfile_new(roots, locations, key, snapshot->mime, &bad);
+    if (sendfile == NULL)
+        return as_problem_system("%s: the folder %s cannot be opened", key, bad);
+    as_pool_handler_set_sendfile(snapshot->handlers[handler], sendfile);
+    return AS_OK;
+}
+
 int as_snapshot_add_redirect(as_snapshot *snapshot, int status, const char *location)
 {
     return add_handler(snapshot, as_redirect_handler_new(status, location));
@@ -175,16 +188,21 @@ int as_snapshot_add_otherwise(as_snapshot *snapshot, int first, int second)
     return add_handler(snapshot, as_otherwise_handler_new(snapshot->handlers[first], snapshot->handlers[second]));
 }
 
-int as_snapshot_add_site(as_snapshot *snapshot, const char *name, int fallback)
+int as_snapshot_add_site(as_snapshot *snapshot, const char *name, int fallback, uint32_t route)
 {
     if (fallback >= snapshot->handlers_len)
         return as_problem(AS_EINVALID, "site %s: there is no handler %d", name, fallback);
     snapshot->sites = grow(snapshot->sites, snapshot->sites_len, sizeof(*snapshot->sites));
-    snapshot->sites[snapshot->sites_len] =
-        (struct as_site){.name = as_strdup(as_str_from(name)), .fallback = fallback < 0 ? -1 : fallback};
+    snapshot->sites[snapshot->sites_len] = (struct as_site){
+        .name = as_strdup(as_str_from(name)), .fallback = fallback < 0 ? -1 : fallback, .route = route};
     if (snapshot->default_site < 0)
         snapshot->default_site = 0;
     return snapshot->sites_len++;
+}
+
+int as_snapshot_add_metrics(as_snapshot *snapshot)
+{
+    return add_handler(snapshot, as_metrics_handler_new());
 }
 
 static struct as_site *site_at(as_snapshot *snapshot, int site)
@@ -210,7 +228,7 @@ int as_snapshot_add_host(as_snapshot *snapshot, int site, const char *pattern)
 }
 
 int as_snapshot_add_rule(as_snapshot *snapshot, int site, const char *path, const char *extensions, const char *methods,
-                         int handler)
+                         int handler, uint32_t route)
 {
     struct as_site *where = site_at(snapshot, site);
     if (where == NULL || !has_handler(snapshot, handler))
@@ -226,6 +244,7 @@ int as_snapshot_add_rule(as_snapshot *snapshot, int site, const char *path, cons
         .extensions = copy_list(extensions),
         .methods = copy_list(methods),
         .handler = handler,
+        .route = route,
     };
     return where->rules_len++;
 }

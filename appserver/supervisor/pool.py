@@ -195,6 +195,11 @@ class PoolPolicy:
         """Nobody is there any more."""
         return not self._leaving and not any(True for crew in self._crews() for _ in crew.members())
 
+    @property
+    def is_stopped(self) -> bool:
+        """Everybody was told to go, and nobody else comes."""
+        return self._stopped
+
     def is_leaving(self, number: int) -> bool:
         """It was told to go; its death is what is wanted."""
         return number in self._leaving
@@ -305,7 +310,8 @@ class PoolPolicy:
         """
         crew = self._crew
         actions: list[Action] = []
-        for member in list(crew.members()):
+        # The oldest first, or one seat that comes to its limit again and again keeps the others from their turn.
+        for member in sorted(crew.members(), key=lambda member: member.number):
             usage = usages.get(member.number)
             if usage is None or not member.counts:
                 continue

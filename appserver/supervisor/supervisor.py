@@ -8,12 +8,14 @@ import os
 import signal
 from collections.abc import Iterable
 from functools import partial
+from pathlib import Path
 
 from appserver import __version__
 from appserver.config.plan import LoadedConfig, PoolSpec
 from appserver.config.source import ConfigSource
 from appserver.errors import StartError
 from appserver.logging import STDERR, configure, get_logger
+from appserver.native.control import Message
 from appserver.native.process import become_subreaper
 from appserver.supervisor.access_log import STDOUT, open_access_log
 from appserver.supervisor.commands import Commands
@@ -21,6 +23,7 @@ from appserver.supervisor.control_server import ControlServer
 from appserver.supervisor.core import Core, Setup
 from appserver.supervisor.executors import Executors
 from appserver.supervisor.identity import find_identity
+from appserver.supervisor.incidents import Incidents
 from appserver.supervisor.loop import Loop, Timer, signals_into
 from appserver.supervisor.pool import DOWN_TIME_S
 from appserver.supervisor.reload import Done, Outcome, Reload
@@ -70,6 +73,8 @@ class Supervisor:
         self.listeners = Listeners(self.loops if self.accept == "reuseport" else None)
         self.core = Core(self.loop, self.loops, self.accept, self.identity, self)
         self._access_log = -1
+        self.incidents = Incidents(self.loop)
+        self._can_adopt = False  #: children of children
         self.control = ControlServer(self.loop)
         Commands(self)
 
@@ -109,9 +114,11 @@ class Supervisor:
             self.add_links(self.config.pools)
         except OSError as error:
             raise StartError(f"the queues of the pools cannot be made: {error.strerror}") from error
+        self.incidents.configure(self.config.model.incidents, self.config.name)
         if self.config.control is not None:
             self.control.open(None if self.config.control == "auto" else self.config.control)
-        if not become_subreaper():
+        self._can_adopt = become_subreaper()
+        if not self._can_adopt:
             self._log.warning("this process cannot adopt orphans of its children")
 
     def _start(self) -> None:
@@ -145,7 +152,16 @@ class Supervisor:
         if spec.name not in self.pools:
             links = self.links[spec.name]
             self.pools[spec.name] = Executors(
-                self.loop, links, spec, self.loops, self.identity, self._pools_changed, self._executor_died
+                self.loop,
+                links,
+                spec,
+                self.loops,
+                self.identity,
+                self._pools_changed,
+                self._executor_died,
+                self.incidents,
+                self._can_adopt,
+                self.module_files_grew,
             )
         return self.pools[spec.name]
 
@@ -185,8 +201,8 @@ class Supervisor:
                 self._capacities[name] = known
                 self.core.send("capacity", pool=name, capacity=known[0], stream_bodies=known[1])
 
-    def _executor_died(self, pool: str, number: int) -> None:
-        self.core.send("executor-died", pool=pool, executor=number)
+    def _executor_died(self, pool: str, number: int, expected: bool) -> None:
+        self.core.send("executor-died", pool=pool, executor=number, expected=expected)
 
     def _tell_readiness(self) -> None:
         """Ready: it serves, and every pool has somebody who takes requests."""
@@ -239,6 +255,9 @@ class Supervisor:
         if pool in self.pools:
             self.pools[pool].stuck(executor, request, about)
 
+    def core_incident(self, message: Message) -> None:
+        self.incidents.request(message)
+
     def core_refused(self, reason: str) -> None:
         if self._phase == Phase.STARTING:
             self._fail(StartError(f"the core cannot start: {reason}"))
@@ -277,7 +296,7 @@ class Supervisor:
                 found = os.waitid(os.P_ALL, 0, flags | os.WNOWAIT)
                 if found is None:
                     return
-                if found.si_pid in known:
+                if found.si_pid in known or any(pool.is_forking for pool in self.pools.values()):
                     self.loop.call_later(REAP_AGAIN_S, self._reap)
                     return
                 os.waitid(os.P_PID, found.si_pid, flags)
@@ -335,6 +354,7 @@ class Supervisor:
             self._access_log = access_log
         self.retire_unwanted()
         configure(config.log.level, config.log.format)
+        self.incidents.configure(config.model.incidents, config.name)
         self._log = get_logger()
         self._tell_readiness()
 
@@ -348,12 +368,21 @@ class Supervisor:
     def look_again(self) -> None:
         """With --dev: what is there now is what has just been loaded."""
         if self.config.dev:
-            self._seen = look(self.source.watch_paths())
+            self._seen = look(self._watched())
+
+    def _watched(self) -> list[Path]:
+        """With --dev: what the configuration names, and what executors have loaded besides, wherever that is."""
+        return [*self.source.watch_paths(), *(file for pool in self.pools.values() for file in pool.files)]
+
+    def module_files_grew(self, files: Iterable[Path]) -> None:
+        """An executor has loaded these; as they are now is what it has loaded."""
+        for path, state in look(files).items():
+            self._seen.setdefault(path, state)
 
     def _watch(self) -> None:
         """With --dev: reloads when a file of the site has changed."""
         began = self.loop.now()
-        seen = look(self.source.watch_paths())
+        seen = look(self._watched())
         path = changed(self._seen, seen)
         self._seen = seen
         if path is not None:
@@ -403,13 +432,14 @@ class Supervisor:
             pool.kill()
 
     def _end_if_empty(self) -> None:
-        if self._phase == Phase.STOPPING and all(pool.policy.is_empty for pool in self.pools.values()):
+        if self._phase == Phase.STOPPING and all(pool.is_empty for pool in self.pools.values()):
             self.loop.stop()
 
     def _close(self) -> None:
         """Also after an exception: nobody is left behind."""
         self.control.close()
         self._kill_all()
+        self.incidents.flush()
         self.listeners.close()
         for links in self.links.values():
             links.close()
@@ -418,7 +448,7 @@ class Supervisor:
         self.loop.close()
 
     def _kill_all(self) -> None:
-        if not self.core.is_running and all(pool.policy.is_empty for pool in self.pools.values()):
+        if not self.core.is_running and all(pool.is_empty for pool in self.pools.values()):
             return
         self._hurry()
         self.loop.run()

@@ -32,6 +32,9 @@ typedef struct visitor {
     char extra[128];
     int stream_fd; /* the core's end, or -1 */
     int streams;
+    int upgrades;
+    int informed;
+    int files;
     int streams_sent;
     bool is_spent;
     int64_t moved_ns;
@@ -47,6 +50,7 @@ static as_peer peer;
 static as_event_ring *events;
 static as_incidents *incidents;
 static as_quarantine quarantine;
+static as_pool_counters pool_counters;
 static int event_fd;
 static int queue[2];   /* core, executor */
 static int answers[2]; /* core, executor */
@@ -95,6 +99,25 @@ void as_body_close_fd(as_body *body)
     close(body->fd);
 }
 
+void as_sendfile_free(as_sendfile *sendfile)
+{
+    (void)sendfile;
+}
+
+bool as_sendfile_is_named(const as_sendfile *sendfile, const as_request *request)
+{
+    return sendfile != NULL && memmem(request->response.fields.ptr, request->response.fields.len, "X-Sendfile", 10);
+}
+
+/* What its files would be is another test's. */
+void as_sendfile_respond(const as_sendfile *sendfile, as_request *request, int pool)
+{
+    CHECK(sendfile != NULL && request->handler_state == NULL);
+    CHECK_INT(pool, lane->options.index);
+    CHECK_INT(request->response.body.kind, AS_BODY_NONE);
+    visitor_of(request)->files++;
+}
+
 int as_request_open_stream(as_request *request)
 {
     visitor *v = visitor_of(request);
@@ -111,6 +134,20 @@ int as_request_open_stream(as_request *request)
 void as_request_stream_is_sent(as_request *request)
 {
     visitor_of(request)->streams_sent++;
+}
+
+void as_request_inform(as_request *request, int status, as_str fields)
+{
+    visitor *v = visitor_of(request);
+    v->informed++;
+    CHECK(status > 101 && status < 200);
+    snprintf(v->extra, sizeof(v->extra), "%.*s", (int)fields.len, fields.ptr);
+}
+
+void as_request_upgrade(as_request *request)
+{
+    visitor_of(request)->upgrades++;
+    CHECK_INT(request->response.status, 101);
 }
 
 bool as_request_is_spent(const as_request *request)
@@ -166,11 +203,13 @@ static inline void open_lane(void (*change)(as_pool_options *options), uint32_t 
     events = as_event_ring_new(0, event_fd, &counters);
     incidents = as_incidents_new(event_fd);
     quarantine = (as_quarantine){0};
+    pool_counters = (as_pool_counters){0};
     home = (as_home){
         .loop = &loop,
         .counters = &counters,
         .events = events,
         .incidents = incidents,
+        .pools = &pool_counters,
         .lanes = lanes,
         .lanes_len = 1,
     };

@@ -20,6 +20,7 @@
 #include "handler/environment.h"
 #include "handler/frame.h"
 #include "handler/pool.h"
+#include "handler/sendfile.h"
 #include "handler/slot.h"
 #include "report/counters.h"
 #include "report/event.h"
@@ -42,6 +43,7 @@ typedef struct as_pool_handler {
     int pool;
     uint64_t where; /* of the fingerprints of its requests */
     as_environment environment;
+    as_sendfile *sendfile; /* NULL: such fields go to the client as they are */
 } as_pool_handler;
 
 typedef enum as_pending_phase {
@@ -86,6 +88,7 @@ struct as_lane {
     as_pool_options options;
     char *name;
     int loops;
+    as_pool_counters *counts;
     as_watch answers; /* fd -1: every executor's end has been closed */
     int answer_fd;
     as_hook hook;
@@ -128,6 +131,8 @@ struct as_lane {
 void as_pending_set_phase(as_pending *pending, as_pending_phase phase);
 /* A record for the request, phase FREE; request->handler_state points to it. */
 as_pending *as_pending_new(as_lane *lane, as_request *request);
+/* Whether a stream socket goes with its request. */
+bool as_pending_has_stream(const as_pending *pending);
 /* Gives the record back; its request is forgotten and returned, its slot (when it has one) has no owner any more. */
 as_request *as_pending_free(as_pending *pending);
 void as_lane_push_waiting(as_lane *lane, as_pending *pending, bool in_front);
@@ -178,6 +183,9 @@ void as_lane_flush(as_lane *lane);
 void as_pending_record(const as_pending *pending, int cause, int outcome, uint32_t executor);
 
 /* pool_answer.c */
+
+/* The configuration for files that its application names; maybe NULL. */
+const as_sendfile *as_pending_sendfile(const as_request *request);
 
 /* Reads at most `datagrams` answers; true when there were as many. */
 bool as_lane_receive(as_lane *lane, int datagrams);

@@ -42,6 +42,8 @@ static uint32_t fd_flag(const as_request *request)
 {
     if (request->body.is_streamed)
         return AS_REQUEST_BODY_STREAM;
+    if (request->upgrade.len > 0)
+        return AS_REQUEST_UPGRADE;
     return request->body.fd >= 0 ? AS_REQUEST_BODY_FD : 0;
 }
 
@@ -49,7 +51,7 @@ static uint32_t fd_flag(const as_request *request)
 static int fd_to_send(as_pending *pending)
 {
     as_request *request = pending->request;
-    if (!request->body.is_streamed)
+    if (!as_pending_has_stream(pending))
         return request->body.fd;
     if (pending->stream_fd < 0)
         pending->stream_fd = as_request_open_stream(request);
@@ -160,7 +162,7 @@ static void mark_sent(as_lane *lane, const batch *together)
         as_pending_set_phase(pending, AS_PENDING_SENT);
         lane->slots[pending->slot].datagram = lane->datagrams;
     }
-    AS_COUNT(lane->home->counters, pool_dispatched, together->count);
+    AS_COUNT(lane->counts, dispatched, together->count);
 }
 
 /* The stream, if it has one, is the executor's now. Last: the request goes on. */
@@ -284,6 +286,7 @@ static void waited_too_long(as_pending *pending)
 {
     as_lane *lane = pending->lane;
     complain(lane, "no executor became free within queue_time");
+    AS_COUNT(lane->counts, refused_time, 1);
     pending->request->queue_ns = lane->home->loop->now_ns - pending->arrived_ns;
     as_request_add_field(pending->request, AS_STR("Retry-After: 1\r\n"));
     if (pending->slot != AS_LANE_NONE)
@@ -304,6 +307,7 @@ static void ran_too_long(as_pending *pending, int64_t start_ns)
     request->run_ns = lane->home->loop->now_ns - start_ns;
     uint32_t executor = AS_SLOT_LOAD(&lane->shared[pending->slot], executor);
     as_pending_record(pending, AS_INCIDENT_TIMEOUT, 504, executor);
+    AS_COUNT(lane->counts, timeouts, 1);
     as_lane_cancel_slot(lane, pending->slot);
     if (!lane->options.cancel) {
         as_event about = {
@@ -467,7 +471,7 @@ void as_pending_retry(as_pending *pending)
     pending->retried = true;
     pending->arrived_ns = lane->home->loop->now_ns;
     as_pending_send_again(pending);
-    AS_COUNT(lane->home->counters, pool_retried, 1);
+    AS_COUNT(lane->counts, retried, 1);
 }
 
 /* The handler. */
@@ -505,11 +509,13 @@ static as_verdict pool_handle(const as_handler *handler, as_request *request)
         return AS_VERDICT_ERROR;
     }
     if (is_held_back(lane, (const as_pool_handler *)handler, request)) {
+        AS_COUNT(lane->counts, refused_quarantine, 1);
         request->response.status = 503;
         return AS_VERDICT_ERROR;
     }
     if (is_full(lane)) {
         complain(lane, "the queue is full");
+        AS_COUNT(lane->counts, refused_full, 1);
         as_request_add_field(request, AS_STR("Retry-After: 1\r\n"));
         request->response.status = 503;
         return AS_VERDICT_ERROR;
@@ -529,7 +535,7 @@ static void pool_abandon(as_request *request)
     as_lane *lane = pending->lane;
     /* One that only streams its answer notices by its pipe. */
     bool is_told =
-        pending->phase != AS_PENDING_STREAMING || request->body.is_streamed || as_document_is_unwanted(pending);
+        pending->phase != AS_PENDING_STREAMING || as_pending_has_stream(pending) || as_document_is_unwanted(pending);
     if (pending->slot != AS_LANE_NONE && is_told)
         as_lane_cancel_slot(lane, pending->slot);
     as_pending_free(pending);
@@ -539,6 +545,7 @@ static void pool_free(as_handler *handler)
 {
     as_pool_handler *pool_handler = (as_pool_handler *)handler;
     as_environment_free(&pool_handler->environment);
+    as_sendfile_free(pool_handler->sendfile);
     as_free(pool_handler);
 }
 
@@ -549,14 +556,28 @@ static bool pool_streams_body(const as_handler *handler, const as_request *reque
            (request->head.chunked || request->head.content_length > AS_MAX_INLINE_BODY);
 }
 
+static bool pool_upgrades(const as_handler *handler, const as_request *request)
+{
+    const as_lane *lane = lane_of(handler, request);
+    return lane != NULL && lane->stream_bodies;
+}
+
 static const as_handler_ops pool_ops = {
     .name = "pool",
     .wants_body = true,
     .streams_body = pool_streams_body,
+    .upgrades = pool_upgrades,
     .handle = pool_handle,
     .abandon = pool_abandon,
     .free = pool_free,
 };
+
+void as_pool_handler_set_sendfile(as_handler *handler, as_sendfile *sendfile)
+{
+    as_pool_handler *pool_handler = (as_pool_handler *)handler;
+    as_sendfile_free(pool_handler->sendfile);
+    pool_handler->sendfile = sendfile;
+}
 
 as_handler *as_pool_handler_new(const as_pool_handler_options *options)
 {

@@ -83,6 +83,16 @@ static int take_fields(as_request *request, const as_answer_frame *frame, as_str
     return AS_OK;
 }
 
+const as_sendfile *as_pending_sendfile(const as_request *request)
+{
+    return ((const as_pool_handler *)request->handler)->sendfile;
+}
+
+static bool names_file(const as_request *request)
+{
+    return as_sendfile_is_named(as_pending_sendfile(request), request);
+}
+
 /* What a HEAD request is told of a body that was not sent to us: what the program says, else nothing. */
 static as_body body_of_head(as_str body, const as_response_head *head)
 {
@@ -109,6 +119,11 @@ static void on_response(as_lane *lane, as_pending *pending, const as_answer_fram
     as_response_head head;
     if (take_fields(request, frame, as_str_of(copy.ptr, frame->fields.len), &head) != AS_OK) {
         fail(lane, pending, bad_fields);
+        return;
+    }
+    if (names_file(request)) {
+        finish(lane, pending, answer);
+        as_sendfile_respond(as_pending_sendfile(request), request, lane->options.index);
         return;
     }
     request->response.body = request->head.method == AS_METHOD_HEAD ? body_of_head(body, &head) : as_body_memory(body);
@@ -139,6 +154,12 @@ static void on_file(as_lane *lane, as_pending *pending, const as_answer_frame *f
     as_request *request = pending->request;
     if (!take_fields_with_fd(lane, pending, frame, fd))
         return;
+    if (names_file(request)) {
+        close(fd);
+        finish(lane, pending, &frame->head);
+        as_sendfile_respond(as_pending_sendfile(request), request, lane->options.index);
+        return;
+    }
     request->response.body = (as_body){
         .kind = AS_BODY_FILE,
         .fd = fd,
@@ -155,6 +176,14 @@ static void on_stream(as_lane *lane, as_pending *pending, const as_answer_frame 
     as_request *request = pending->request;
     if (!take_fields_with_fd(lane, pending, frame, fd))
         return;
+    if (names_file(request)) {
+        close(fd);
+        note_times(lane, pending, &frame->head);
+        as_lane_cancel_slot(lane, pending->slot); /* its `end` is still to come */
+        as_pending_free(pending);
+        as_sendfile_respond(as_pending_sendfile(request), request, lane->options.index);
+        return;
+    }
     /* The executor's end is another open file description: its writes still block. */
     fcntl(fd, F_SETFL, O_NONBLOCK);
     uint64_t length = frame->head.body_len;
@@ -171,11 +200,52 @@ static void on_stream(as_lane *lane, as_pending *pending, const as_answer_frame 
     as_request_respond(request);
 }
 
+static void on_upgrade(as_lane *lane, as_pending *pending, const as_answer_frame *frame)
+{
+    as_request *request = pending->request;
+    as_response_head head;
+    if (take_fields(request, frame, as_arena_copy(&request->arena, frame->fields), &head) != AS_OK) {
+        as_lane_cancel_slot(lane, pending->slot); /* its `end` is still to come */
+        as_pending_fail(pending, 502, bad_fields);
+        return;
+    }
+    note_times(lane, pending, &frame->head);
+    as_pending_set_phase(pending, AS_PENDING_STREAMING);
+    as_timer_clear(lane->home->loop, &pending->timer);
+    as_request_upgrade(request);
+}
+
 static void on_document(as_lane *lane, as_pending *pending, const as_answer_frame *frame, int fd)
 {
     note_times(lane, pending, &frame->head);
     lane->slots[pending->slot].is_document = true;
     as_document_begin(pending, fd);
+}
+
+static void report_bad_fields(const as_lane *lane, const as_request *request, const char *what)
+{
+    as_event_emit(lane->home->events, AS_EVENT_ERROR, request->id, lane->options.index, 0,
+                  "pool %s: the fields of %s are malformed and are left out", lane->name, what);
+}
+
+static void take_trailers(const as_lane *lane, as_request *request, as_str fields)
+{
+    as_response_head head;
+    if (as_response_fields_parse(as_arena_copy(&request->arena, fields), &request->arena, &head) == AS_OK)
+        request->response.trailers = head.fields;
+    else
+        report_bad_fields(lane, request, "a trailer section");
+}
+
+/* Nothing of it is needed for the answer itself, which still comes. */
+static void on_informational(const as_lane *lane, as_pending *pending, const as_answer_frame *frame)
+{
+    as_request *request = pending->request;
+    as_response_head head;
+    if (as_response_fields_parse(frame->fields, &request->arena, &head) == AS_OK)
+        as_request_inform(request, frame->head.status, head.fields);
+    else
+        report_bad_fields(lane, request, "an interim response");
 }
 
 static void on_end(as_lane *lane, as_pending *pending, const as_answer_frame *frame)
@@ -197,6 +267,8 @@ static void on_end(as_lane *lane, as_pending *pending, const as_answer_frame *fr
     }
     as_request *request = as_pending_free(pending);
     note_run(request, &frame->head);
+    if (frame->fields.len > 0)
+        take_trailers(lane, request, frame->fields);
     as_request_stream_end(request, is_document ? status < AS_END_SIGNAL : status == 0);
 }
 
@@ -205,7 +277,7 @@ static void on_end(as_lane *lane, as_pending *pending, const as_answer_frame *fr
 static void on_skipped(as_lane *lane, as_pending *pending, int fd)
 {
     as_lane_give_slot(lane, pending->slot);
-    if (pending->request->body.is_streamed)
+    if (as_pending_has_stream(pending))
         pending->stream_fd = fd;
     else if (fd >= 0)
         close(fd);
@@ -233,13 +305,13 @@ static void on_late(as_lane *lane, uint32_t index, const as_answer_frame *frame)
     }
 }
 
-/* The order in which answers may come: one that ends the request, or `stream` or `document` and then `end`. */
+/* The order in which answers may come: one that ends the request, or `stream`, `document` or `upgrade` and then `end`. */
 static bool is_expected(const as_pending *pending, const as_answer_frame *frame, int fd)
 {
     if (as_answer_has_fd(frame->head.kind) != (fd >= 0) && frame->head.kind != AS_ANSWER_SKIPPED)
         return false;
-    if (frame->head.kind == AS_ANSWER_UPGRADE)
-        return false; /* nobody is asked for one */
+    if (frame->head.kind == AS_ANSWER_UPGRADE && pending->request->upgrade.len == 0)
+        return false;
     if (frame->head.kind == AS_ANSWER_END)
         return pending->phase == AS_PENDING_DOCUMENT || pending->phase == AS_PENDING_STREAMING;
     return pending->phase == AS_PENDING_SENT;
@@ -317,6 +389,10 @@ static void on_frame(as_lane *lane, const as_answer_frame *frame, int fd)
         on_end(lane, pending, frame);
         break;
     case AS_ANSWER_INFORMATIONAL:
+        on_informational(lane, pending, frame);
+        break;
+    case AS_ANSWER_UPGRADE:
+        on_upgrade(lane, pending, frame);
         break;
     default:
         on_skipped(lane, pending, fd);

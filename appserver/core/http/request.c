@@ -6,6 +6,7 @@
 
 #include "http/h1.h"
 #include "http/response_head.h"
+#include "report/counters.h"
 #include "report/event.h"
 
 static as_exchange *exchange_of(as_request *request)
@@ -44,7 +45,22 @@ void as_request_respond(as_request *request)
         as_h1_advance(x->conn);
 }
 
-/* Streamed bodies. */
+void as_request_inform(as_request *request, int status, as_str fields)
+{
+    as_exchange *x = exchange_of(request);
+    assert(!x->answered && x->conn->phase == AS_PHASE_HANDLER);
+    if (request->head.minor == 0 || x->out.len - x->out_sent + fields.len > AS_MAX_INTERIM)
+        return;
+    as_str reason = as_status_reason(status);
+    AS_COUNT(x->home->counters, responses_1xx, 1);
+    as_buf_printf(&x->out, "HTTP/1.1 %d %.*s\r\n", status, (int)reason.len, reason.ptr);
+    as_buf_add(&x->out, fields);
+    as_buf_add(&x->out, AS_STR("\r\n"));
+    if (!x->in_handler)
+        as_h1_advance(x->conn);
+}
+
+/* Streamed bodies and upgrades. */
 
 static void stream_changed(as_stream *stream)
 {
@@ -56,7 +72,7 @@ static void stream_changed(as_stream *stream)
 int as_request_open_stream(as_request *request)
 {
     as_exchange *x = exchange_of(request);
-    assert(request->body.is_streamed && !x->spent);
+    assert((request->body.is_streamed || request->upgrade.len > 0) && !x->spent);
     as_h1_stop_stream(x);
     return as_stream_open(&x->stream, x->home->loop, stream_changed);
 }
@@ -65,10 +81,21 @@ void as_request_stream_is_sent(as_request *request)
 {
     as_exchange *x = exchange_of(request);
     assert(x->stream.is_open);
+    if (!request->body.is_streamed)
+        return;
     x->feeding = true;
     as_h1_send_continue(x);
     if (!x->in_handler)
         as_conn_put_off(x->conn);
+}
+
+void as_request_upgrade(as_request *request)
+{
+    as_exchange *x = exchange_of(request);
+    assert(request->upgrade.len > 0 && x->stream.is_open && !x->answered);
+    x->upgraded = true;
+    if (!x->in_handler)
+        as_h1_advance(x->conn);
 }
 
 bool as_request_is_spent(const as_request *request)
@@ -196,6 +223,6 @@ void as_request_stream_end(as_request *request, bool complete)
     x->stream_over = true;
     x->stream_complete = complete;
     /* A response that is not being sent yet finds the flags when its turn comes. */
-    if (x->conn->phase == AS_PHASE_SEND)
+    if (x->conn->phase == AS_PHASE_SEND || x->conn->phase == AS_PHASE_RELAY)
         as_conn_put_off(x->conn);
 }

@@ -41,6 +41,9 @@ struct as_home {
     struct as_counters *counters;     /* report/counters.h */
     struct as_event_ring *events;     /* report/event.h */
     struct as_incidents *incidents;   /* report/incident.h: one for all loops */
+    struct as_metrics *metrics;       /* report/metrics.h: likewise */
+    struct as_route_counters *routes; /* report/counters.h: by request->route; NULL: not counted */
+    struct as_pool_counters *pools;   /* likewise: by pool index */
     struct as_file_cache *file_cache; /* handler/file_cache.h */
     struct as_lane **lanes;           /* handler/pool.h: this loop's end of each pool, by pool index */
     int lanes_len;
@@ -97,6 +100,8 @@ typedef struct as_response {
     bool has_date; /* `fields` brings Date / Server itself */
     bool has_server;
     as_body body;
+    as_str
+        trailers; /* pipes: field lines likewise, for clients that want them; to be there before as_request_stream_end() */
 } as_response;
 
 #define AS_BODY_UNKNOWN UINT64_MAX /* length of a streamed body whose end tells */
@@ -123,6 +128,7 @@ struct as_request {
     as_epoch *epoch; /* held from head to end */
     const as_site *site;
     const as_handler *handler; /* the one that answers */
+    uint32_t route;            /* the rule that led to it, as a number for home->routes */
     const as_peer *peer;
     uint64_t id;      /* unique over the life of the server: generation, loop, count */
     int64_t start_ns; /* CLOCK_MONOTONIC, first byte of the head seen */
@@ -132,11 +138,13 @@ struct as_request {
     as_str
         rule_prefix; /* the part of `path` that a prefix rule matched, without its final '/'; len 0 for "/" and other matches */
     as_request_body body;
+    as_str upgrade; /* the protocol that the client asks to go on with, when its handler may do that; len 0: none */
     uint16_t
         error_status;    /* not 0: this is the error page for that status; handlers then ignore conditions and ranges */
     as_str extra_fields; /* see as_request_add_field() */
     as_arena arena;      /* lives as long as the request */
     as_response response;
+    uint64_t received;   /* for the log: bytes of the request's body so far */
     void *handler_state; /* the handler's own record of a pending or streaming request; NULL otherwise */
     int64_t queue_ns;    /* for the log: waited for an executor / ran in it; -1 when not applicable */
     int64_t run_ns;
@@ -156,6 +164,8 @@ typedef struct as_handler_ops {
         wants_body; /* handle() is called when the whole body is there; otherwise at once, and the protocol drops the body */
     /* Of a request whose body the handler wants: whether it takes it as a stream, and handle() is called at once. NULL: never. */
     bool (*streams_body)(const as_handler *handler, const as_request *request);
+    /* Of a request without a body: whether it may be answered by as_request_upgrade(). NULL: never. */
+    bool (*upgrades)(const as_handler *handler, const as_request *request);
     as_verdict (*handle)(const as_handler *handler, as_request *request);
     /* The client has gone or the response broke off, while the request is PENDING or its body a pipe that is still open. The handler forgets the
      * request before it returns; a body already handed over is released by the core separately. NULL: never pending. */
@@ -180,7 +190,15 @@ void as_request_error(as_request *request, int status, const char *detail);
  * as_request_respond(), by a handler that knows already that nothing more will come. */
 void as_request_stream_end(as_request *request, bool complete);
 
-/* Of a request with a streamed body: a new stream socket (http/stream.h). The executor's end, which is the caller's; -1 with errno. An earlier one is closed,
+/* An interim response (RFC 9110 section 15.2) to a PENDING request: 102 .. 199 and field lines as in a response. Not for HTTP/1.0, and not for a client that
+ * takes none. Like as_request_respond(), it may end the request at once. */
+void as_request_inform(as_request *request, int status, as_str fields);
+
+/* Answers a PENDING request that asks for an upgrade by 101 with response.fields: from now on bytes go both ways between the client and the request's stream,
+ * until as_request_stream_end() or the client's end. Like as_request_respond(), it may end the request at once. */
+void as_request_upgrade(as_request *request);
+
+/* Of a request with a streamed body or an upgrade: a new stream socket (http/stream.h). The executor's end, which is the caller's; -1 with errno. An earlier one is closed,
  * which must have been left unspent. */
 int as_request_open_stream(as_request *request);
 /* The executor's end is on its way to an executor: the client's body (which it may be asked for only now, by 100) is passed on. Not answered before this returns. */
