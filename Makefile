@@ -87,13 +87,16 @@ image: ## build the container image cherokee-app (IMAGE=...)
 	@docker image inspect -f '{{index .RepoTags 0}} {{.Size}} bytes' $(IMAGE)
 
 .PHONY: bench
-bench: build $(STAMPS)/peers ## measure against nginx, lighttpd, h2o, granian and others (ARGS=...)
+bench: build $(STAMPS)/peers ## measure against nginx, lighttpd, h2o, granian, bjoern and others (ARGS=...)
 	@$(BIN)/python bench/run.py $(ARGS)
 
 $(STAMPS)/peers: deploy/system-packages.sh
 	@deploy/system-packages.sh bench
 	@$(PYTHON) -m venv build/bench/venv
-	@build/bench/venv/bin/pip install -q --disable-pip-version-check 'granian>=2' 'legacy-cgi; python_version >= "3.13"'
+	@for peer in 'granian>=2' gunicorn 'uvicorn[standard]' bjoern uwsgi flask django 'legacy-cgi; python_version >= "3.13"'; do \
+	    build/bench/venv/bin/pip install -q --disable-pip-version-check "$$peer" || echo "cannot be installed: $$peer"; \
+	done
+	@$(BIN)/pip install -q --disable-pip-version-check matplotlib
 	@mkdir -p $(@D) && touch $@
 
 .PHONY: clean

@@ -13,7 +13,7 @@ def draw(run: Run, folder: Path) -> list[Path]:
     """One file for each sweep of the run, named by its scenario; which ones."""
     sweeps = [result for result in run.results if result.samples and is_sweep(result)]
     if not sweeps:
-        raise BenchError("--plots: expected a run with a sweep in it; add --scenarios sweep,sweep-close")
+        return []
     folder.mkdir(parents=True, exist_ok=True)
     return [_draw(result, folder / f"{result.name}.svg") for result in sweeps]
 

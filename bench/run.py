@@ -18,13 +18,14 @@ from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
+import plots
 import report
 from load import BenchError, Load, idle_connections, need_wrk, run_load
 from measure import anonymous_bytes, cpu_time, resident_bytes
 from network import enter_own_network
 from scenarios import Case, Scenario, all_scenarios
 from servers import Peer, Running, all_peers, prepare, serving
-from setups import NULL, OURS, Setup
+from setups import BUILT, NULL, OURS, Setup
 
 SERVER_CPU = 0
 LOAD_CPU = 1
@@ -199,7 +200,7 @@ def arguments() -> argparse.Namespace:
     add("--seconds", type=int, default=1, help="of each round of each case")
     add("--json", type=Path, metavar="FILE", help="store every figure")
     add("--from", type=Path, metavar="FILE", dest="stored", help="measure nothing: take the figures of FILE")
-    add("--plots", type=Path, metavar="DIR", help="draw the sweeps as SVG (needs matplotlib)")
+    add("--plots", type=Path, metavar="DIR", default=BUILT / "figures", help="draw the sweeps there, as SVG")
     add("--write", action="store_true", help="put the tables into bench/README.md")
     options = parser.parse_args()
     if options.rounds < 1 or options.seconds < 1:
@@ -240,10 +241,8 @@ def main() -> int:
         if options.json:
             options.json.parent.mkdir(parents=True, exist_ok=True)
             options.json.write_text(json.dumps(run.to_json(), indent=1) + "\n")
-        if options.plots:
-            import plots
-
-            plots.draw(run, options.plots)
+        for path in plots.draw(run, options.plots):
+            print(f"drawn: {path}")
         if options.write:
             report.write(run)
     except BenchError as error:

@@ -45,6 +45,7 @@ case ${1:-} in
     want apache2 apache2
     want h2o h2o
     want caddy caddy
+    echo '#include <ev.h>' | gcc -E - >/dev/null 2>&1 || optional+=(libev-dev)
     perl -MCGI -e 1 2>/dev/null || optional+=(libcgi-pm-perl)
     ;;
   *)
