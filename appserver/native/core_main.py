@@ -265,7 +265,7 @@ class CoreProcess:
 
 
 def _set_capacity(server: Server, pool: int, message: Message) -> None:
-    server.set_capacity(pool, message.number("capacity"))
+    server.set_capacity(pool, message.number("capacity"), message.number("at_once"))
     server.set_streaming(pool, bool(message.fields.get("stream_bodies")))
 
 

@@ -272,8 +272,8 @@ class Executors:
             case "ready":
                 self._log.info("executor is ready", executor=number, pid=self._children[number].pid)
                 streams = bool(message.fields.get("stream_bodies"))
-                capacity = message.fields.get("capacity")
-                self._step(self.policy.ready(number, self._loop.now(), capacity, stream_bodies=streams))
+                capacity, at_once = message.fields.get("capacity"), message.fields.get("at_once")
+                self._step(self.policy.ready(number, self._loop.now(), capacity, at_once, stream_bodies=streams))
             case "failed":
                 self._failed.add(number)
                 traceback = message.text("traceback")

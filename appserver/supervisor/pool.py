@@ -73,6 +73,7 @@ class Seat:
     since: float = 0.0  #: start of who sits there
     is_ready: bool = False
     capacity: int = 0  #: requests that who sits there runs at once
+    at_once: int = 0  #: of these, at the same time
     streams: bool = False  #: takes request bodies while they come, and upgrades
     is_condemned: bool = False  #: told to die; its death is no surprise, but the seat stays
     kill_at: float | None = None
@@ -135,6 +136,12 @@ class PoolPolicy:
     def capacity(self) -> int:
         """Requests that all ready executors run at once."""
         return sum(crew.capacity for crew in self._crews()) + len(self._relieved) * self._crew.spec.threads
+
+    @property
+    def at_once(self) -> int:
+        """How many of these run at the same time: an event loop holds many and runs one."""
+        seats = (seat for crew in self._crews() for seat in crew.seats if seat.is_ready and not seat.is_condemned)
+        return sum(seat.at_once for seat in seats) + len(self._relieved)
 
     @property
     def stream_bodies(self) -> bool:
@@ -213,9 +220,16 @@ class PoolPolicy:
         return actions
 
     def ready(
-        self, number: int, now: float, capacity: int | None = None, *, stream_bodies: bool = False
+        self,
+        number: int,
+        now: float,
+        capacity: int | None = None,
+        at_once: int | None = None,
+        *,
+        stream_bodies: bool = False,
     ) -> list[Action]:
-        """An executor takes requests, `capacity` at once (None: as many as the specification says).
+        """An executor takes requests: it holds `capacity` (None: as many as the specification says), and runs `at_once`
+        of these at the same time (None: all).
 
         `stream_bodies`: and their bodies while they come, and upgrades.
         """
@@ -226,6 +240,7 @@ class PoolPolicy:
         if seat.is_condemned:
             return []
         seat.capacity = _capacity(crew.spec) if capacity is None else capacity
+        seat.at_once = seat.capacity if at_once is None else at_once
         seat.streams = stream_bodies
         seat.is_ready = seat.was_settled = True
         seat.kill_at = None

@@ -51,12 +51,14 @@ class HttpCall(Exchange):
     # For the log and the errors of `wsgi.Server`, which has the same words for an answer.
     head_only = False
     sent = False  #: whether the answer has begun
+    has_parts = False  #: anything that :meth:`close` must look at
 
     task: Optional[asyncio.Task[None]] = None
     gone = False  #: the client, before it had all
     timed_out = False
     _step = NOTHING
     _head: Head
+    _is_plain = True  #: neither HEAD nor trailers
     _has_trailers = False
     _trailers = b""
     _writer: Optional[PipeWriter] = None
@@ -84,11 +86,12 @@ class HttpCall(Exchange):
         self.body = body
         self._started_ns = runner.now
         if environ["REQUEST_METHOD"] == "HEAD":
-            self.head_only = True
+            self.head_only, self._is_plain = True, False
         if body_fd >= 0:
             self._take_body(body_fd, flags)
 
     def _take_body(self, fd: int, flags: int) -> None:
+        self.has_parts = True
         if flags & wire.BODY_STREAM:
             self._reader = BodyReader(self.runner.loop, fd)
         elif flags & wire.BODY_FD:
@@ -142,6 +145,16 @@ class HttpCall(Exchange):
         step = self._step
         if kind == "http.response.body":
             if step == START:
+                if self._is_plain and not message.get("more_body"):
+                    # The common case without the calls that would find that it is.
+                    body = message.get("body", b"")
+                    status, fields, length, bodyless = self._head
+                    if type(body) is bytes and not bodyless and (length is None or length == len(body)):
+                        self._step = COMPLETE
+                        self.respond(status, fields, body)
+                        if self._waiters:
+                            self._wake_receivers()
+                        return
                 await self._first_body(_bytes(message.get("body", b"")), bool(message.get("more_body", False)))
             elif step == BODY:
                 await self._more_body(_bytes(message.get("body", b"")), bool(message.get("more_body", False)))
@@ -152,7 +165,7 @@ class HttpCall(Exchange):
                 raise _out_of_order(kind, step)
             self._head = encode_head(message)
             if message.get("trailers"):
-                self._has_trailers = True
+                self._has_trailers, self._is_plain = True, False
             self._step = START
         elif kind == "http.response.pathsend":
             if step != START:
@@ -182,6 +195,7 @@ class HttpCall(Exchange):
             return
         future = self.runner.loop.create_future()
         self._waiters += (future,)
+        self.has_parts = True
         self.runner.watch(self)
         await future
 
@@ -315,7 +329,7 @@ class HttpCall(Exchange):
         fd = self.open_stream(head.status, head.fields, length)
         self._writer = PipeWriter(self.runner.loop, fd)
         self._left = length
-        self.sent = True
+        self.sent = self.has_parts = True
         self._step = BODY
 
     async def _write(self, body: bytes) -> None:
@@ -359,6 +373,10 @@ class HttpCall(Exchange):
         """Ends a stream that is open."""
         if self._writer is not None:
             self._end_stream(complete)
+
+    @property
+    def is_complete(self) -> bool:
+        return self._step == COMPLETE
 
     def check_end(self) -> None:
         """The application has returned. Raises when something is missing."""

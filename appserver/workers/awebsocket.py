@@ -75,6 +75,7 @@ class WebSocketCall(HttpCall, asyncio.Protocol):
         self._left_alone = False  #: the application has come to its end before the connection
 
     def _take_body(self, fd: int, flags: int) -> None:
+        self.has_parts = True
         self._socket = socket.socket(fileno=fd)
 
     def scope(self, state: Dict[str, Any]) -> Scope:
