@@ -29,6 +29,7 @@ case ${1:-} in
   test)
     need unshare util-linux
     need strace strace
+    want pypy3 pypy3
     ;;
   fuzz)
     need clang clang

@@ -50,7 +50,7 @@ def complaint_about(kind: str, value: str) -> str:
         return "" if value == "-" else _directory(str(Path(value).parent), "a folder for the file")
     if kind == "socket":
         return "" if value == "auto" else _directory(str(Path(value).parent), "a folder for the socket")
-    if kind == "interpreter" and Path(value).is_dir():
+    if kind == "interpreter" and "/" in value and Path(value).is_dir():
         return (
             f"'{value}' is a folder without bin/python; expected a Python interpreter or a virtual environment;"
             f" create it with `python3 -m venv {value}` or correct the path"

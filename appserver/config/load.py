@@ -211,6 +211,9 @@ class _Reader:
         if key.kind == "folder_or_block" and isinstance(node, yaml.ScalarNode) and not _is_null(node):
             root = Key("directory", key.doc)
             return key.block(root=self._scalar(node, SCALARS[root.kind], root, path))
+        if key.kind == "count_or_block" and isinstance(node, yaml.ScalarNode) and not _is_null(node):
+            number = self._scalar(node, SCALARS["count"], key, path)
+            return key.block(min=number, max=number)
         return self.block(node, key.block, path)
 
     def _blocks(self, node: yaml.Node, block: type[Any], path: str) -> tuple[Any, ...]:

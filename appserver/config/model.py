@@ -236,6 +236,44 @@ class PoolLimits:
     stop_time_ms: int = _time(
         10 * SECOND, 0, HOUR, "How long a worker that was told to stop may finish before it is killed."
     )
+    requests: int = _count(
+        0,
+        0,
+        2**31 - 1,
+        "About how many requests a worker may serve before another one takes its place; each has a limit of its own, a"
+        " tenth more or less, so that they do not go together; 0 for no limit.",
+    )
+    lifetime_ms: int = _time(
+        0, 0, 366 * DAY, "How old a worker may become before another one takes its place, likewise; 0 for no limit."
+    )
+    memory: int = _size(
+        0,
+        0,
+        1 * TIB,
+        "Resident memory, looked at once a second, with which a worker finishes what it holds while another one takes"
+        " its place; 0 for no limit.",
+    )
+    memory_max: int = _size(
+        0,
+        0,
+        1 * TIB,
+        "Memory that a worker can never exceed: allocations over it fail (RLIMIT_DATA: what it may write and shares"
+        " with nobody, 8MiB for the stack of each thread included), and a worker that is resident with more is killed;"
+        " 0 for no limit.",
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Processes:
+    """How many worker processes a pool has, by what it has to do: one whose requests wait gets more, one that would
+    have managed with fewer for `idle_time` loses one at a time.
+    """
+
+    min: int = _count(1, 1, 256, "That many are always there.")
+    max: int = _key(
+        "count", "There are never more, but for those that are being replaced.", 1, low=1, high=256, required=True
+    )
+    idle_time_ms: int = _time(60 * SECOND, 1, DAY, "How long one process less must have been enough before one goes.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -293,7 +331,15 @@ class Pool:
         None,
         default_text="the server's own",
     )
-    processes: int = _count(2, 1, 256, "Worker processes.")
+    processes: Processes = _key(
+        "count_or_block",
+        "Worker processes: a fixed number, or a block with `min` and `max`.",
+        lambda: Processes(2, 2),
+        low=1,
+        high=256,
+        block=Processes,
+        default_text="2",
+    )
     threads: int = _count(
         4,
         1,
@@ -362,6 +408,13 @@ class Cgi:
         "interpreters",
         'Programs with these extensions (".pl") are run by this interpreter instead of their mode and #! line.',
         dict,
+    )
+    warm: str = _key(
+        "choice",
+        "Python scripts in interpreters that have started already (auto), or in a new one for each request (off);"
+        " [cgi.md](cgi.md#warm-interpreters) says what that is.",
+        "auto",
+        choices=("auto", "off"),
     )
     limits: CgiLimits = _key("block", "Limits of CGI programs.", CgiLimits, block=CgiLimits)
 

@@ -52,7 +52,9 @@ class PoolSpec:
     stop_time_ms: int  #: from "stop" to SIGKILL
     retry: str = "idempotent"  #: never, idempotent or always
     quarantine_ms: int = 0
-    processes: int = 1
+    processes: int = 1  #: at least
+    processes_max: int = 0  #: at most; 0: `processes`
+    spare_time_ms: int = 0  #: how long one process less must have been enough before one goes
     threads: int = 1
     environment: Mapping[str, str] = field(default_factory=dict)
     """python: added to what the supervisor passes on. cgi: all that programs get besides the request's own variables,
@@ -71,11 +73,26 @@ class PoolSpec:
     interpreters: Mapping[str, str] = field(default_factory=dict)  #: cgi: ".ext" to the interpreter's absolute path
     programs: int = 0  #: cgi: running at once
     kill_grace_ms: int = 0  #: cgi: from SIGTERM to SIGKILL
+    warm: str = "off"  #: cgi: whether interpreters are started beforehand
+    requests_limit: int = 0  #: that an executor serves; this and the next ones: 0 is no limit
+    lifetime_ms: int = 0  #: of an executor
+    memory_limit: int = 0  #: bytes of resident memory with which an executor is replaced
+    memory_max: int = 0  #: bytes of memory that an executor never exceeds
+
+    @property
+    def most_processes(self) -> int:
+        """`processes` where their number is fixed."""
+        return max(self.processes, self.processes_max)
+
+    @property
+    def is_observed(self) -> bool:
+        """Whether somebody must look at what its executors use."""
+        return bool(self.requests_limit or self.lifetime_ms or self.memory_limit or self.memory_max)
 
     @property
     def capacity(self) -> int:
-        """Requests that the whole pool runs at once when all its executors are up."""
-        return self.programs if self.kind == "cgi" else self.processes * self.threads
+        """Requests that the whole pool runs at once when all the executors that it can have are up."""
+        return self.programs if self.kind == "cgi" else self.most_processes * self.threads
 
 
 @dataclass(frozen=True, slots=True)
@@ -368,7 +385,7 @@ class _Planner:
             name=name,
             kind="python",
             # Whether it is threads or an event loop that run requests is known when the application is loaded.
-            slots=slots_for(pool.limits.queue, pool.processes * max(pool.threads, pool.concurrency), self.loops),
+            slots=slots_for(pool.limits.queue, pool.processes.max * max(pool.threads, pool.concurrency), self.loops),
             queue_limit=pool.limits.queue,
             queue_time_ms=pool.limits.queue_time_ms,
             request_time_ms=pool.limits.request_time_ms,
@@ -377,7 +394,13 @@ class _Planner:
             stop_time_ms=pool.limits.stop_time_ms,
             retry=pool.retry,
             quarantine_ms=pool.quarantine_ms,
-            processes=pool.processes,
+            processes=pool.processes.min,
+            processes_max=pool.processes.max,
+            spare_time_ms=pool.processes.idle_time_ms,
+            requests_limit=pool.limits.requests,
+            lifetime_ms=pool.limits.lifetime_ms,
+            memory_limit=pool.limits.memory,
+            memory_max=pool.limits.memory_max,
             threads=pool.threads,
             environment=dict(pool.environment),
             interpreter=pool.interpreter or sys.executable,
@@ -413,6 +436,7 @@ class _Planner:
             interpreters=dict(cgi.interpreters),
             programs=cgi.limits.programs,
             kill_grace_ms=cgi.limits.kill_grace_ms,
+            warm=cgi.warm,
         )
 
 

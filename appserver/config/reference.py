@@ -43,10 +43,10 @@ pools:
     python: shop.wsgi:application
     directory: /srv/shop
     interpreter: /srv/shop/venv/bin/python
-    processes: 2
+    processes: {min: 2, max: 8, idle_time: 60s}   # or a number
     threads: 4
     environment: {SHOP_DATABASE: "${SHOP_DATABASE:-sqlite:///srv/shop/shop.db}"}
-    limits: {request_time: 60s, queue_time: 30s, queue: 1000, stop_time: 10s}
+    limits: {request_time: 60s, queue_time: 30s, queue: 1000, stop_time: 10s, requests: 10000, memory: 512MiB}
   tools:                                        # a folder of handler scripts with a pool of their own
     scripts: /srv/tools
 
@@ -130,6 +130,7 @@ _TYPES = {
     "choice": "word",
     "codings": "list of codings, or off",
     "count": "whole number",
+    "count_or_block": "whole number or block",
     "directory": "folder",
     "environment": "mapping: name to text",
     "error_pages": "mapping: status to URL path",

@@ -58,6 +58,16 @@ def _check_pool(reading: Reading, name: str, pool: Pool) -> None:
             path,
             f"found '{CGI_POOL}', the server's own pool (see the key cgi); expected another name",
         )
+    if pool.processes.min > pool.processes.max:
+        reading.report(
+            f"{path}.processes.max", f"found {pool.processes.max}; expected at least `min`, {pool.processes.min}"
+        )
+    limits = pool.limits
+    if 0 < limits.memory_max <= limits.memory:
+        reading.report(
+            f"{path}.limits.memory_max",
+            "found no more than `memory`; expected more, so that a worker can be replaced before it must die",
+        )
     given = [key for key in ("python", "scripts") if key in reading.given.get(path, ())]
     if name == SCRIPT_POOL:
         if "python" in given:

@@ -273,8 +273,11 @@ def _executable(text: str, _: Key, base: Path) -> str:
 
 
 def _interpreter(text: str, key: Key, base: Path) -> str:
-    """A program, or the folder of a virtual environment, which has one."""
+    """A program, or the folder of a virtual environment, which has one; a bare name is looked up in PATH first."""
     path = _executable(text, key, base)
+    if path == text and "/" not in text:
+        folder = absolute(text, base)
+        path = folder if Path(folder).is_dir() else text
     python = Path(path, "bin", "python")
     return str(python) if "/" in path and python.exists() else path
 

@@ -125,8 +125,11 @@ def status_lines(answer: Answer) -> list[str]:
 def _pool_lines(pool: dict[str, Any]) -> list[str]:
     ready = sum(each["state"] == "ready" for each in pool["executors"])
     what = pool["application"] or ("CGI programs" if pool["kind"] == "cgi" else "handler scripts")
+    scale = ""
+    if pool["most_processes"] > pool["fewest_processes"]:
+        scale = f" ({pool['fewest_processes']} to {pool['most_processes']})"
     lines = [
-        f"pool {pool['name']} ({what}): {ready} of {pool['processes']} ready, {pool['running']} running,"
+        f"pool {pool['name']} ({what}): {ready} of {pool['processes']}{scale} ready, {pool['running']} running,"
         f" {pool['queued']} waiting"
     ]
     rows = [("worker", "pid", "state", "age", "requests", "memory", "shared out")]

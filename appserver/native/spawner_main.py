@@ -12,8 +12,10 @@ import resource
 import select
 import sys
 import threading
+from pathlib import Path
 from typing import Any
 
+import appserver
 from appserver.native.control import Channel, ControlError, Message
 from appserver.native.process import raise_descriptor_limit
 from appserver.native.report import log_fields, pull_events
@@ -66,6 +68,7 @@ def _new_spawner(message: Message, event_fd: int, descriptors: int) -> Any:
     answers = ffi.new("int[]", [message.fds[f"answer:{loop}"] for loop in range(loops)])
     environment = ffi.new("char[]", environment_block(configuration["environment"]) + b"\0")
     interpreters = ffi.new("char[]", _pairs(configuration["interpreters"]))
+    zygotes = [_zygote(configuration["warm"], name) for name in ("zygote.py", "zygote.pl")]
     options = ffi.new(
         "as_spawner_options *",
         {
@@ -80,6 +83,8 @@ def _new_spawner(message: Message, event_fd: int, descriptors: int) -> Any:
             "program_descriptors": descriptors,
             "environment": environment,
             "interpreters": interpreters,
+            "python_zygote": zygotes[0],
+            "perl_zygote": zygotes[1],
             "event_fd": event_fd,
         },
     )
@@ -87,6 +92,12 @@ def _new_spawner(message: Message, event_fd: int, descriptors: int) -> Any:
     if handle == ffi.NULL:
         raise OSError(ffi.errno, os.strerror(ffi.errno))
     return handle
+
+
+def _zygote(warm: str, name: str) -> Any:
+    """The file that makes an interpreter wait for programs; NULL when there is none, or it is not wanted."""
+    path = Path(appserver.__file__).resolve().parent / "workers" / name
+    return ffi.NULL if warm == "off" or not path.exists() else ffi.new("char[]", os.fsencode(path))
 
 
 def _pairs(values: dict[str, str]) -> bytes:

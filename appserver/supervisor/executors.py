@@ -26,12 +26,17 @@ from appserver.supervisor.pool import Action, Kill, Notice, PoolPolicy, Retry, S
 from appserver.supervisor.process import Child, Command, Death
 from appserver.supervisor.segments import Held, Links
 from appserver.supervisor.stacks import SIGNAL, Stacks
+from appserver.supervisor.usage import QueueWatch, StatsPage
 
 PACKAGE_PARENT = Path(appserver.__file__).resolve().parent.parent
 WORKER_MAIN = Path(appserver.__file__).resolve().parent / "workers" / "main.py"
 EXIT_NO_BOOT = 3
 #: How often a pool that the configuration has no more looks whether its last requests are done.
 RETIRE_POLL_S = 0.5
+#: How often the queue of a pool is looked at whose number of executors follows its load.
+LOAD_LOOK_S = 0.1
+#: How often it is looked at what executors use, where that has limits.
+USAGE_LOOK_S = 1.0
 #: How often an executor that was given up is looked at once it has been told to stop; by the first time it has handed
 #: back whatever it still took from the queue.
 FINISH_POLL_S = 1.5
@@ -73,7 +78,11 @@ class Executors:
         self._failed: set[int] = set()  #: said why they cannot boot
         self._killed: set[int] = set()  #: by us
         self._given_up: set[int] = set()  #: in a request that does not end
+        self._stats: dict[int, StatsPage] = {}
+        self._queue = QueueWatch(links.segment)
         self._timer: Timer | None = None
+        self._look_timer: Timer | None = None
+        self._observed_at = 0.0
         self._retirement: Timer | None = None
         self._deaths: deque[dict[str, Any]] = deque(maxlen=LAST_DEATHS)
         self.boot_failure = BootFailure()  #: the last one
@@ -97,6 +106,8 @@ class Executors:
             "application": spec.application,
             "capacity": policy.capacity,
             "processes": policy.size,
+            "fewest_processes": 1 if spec.kind == "cgi" else spec.processes,
+            "most_processes": 1 if spec.kind == "cgi" else spec.most_processes,
             "queued": queued,
             "running": running,
             "executors": [self._status_of(number, child) for number, child in self._children.items()],
@@ -104,11 +115,13 @@ class Executors:
         }
 
     def _status_of(self, number: int, child: Child) -> dict[str, Any]:
+        stats = self._stats.get(number)
         return {
             "executor": number,
             "pid": child.pid,
             "state": self.policy.state_of(number),
             "age_s": round(child.life_s, 3),
+            "requests": None if stats is None else stats.requests(),
             "memory": resident(child.pid),
             "pss": proportional(child.pid),
         }
@@ -205,18 +218,41 @@ class Executors:
         due = self.policy.next_time()
         if due is not None:
             self._timer = self._loop.call_at(due, self._tick)
+        self._look_again()
         self._on_change()
 
     def _tick(self) -> None:
         self._timer = None
         self._step(self.policy.tick(self._loop.now()))
 
+    def _look_again(self) -> None:
+        """Soon, while there is somebody whom it may concern."""
+        spec = self.policy.spec
+        is_scaled = spec.most_processes > spec.processes
+        if self._look_timer is None and (is_scaled or spec.is_observed) and self._children:
+            self._look_timer = self._loop.call_later(LOAD_LOOK_S if is_scaled else USAGE_LOOK_S, self._look)
+
+    def _look(self) -> None:
+        self._look_timer = None
+        now, spec = self._loop.now(), self.policy.spec
+        actions: list[Action] = []
+        if spec.most_processes > spec.processes:
+            actions += self.policy.scale(self._queue.look(now), now)
+        if spec.is_observed and now >= self._observed_at + USAGE_LOOK_S:
+            self._observed_at = now
+            usages = {number: page.usage(self._children[number].pid) for number, page in self._stats.items()}
+            actions += self.policy.observe(usages, now)
+        if actions:
+            self._step(actions)
+        self._look_again()
+
     def _do(self, action: Action) -> None:
         match action:
-            case Start(number, spec):
+            case Start(number, spec, _):
                 self._start(number, spec)
-            case Stop(number):
-                self._with_child(number, lambda child: child.send("stop"))
+            case Stop(number, time_s, is_replaced):
+                reason = "replaced" if is_replaced else "stopped"
+                self._with_child(number, lambda child: child.send("stop", time_ms=round(time_s * 1000), reason=reason))
                 if number in self._given_up:
                     self._loop.call_later(FINISH_POLL_S, partial(self._finish, number))
             case Kill(number):
@@ -235,14 +271,17 @@ class Executors:
     def _start(self, number: int, spec: PoolSpec) -> None:
         command = executor_command(spec, self._identity)
         log = self._log.bind(executor=number)
-        fds: dict[str, int] = {}
+        fds = self._links.executor_fds()
         more: dict[str, Any] = {}
         try:
             if spec.kind == "python":
+                self._stats[number] = StatsPage(spec.threads)
                 self._stacks[number] = Stacks()
-                fds, more = {"stacks": self._stacks[number].fd}, {"stacks_signal": SIGNAL}
+                fds |= {"stats": self._stats[number].fd, "stacks": self._stacks[number].fd}
+                more = {"stacks_signal": SIGNAL}
             child = Child(self._loop, command, log, partial(self._take, number), partial(self._died, number))
         except OSError as error:
+            self._forget_stats(number)
             self._forget_stacks(number)
             log.error("the executor cannot be started", command=command.arguments[0], reason=str(error))
             self.boot_failure = BootFailure(f"{command.arguments[0]} cannot be started: {error}")
@@ -252,7 +291,7 @@ class Executors:
         self._children[number] = child
         child.send(
             "start",
-            self._links.executor_fds() | fds,
+            fds,
             pool=spec.name,
             executor=number,
             threads=spec.threads,
@@ -272,7 +311,7 @@ class Executors:
             case "ready":
                 self._log.info("executor is ready", executor=number, pid=self._children[number].pid)
                 streams = bool(message.fields.get("stream_bodies"))
-                capacity, at_once = message.fields.get("capacity"), message.fields.get("at_once")
+                capacity, at_once = message.number("capacity") or None, message.number("at_once") or None
                 self._step(self.policy.ready(number, self._loop.now(), capacity, at_once, stream_bodies=streams))
             case "failed":
                 self._failed.add(number)
@@ -283,6 +322,15 @@ class Executors:
             case other:
                 message.close_fds()
                 self._log.warning("the executor sent a message that is not known", executor=number, message=other)
+
+    def _forget_stats(self, number: int) -> int:
+        """How many requests it has received."""
+        page = self._stats.pop(number, None)
+        if page is None:
+            return 0
+        requests = page.requests()
+        page.close()
+        return requests
 
     def _forget_stacks(self, number: int) -> str:
         """The last thing that this executor wrote there: the stacks of a fatal error."""
@@ -295,6 +343,7 @@ class Executors:
 
     def _died(self, number: int, death: Death) -> None:
         del self._children[number]
+        self._forget_stats(number)
         self._overdue.gone(number)
         stacks = self._forget_stacks(number)
         held = self._links.segment.held_by(number)
@@ -363,6 +412,7 @@ def executor_configuration(spec: PoolSpec) -> Mapping[str, Any]:
             "programs": spec.programs,
             "kill_grace_ms": spec.kill_grace_ms,
             "request_time_ms": spec.request_time_ms,
+            "warm": spec.warm,
         }
     return {
         "application": spec.application,
@@ -373,6 +423,7 @@ def executor_configuration(spec: PoolSpec) -> Mapping[str, Any]:
         "scripts": list(spec.scripts),
         "script_folders": list(spec.script_folders),
         "dev": spec.dev,
+        "memory_max": spec.memory_max,
         "request_time_ms": spec.request_time_ms,
     }
 

@@ -82,6 +82,15 @@ class Segment:
             states = words[HEADER_SIZE // 4 : HEADER_SIZE // 4 + self.slots * SLOT_SIZE // 4 : SLOT_SIZE // 4].tolist()
         return states.count(STATE_QUEUED), states.count(STATE_RUNNING)
 
+    def queued(self) -> list[int]:
+        """The ids of those that wait in the queue."""
+        found = []
+        for at in range(HEADER_SIZE, HEADER_SIZE + self.slots * SLOT_SIZE, SLOT_SIZE):
+            state, _, _, _, request_id, *_ = SLOT.unpack_from(self._memory, at)
+            if state == STATE_QUEUED:
+                found.append(request_id)
+        return found
+
     def close(self) -> None:
         self._memory.close()
         os.close(self.fd)

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any, Awaitable, Callable, Deque, Dict, List, O
 from . import wire
 from .control import describe
 from .executor import ANSWER_BATCH, ANSWER_DELAY_NS, RETRIED_ERRNOS, SEND_PATIENCE_S, STATUS_BROKEN_CORE, Runner
+from .interpreter import MSG_CMSG_CLOEXEC
 
 if TYPE_CHECKING:
     from .executor import Executor, Item
@@ -66,7 +67,7 @@ def new_event_loop() -> asyncio.AbstractEventLoop:
 class LoopRunner(Runner):
     """Attributes belong to the loop's thread; methods may be called by it alone unless they say otherwise."""
 
-    RECEIVE_FLAGS = socket.MSG_CMSG_CLOEXEC | socket.MSG_DONTWAIT
+    RECEIVE_FLAGS = MSG_CMSG_CLOEXEC | socket.MSG_DONTWAIT
 
     loop: asyncio.AbstractEventLoop
 
@@ -215,6 +216,7 @@ class LoopRunner(Runner):
             for _ in range(TURN_DATAGRAMS):
                 if executor.stopping or not self._receive():
                     break
+                executor.stats[self.number] += len(self.items)
                 self._begin_all()
                 if self.held >= self._concurrency:
                     self._stop_receiving()

@@ -11,6 +11,8 @@ import traceback
 from types import TracebackType
 from typing import Any, Dict, List, Optional, Tuple
 
+from .interpreter import MSG_CMSG_CLOEXEC
+
 MESSAGE_MAX = 128 * 1024
 FDS_MAX = 200
 TEXT_MAX = 16 * 1024  #: characters of one field; JSON may need six bytes for each
@@ -43,7 +45,7 @@ class Control:
     def receive(self) -> Tuple[Dict[str, Any], Dict[str, int]]:
         """The next message and its descriptors by name. Raises ControlClosedError, ValueError."""
         try:
-            data, fds, flags, _ = socket.recv_fds(self._socket, MESSAGE_MAX, FDS_MAX, socket.MSG_CMSG_CLOEXEC)
+            data, fds, flags, _ = socket.recv_fds(self._socket, MESSAGE_MAX, FDS_MAX, MSG_CMSG_CLOEXEC)
         except ConnectionError as error:
             raise ControlClosedError from error
         if not data:

@@ -20,15 +20,27 @@ import mmap
 import os
 import socket
 import struct
-import sys
 import threading
 import time
 from collections import deque
 from queue import SimpleQueue
 from time import monotonic_ns
-from typing import TYPE_CHECKING, Any, Callable, Deque, Dict, List, Optional, Protocol, Sequence, Tuple, Union
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Callable,
+    Deque,
+    Dict,
+    List,
+    Optional,
+    Protocol,
+    Sequence,
+    Tuple,
+    Union,
+)
 
 from . import forks, watchdog, wire
+from .interpreter import MSG_CMSG_CLOEXEC, collect_when_idle, has_global_lock
 
 if TYPE_CHECKING:
     from .exchange import Exchange
@@ -55,6 +67,8 @@ class Baton:
 #: (-1: none) and the frame's flags, which say what it is.
 Item = Tuple[int, int, int, Dict[str, Any], bytes, int, int]
 Log = Callable[..., None]
+#: Numbers that are added to; in shared memory when somebody else is to read them.
+Counts = Union["memoryview[int]", List[int]]
 Handoff = Union[Baton, Item, None]
 
 
@@ -131,14 +145,18 @@ class Executor:
         server: Server,
         log: Log,
         wake: Callable[[], None],
+        stats: Optional[Counts] = None,
     ) -> None:
-        """`wake` makes the main thread call `monitor()` every TICK_S while `monitored`, and look at `stopping`."""
+        """`wake` makes the main thread call `monitor()` every TICK_S while `monitored`, and look at `stopping`.
+        `stats`: word N counts the requests that thread N has received; an event loop is one more thread.
+        """
         self.queue = queue
         self.slots = slots
         self.answers = answers
         self.server = server
         self.log = log
         self.wake = wake
+        self.stats: Counts = [0] * (threads + 1) if stats is None else stats
         self.stopping = False
         self.stop_time_s = 0.0  #: what is held may take so long after `stopping`; 0: nobody has said
         self.restarting = False  #: after `stopping`: others take over
@@ -147,7 +165,7 @@ class Executor:
         self.in_child = False  #: whether this is the copy of it in a process that a handler forked
         self._idle = 0  #: ticks since a request was last seen
         self.run_ns = 0  #: average run time of the last requests
-        self.all_receive = threads == 1 or not _has_global_lock()
+        self.all_receive = threads == 1 or not has_global_lock()
         self.handoff: SimpleQueue[Handoff] = SimpleQueue()
         self.runners = [Runner(self, number) for number in range(threads)]
 
@@ -196,6 +214,8 @@ class Executor:
             self.monitored = False
             # A request that began before the flag was cleared relied on it.
             self.monitored = self.tick()
+            if not self.monitored:
+                collect_when_idle()
 
     def learn(self, sample_ns: int) -> None:
         """Follows slow runs fast and fast runs slowly, as the core does for its batches."""
@@ -206,7 +226,7 @@ class Executor:
 class Runner:
     """One request thread. Attributes are its own unless said otherwise."""
 
-    RECEIVE_FLAGS = socket.MSG_CMSG_CLOEXEC
+    RECEIVE_FLAGS = MSG_CMSG_CLOEXEC
 
     def __init__(self, executor: Executor, number: int) -> None:
         self.executor = executor
@@ -285,6 +305,7 @@ class Runner:
         executor = self.executor
         received_ns = self.now
         count = len(self.items)
+        executor.stats[self.number] += count
         if executor.run_ns > SHORT_RUN_NS:
             self._pass_baton()
         self.since = received_ns  # before the flag is read: the monitor clears that first and then looks here again
@@ -489,8 +510,3 @@ def _take_fd(ancillary: List[Tuple[int, int, bytes]]) -> int:
             else:
                 os.close(fd)
     return first
-
-
-def _has_global_lock() -> bool:
-    enabled: Optional[Callable[[], bool]] = getattr(sys, "_is_gil_enabled", None)
-    return enabled is None or enabled()

@@ -6,6 +6,7 @@ not, so that an upload of any size the server lets through costs a worker no mem
 
 from __future__ import annotations
 
+import io
 import re
 import shutil
 import tempfile
@@ -44,7 +45,7 @@ class Upload:
     def __init__(self, filename: str, content_type: str, file: IO[bytes], size: int) -> None:
         self.filename = filename  #: without any folder, maybe empty; choose your own name to store it under
         self.content_type = content_type  #: as the client says
-        self.file = file  #: at its beginning; deleted when it is closed or forgotten
+        self.file = file  #: at its beginning: `io.BytesIO`, or a real file when it is large; goes when it is closed
         self.size = size  #: bytes
 
     def read(self) -> bytes:
@@ -59,7 +60,7 @@ class Upload:
             shutil.copyfileobj(self.file, target, READ_SIZE)
 
     def close(self) -> None:
-        """Deletes it; happens by itself when nobody has the object any more."""
+        """Gives up memory or disk; happens by itself when nobody has the object any more."""
         self.file.close()
 
     def __del__(self) -> None:
@@ -197,17 +198,21 @@ class _Multipart:
         return b"".join(pieces).decode("utf-8", "replace")
 
     def _upload(self, filename: str, content_type: str) -> Upload:
-        file = tempfile.SpooledTemporaryFile(max_size=UPLOAD_MEMORY)  # noqa: SIM115 (the handler's now)
+        """A small one is in memory, a large one a real file, which has no name any more."""
+        file: IO[bytes] = io.BytesIO()
         size = 0
         try:
             for piece in self._content():
-                file.write(piece)
                 size += len(piece)
+                if size > UPLOAD_MEMORY and isinstance(file, io.BytesIO):
+                    begun, file = file, cast("IO[bytes]", tempfile.TemporaryFile())  # noqa: SIM115 (the handler's now)
+                    file.write(begun.getbuffer())
+                file.write(piece)
             file.seek(0)
         except BaseException:
             file.close()
             raise
-        return Upload(filename, content_type, cast("IO[bytes]", file), size)
+        return Upload(filename, content_type, file, size)
 
 
 def _part_head(data: bytes) -> Dict[str, str]:

@@ -212,6 +212,11 @@ class Request:
             self._form = multipart.parse(self.environ.get("CONTENT_TYPE", ""), stream)
         return self._form
 
+    @property
+    def files(self) -> MultiValues[Upload]:
+        """The uploads of a form, by the names of their fields. Raises BadInput, TooLarge."""
+        return self.form().files
+
 
 class Response:
     """An answer with names. `headers`: a mapping, or pairs when a name comes twice."""

@@ -8,18 +8,19 @@ from __future__ import annotations
 
 import contextlib
 import faulthandler
-import gc
+import mmap
 import os
+import resource
 import select
 import signal
 import socket
 import sys
 from typing import Any, Callable, Dict, List, Optional
 
-from . import request, watchdog
+from . import interpreter, request, watchdog
 from .asynchronous import Asynchronous, ScriptServer
 from .control import Control, ControlClosedError, LoadError, describe
-from .executor import TICK_S, Executor, Slots
+from .executor import TICK_S, Counts, Executor, Slots
 from .interface import ASGI, WSGI, Application
 from .script import Scripts, add_import_folder, load_application
 from .wsgi import Environ, Server
@@ -106,6 +107,7 @@ class _Worker:
             server=server,
             log=control.log,
             wake=self._signals.wake,
+            stats=_stats(fds["stats"]) if "stats" in fds else None,
         )
         self._asynchronous = Asynchronous(
             self._executor,
@@ -124,9 +126,7 @@ class _Worker:
             self._boot_asynchronous()
         except LoadError as error:
             return _fail(self._control, str(error), error.trace)
-        # What is loaded by now lives as long as the process: the collector need not look at it again.
-        gc.collect()
-        gc.freeze()
+        interpreter.settle()
         self._executor.start()
         self._control.send("ready", **self._about())
         self._watch()
@@ -241,6 +241,8 @@ def _timeout_ms(executor: Executor) -> Optional[float]:
 def _enter(configuration: Dict[str, Any]) -> None:
     """Environment and working directory of the pool."""
     os.environ.update(configuration.get("environment") or {})
+    if configuration.get("memory_max"):
+        _limit_memory(int(configuration["memory_max"]))
     if configuration.get("dev"):
         # Bytecode is found by whole seconds and size: too coarse for somebody who saves often.
         sys.dont_write_bytecode = True
@@ -257,6 +259,23 @@ def _enter(configuration: Dict[str, Any]) -> None:
 def _application_of(configuration: Dict[str, Any]) -> Optional[Application]:
     name = configuration.get("application")
     return load_application(name, configuration.get("interface") or "auto") if name else None
+
+
+def _limit_memory(limit: int) -> None:
+    """Allocations that would need more fail: MemoryError. It holds for what may be written and is shared with nobody;
+    RLIMIT_AS would also count the files that a program has mapped.
+    """
+    _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    if hard != resource.RLIM_INFINITY:
+        limit = min(limit, hard)
+    resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
+
+
+def _stats(fd: int) -> Counts:
+    """The page in which requests are counted, as words."""
+    page = mmap.mmap(fd, 0)
+    os.close(fd)
+    return memoryview(page).cast("Q")
 
 
 def _socket(fd: int) -> socket.socket:

@@ -32,6 +32,7 @@ typedef struct visitor {
     char extra[128];
     int stream_fd; /* the core's end, or -1 */
     int streams;
+    int upgrades;
     int streams_sent;
     bool is_spent;
     int64_t moved_ns;
@@ -111,6 +112,12 @@ int as_request_open_stream(as_request *request)
 void as_request_stream_is_sent(as_request *request)
 {
     visitor_of(request)->streams_sent++;
+}
+
+void as_request_upgrade(as_request *request)
+{
+    visitor_of(request)->upgrades++;
+    CHECK_INT(request->response.status, 101);
 }
 
 bool as_request_is_spent(const as_request *request)

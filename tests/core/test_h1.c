@@ -1,4 +1,4 @@
-/* with: base/memory.c base/buf.c base/error.c report/event.c loop/loop.c loop/schedule.c net/connection.c net/gate.c net/plain.c http/access_log.c http/chunked.c http/date.c http/h1_body.c http/h1_pace.c http/h1_send.c http/h1_send_pipe.c base/scan.c http/head.c http/request.c http/response_head.c http/spool.c http/stream.c http/target.c */
+/* with: base/memory.c base/buf.c base/error.c report/event.c loop/loop.c loop/schedule.c net/connection.c net/gate.c net/plain.c http/access_log.c http/chunked.c http/date.c http/h1_body.c http/h1_pace.c http/h1_send.c http/h1_send_pipe.c http/relay.c base/scan.c http/head.c http/request.c http/response_head.c http/spool.c http/stream.c http/target.c */
 /* One connection and what it does with its requests: a socket pair, a loop that the test turns by hand, and handlers that answer as the test says. */
 #include "http/h1.c"
 

@@ -184,6 +184,100 @@ static void test_streamed_requests_wait_for_their_turn(void)
     close_lane();
 }
 
+static visitor *ask_for_upgrade(void)
+{
+    visitor *v = visitor_new(AS_METHOD_GET, "GET", "/ws");
+    CHECK(handler->ops->upgrades(handler, &v->request));
+    v->request.upgrade = AS_STR("websocket");
+    CHECK_INT(handler->ops->handle(handler, &v->request), AS_VERDICT_PENDING);
+    return v;
+}
+
+static as_request_frame receive_upgrade(int *fd)
+{
+    delivery got;
+    CHECK(receive_requests(&got));
+    CHECK_INT(got.frames[0].head.flags, AS_REQUEST_UPGRADE);
+    CHECK(memmem(got.frames[0].environment.ptr, got.frames[0].environment.len, "HTTP_UPGRADE\0websocket", 23) != NULL);
+    *fd = got.fd;
+    mark(&got.frames[0], EXECUTOR);
+    return got.frames[0];
+}
+
+static void test_upgrade(void)
+{
+    open_streaming_lane();
+    int fd;
+    visitor *v = ask_for_upgrade();
+    as_request_frame frame = receive_upgrade(&fd);
+    send_answer(&frame, AS_ANSWER_UPGRADE, 101, "Sec-WebSocket-Accept: x\r\nConnection: x\r\n", "");
+    turn();
+    CHECK_INT(v->upgrades, 1);
+    CHECK_STR(v->request.response.fields, "Sec-WebSocket-Accept: x\r\n");
+    CHECK_INT(v->ends, 0);
+    send_end(&frame, 0);
+    turn();
+    CHECK_INT(v->ends, 1);
+    CHECK(v->complete);
+    visitor_free(v);
+    /* refused */
+    close(fd);
+    v = ask_for_upgrade();
+    frame = receive_upgrade(&fd);
+    send_answer(&frame, AS_ANSWER_RESPONSE, 403, "", "no");
+    turn();
+    CHECK_INT(v->responses, 1);
+    CHECK_INT(v->upgrades, 0);
+    visitor_free(v);
+    close(fd);
+    /* the client leaves */
+    v = ask_for_upgrade();
+    frame = receive_upgrade(&fd);
+    send_answer(&frame, AS_ANSWER_UPGRADE, 101, "", "");
+    turn();
+    visitor_free(v);
+    CHECK(AS_SLOT_LOAD(slot_of_frame(&frame), cancelled) != 0);
+    send_end(&frame, 1);
+    turn();
+    CHECK_INT(AS_SLOT_LOAD_STATE(slot_of_frame(&frame)), AS_SLOT_FREE);
+    close(fd);
+    close_lane();
+}
+
+/* A second answer, one that nobody asked for, and one that no client may see. */
+static void test_bad_upgrades(void)
+{
+    open_streaming_lane();
+    int fd;
+    visitor *v = ask_for_upgrade();
+    as_request_frame frame = receive_upgrade(&fd);
+    send_answer(&frame, AS_ANSWER_UPGRADE, 101, "", "");
+    send_answer(&frame, AS_ANSWER_UPGRADE, 101, "", "");
+    turn();
+    CHECK_INT(v->upgrades, 1);
+    CHECK_INT(v->ends, 1);
+    CHECK(!v->complete);
+    visitor_free(v);
+    close(fd);
+    v = get("/");
+    frame = receive_request();
+    send_answer(&frame, AS_ANSWER_UPGRADE, 101, "", "");
+    turn();
+    CHECK_INT(v->error_status, 502);
+    visitor_free(v);
+    v = ask_for_upgrade();
+    frame = receive_upgrade(&fd);
+    send_answer(&frame, AS_ANSWER_UPGRADE, 101, "Bad Name: x\r\n", "");
+    turn();
+    CHECK_INT(v->error_status, 502);
+    CHECK(AS_SLOT_LOAD(slot_of_frame(&frame), cancelled) != 0);
+    send_end(&frame, 1);
+    turn();
+    visitor_free(v);
+    close(fd);
+    close_lane();
+}
+
 int main(void)
 {
     int before = open_descriptors();
@@ -193,6 +287,8 @@ int main(void)
     test_stream_is_handed_back();
     test_stream_of_a_dead_executor();
     test_streamed_requests_wait_for_their_turn();
+    test_upgrade();
+    test_bad_upgrades();
     CHECK_INT(open_descriptors(), before);
     return check_result("pool_stream");
 }

@@ -235,6 +235,8 @@ def count_fds(pid: int, site: Path) -> int:
                 count += 1
     except OSError:
         return -1
+    # Each warm interpreter, and each of its processes that waits for a request, is held by its pidfd and a socket.
+    count -= 2 * len([child for child in children_of(pid) if "workers/zygote." in command_of(child)])
     loops = os.cpu_count() or 1
     return count + sum(max(0, number - loops) for number in kept.values())
 

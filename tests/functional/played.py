@@ -122,6 +122,7 @@ class PlayedCore:
     folder: Path
     limits: str = ""
     pool_limits: str = ""
+    capacity: int = 4
     change_pool: Callable[[dict[str, Any]], None] | None = None  #: adjusts the pool of the plan
     lines: list[str] = field(default_factory=list)  #: sentences of its log
     messages: list[Message] = field(default_factory=list)  #: what came on the control channel, but for logs
@@ -161,7 +162,7 @@ class PlayedCore:
         self._configure(plan)
         while self._message().type != "ready":
             pass
-        self.channel.send("capacity", pool=POOL, capacity=4, stream_bodies=True)
+        self.channel.send("capacity", pool=POOL, capacity=self.capacity, stream_bodies=True)
         self._await_streaming()
         self.fds_before = self.count_fds()
 

@@ -135,7 +135,12 @@ def application(environ, start_response):
 CONFIG = """
 log: {access: "off"}
 pools:
-  bad: {python: "bad:application", directory: ., processes: 2, threads: 2, limits: {request_time: 2s}}
+  bad:
+    python: "bad:application"
+    directory: .
+    processes: 2
+    threads: 2
+    limits: {request_time: 2s, interrupt_time: 300ms}
   good: {python: "good:application", directory: ., processes: 1, threads: 2}
 sites:
   - rules:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from crews import Clients, command, pool
 from harness import PATIENCE_S, Connection, Server, server_environment, wait_for
 
 APPLICATION = """\
@@ -37,48 +38,7 @@ def write(server: Server, name: str, text: str) -> None:
 
 def reload(server: Server, *arguments: str) -> subprocess.CompletedProcess[str]:
     """`cherokee-app reload` for this server."""
-    return subprocess.run(
-        [sys.executable, "-m", "appserver", "reload", *arguments, "--config", str(server.folder / "config.yaml")],
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE_S,
-        env=server_environment(),
-    )
-
-
-class Clients:
-    """Threads that ask for one path again and again, on connections that are kept, until they are told to stop."""
-
-    def __init__(self, server: Server, target: str, count: int = 4) -> None:
-        self._request = f"GET {target} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
-        self._port = server.port
-        self._stop = threading.Event()
-        self.bodies: list[bytes] = []
-        self.faults: list[str] = []
-        self._threads = [threading.Thread(target=self._run, daemon=True) for _ in range(count)]
-
-    def __enter__(self) -> Clients:
-        for thread in self._threads:
-            thread.start()
-        wait_for(lambda: len(self.bodies) > 10 or self.faults, "the clients are at work")
-        return self
-
-    def __exit__(self, *_error: object) -> None:
-        self._stop.set()
-        for thread in self._threads:
-            thread.join(PATIENCE_S)
-            assert not thread.is_alive()
-
-    def _run(self) -> None:
-        try:
-            with Connection(self._port) as connection:
-                while not self._stop.is_set():
-                    response = connection.send(self._request).response()
-                    if response.status != 200:
-                        self.faults.append(f"{response.status} {response.text[:200]}")
-                    self.bodies.append(response.body)
-        except Exception as error:
-            self.faults.append(repr(error))
+    return command(server, "reload", *arguments)
 
 
 @pytest.fixture(scope="module")
@@ -161,7 +121,7 @@ def test_old_workers_finish_what_they_hold(server: Server) -> None:
     before = server.get("/shop/").text
     with Connection(server.port) as slow:
         slow.send("GET /shop/ HTTP/1.1\r\nHost: localhost\r\nSleep: 1\r\n\r\n")
-        wait_for(lambda: b'"running":1' in status(server), "the slow request runs")
+        wait_for(lambda: pool(server, "shop")["running"] == 1, "the slow request runs")
         assert reload(server, "shop").returncode == 0
         assert slow.response().text == before
     assert server.get("/shop/").text == "after"
@@ -190,14 +150,3 @@ def test_nobody_to_reload(tmp_path: Path) -> None:
     )
     assert run.returncode == 1
     assert f"no server of {tmp_path} was found" in run.stderr
-
-
-def status(server: Server) -> bytes:
-    """What the server says of itself, as it comes."""
-    import socket
-
-    with socket.socket(socket.AF_UNIX) as sock:
-        sock.connect(str(server.folder / "control.sock"))
-        sock.sendall(b'{"command": "status"}\n')
-        with sock.makefile("rb") as lines:
-            return lines.read()

@@ -6,7 +6,7 @@
 
 enum {
     /* Names of all variables that are always written, with their NULs and numbers. Checked by an assertion after each build. */
-    FIXED_LEN = 640,
+    FIXED_LEN = 672,
     REQUEST_ID_DIGITS = 16,
 };
 
@@ -225,6 +225,12 @@ static char *put_repeated(char *at, const as_head *head, int first)
     return at;
 }
 
+/* The one that may be had, whatever else the client would like. */
+static char *put_upgrade(char *at, const as_request *request)
+{
+    return request->upgrade.len > 0 ? put_pair(at, AS_STR("HTTP_UPGRADE\0"), request->upgrade) : at;
+}
+
 static char *put_fields(char *at, const as_head *head, bool authorization)
 {
     uint8_t roles[AS_MAX_HEADERS];
@@ -266,6 +272,7 @@ int as_environment_build(const as_environment *environment, const as_request *re
     char *at = put_target(out, request, environment->mounted);
     at = put_server(at, request);
     at = put_content(at, request);
+    at = put_upgrade(at, request);
     at = put_fields(at, &request->head, authorization);
     at = put_request_id(at, request->id);
     /* Last, so that what the configuration says wins. */

@@ -49,6 +49,11 @@ as_pending *as_pending_new(as_lane *lane, as_request *request)
     return pending;
 }
 
+bool as_pending_has_stream(const as_pending *pending)
+{
+    return pending->request->body.is_streamed || pending->request->upgrade.len > 0;
+}
+
 as_request *as_pending_free(as_pending *pending)
 {
     as_lane *lane = pending->lane;

@@ -129,6 +129,8 @@ struct as_lane {
 void as_pending_set_phase(as_pending *pending, as_pending_phase phase);
 /* A record for the request, phase FREE; request->handler_state points to it. */
 as_pending *as_pending_new(as_lane *lane, as_request *request);
+/* Whether a stream socket goes with its request. */
+bool as_pending_has_stream(const as_pending *pending);
 /* Gives the record back; its request is forgotten and returned, its slot (when it has one) has no owner any more. */
 as_request *as_pending_free(as_pending *pending);
 void as_lane_push_waiting(as_lane *lane, as_pending *pending, bool in_front);

@@ -42,6 +42,8 @@ static uint32_t fd_flag(const as_request *request)
 {
     if (request->body.is_streamed)
         return AS_REQUEST_BODY_STREAM;
+    if (request->upgrade.len > 0)
+        return AS_REQUEST_UPGRADE;
     return request->body.fd >= 0 ? AS_REQUEST_BODY_FD : 0;
 }
 
@@ -49,7 +51,7 @@ static uint32_t fd_flag(const as_request *request)
 static int fd_to_send(as_pending *pending)
 {
     as_request *request = pending->request;
-    if (!request->body.is_streamed)
+    if (!as_pending_has_stream(pending))
         return request->body.fd;
     if (pending->stream_fd < 0)
         pending->stream_fd = as_request_open_stream(request);
@@ -528,7 +530,7 @@ static void pool_abandon(as_request *request)
     as_lane *lane = pending->lane;
     /* One that only streams its answer notices by its pipe. */
     bool is_told =
-        pending->phase != AS_PENDING_STREAMING || request->body.is_streamed || as_document_is_unwanted(pending);
+        pending->phase != AS_PENDING_STREAMING || as_pending_has_stream(pending) || as_document_is_unwanted(pending);
     if (pending->slot != AS_LANE_NONE && is_told)
         as_lane_cancel_slot(lane, pending->slot);
     as_pending_free(pending);
@@ -548,10 +550,17 @@ static bool pool_streams_body(const as_handler *handler, const as_request *reque
            (request->head.chunked || request->head.content_length > AS_MAX_INLINE_BODY);
 }
 
+static bool pool_upgrades(const as_handler *handler, const as_request *request)
+{
+    const as_lane *lane = lane_of(handler, request);
+    return lane != NULL && lane->stream_bodies;
+}
+
 static const as_handler_ops pool_ops = {
     .name = "pool",
     .wants_body = true,
     .streams_body = pool_streams_body,
+    .upgrades = pool_upgrades,
     .handle = pool_handle,
     .abandon = pool_abandon,
     .free = pool_free,

@@ -168,6 +168,21 @@ static void on_stream(as_lane *lane, as_pending *pending, const as_answer_frame 
     as_request_respond(request);
 }
 
+static void on_upgrade(as_lane *lane, as_pending *pending, const as_answer_frame *frame)
+{
+    as_request *request = pending->request;
+    as_response_head head;
+    if (take_fields(request, frame, as_arena_copy(&request->arena, frame->fields), &head) != AS_OK) {
+        as_lane_cancel_slot(lane, pending->slot); /* its `end` is still to come */
+        as_pending_fail(pending, 502, bad_fields);
+        return;
+    }
+    note_times(lane, pending, &frame->head);
+    as_pending_set_phase(pending, AS_PENDING_STREAMING);
+    as_timer_clear(lane->home->loop, &pending->timer);
+    as_request_upgrade(request);
+}
+
 static void on_document(as_lane *lane, as_pending *pending, const as_answer_frame *frame, int fd)
 {
     note_times(lane, pending, &frame->head);
@@ -202,7 +217,7 @@ static void on_end(as_lane *lane, as_pending *pending, const as_answer_frame *fr
 static void on_skipped(as_lane *lane, as_pending *pending, int fd)
 {
     as_lane_give_slot(lane, pending->slot);
-    if (pending->request->body.is_streamed)
+    if (as_pending_has_stream(pending))
         pending->stream_fd = fd;
     else if (fd >= 0)
         close(fd);
@@ -230,13 +245,13 @@ static void on_late(as_lane *lane, uint32_t index, const as_answer_frame *frame)
     }
 }
 
-/* The order in which answers may come: one that ends the request, or `stream` or `document` and then `end`. */
+/* The order in which answers may come: one that ends the request, or `stream`, `document` or `upgrade` and then `end`. */
 static bool is_expected(const as_pending *pending, const as_answer_frame *frame, int fd)
 {
     if (as_answer_has_fd(frame->head.kind) != (fd >= 0) && frame->head.kind != AS_ANSWER_SKIPPED)
         return false;
-    if (frame->head.kind == AS_ANSWER_UPGRADE)
-        return false; /* nobody is asked for one */
+    if (frame->head.kind == AS_ANSWER_UPGRADE && pending->request->upgrade.len == 0)
+        return false;
     if (frame->head.kind == AS_ANSWER_END)
         return pending->phase == AS_PENDING_DOCUMENT || pending->phase == AS_PENDING_STREAMING;
     return pending->phase == AS_PENDING_SENT;
@@ -314,6 +329,9 @@ static void on_frame(as_lane *lane, const as_answer_frame *frame, int fd)
         on_end(lane, pending, frame);
         break;
     case AS_ANSWER_INFORMATIONAL:
+        break;
+    case AS_ANSWER_UPGRADE:
+        on_upgrade(lane, pending, frame);
         break;
     default:
         on_skipped(lane, pending, fd);

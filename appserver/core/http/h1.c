@@ -7,13 +7,15 @@
 #include <unistd.h>
 
 #include "http/access_log.h"
+#include "http/relay.h"
 #include "report/event.h"
 
 enum {
     INPUT_EXTRA = 4096,       /* room behind the largest head for body bytes that came with it */
     KEPT_BUFFER = 128 * 1024, /* larger output buffers are freed with their request */
-    LINGER_MS = 2000,         /* how long a client may take to see the answer and close */
-    LINGER_MOST_MS = 10000,   /* and how long it may go on sending before it does */
+    LINGER_READ = 16 * 1024,
+    LINGER_MS = 2000,       /* how long a client may take to see the answer and close */
+    LINGER_MOST_MS = 10000, /* and how long it may go on sending before it does */
     KEPT_EXCHANGES = 256,
     TURN_STEPS = 256, /* of one connection that pipelines, before others get their turn */
     TURN_READS = 16,  /* reads of a client that lingers before other connections get their turn */
@@ -23,7 +25,8 @@ static const uint8_t legal_steps[] = {
     [AS_PHASE_IDLE] = 1 << AS_PHASE_HEAD,
     [AS_PHASE_HEAD] = 1 << AS_PHASE_BODY | 1 << AS_PHASE_HANDLER,
     [AS_PHASE_BODY] = 1 << AS_PHASE_HANDLER,
-    [AS_PHASE_HANDLER] = 1 << AS_PHASE_SEND,
+    [AS_PHASE_HANDLER] = 1 << AS_PHASE_SEND | 1 << AS_PHASE_RELAY,
+    [AS_PHASE_RELAY] = 1 << AS_PHASE_LINGER,
     [AS_PHASE_SEND] = 1 << AS_PHASE_DISCARD | 1 << AS_PHASE_LINGER | 1 << AS_PHASE_IDLE | 1 << AS_PHASE_HEAD,
     [AS_PHASE_DISCARD] = 1 << AS_PHASE_LINGER | 1 << AS_PHASE_IDLE | 1 << AS_PHASE_HEAD,
     [AS_PHASE_LINGER] = 0,
@@ -107,7 +110,7 @@ static void begin_exchange(as_exchange *x)
     x->next = 0;
     x->discarded = x->streamed = 0;
     x->moved_ns = 0;
-    x->continue_due = x->feeding = x->spent = false;
+    x->continue_due = x->feeding = x->spent = x->upgraded = false;
     x->is_paced = x->head_timed = x->has_body = x->in_handler = x->answered = x->close_after = x->head_only =
         x->chunks = false;
     x->pipe_ended = x->stream_over = x->stream_complete = x->released = x->from_error = x->held_back = false;
@@ -129,6 +132,7 @@ static void begin_exchange(as_exchange *x)
     request->target = (as_target){0};
     request->path = request->rule_prefix = AS_STR_NONE;
     request->body = (as_request_body){.fd = -1};
+    request->upgrade = AS_STR_NONE;
     request->error_status = 0;
     request->response = (as_response){.body.fd = -1};
     request->handler_state = NULL;
@@ -170,6 +174,7 @@ static void end_exchange(as_exchange *x)
     as_request *request = &x->request;
     as_home *home = x->home;
     let_go_of_response(x);
+    as_relay_free(x);
     if (request->body.fd >= 0)
         close(request->body.fd);
     request->body.fd = -1;
@@ -198,7 +203,9 @@ static void log_request(as_exchange *x, bool cut)
     as_request *request = &x->request;
     as_counters *counters = x->home->counters;
     uint16_t status = request->response.status;
-    if (status < 300)
+    if (status < 200)
+        ; /* counted when it was sent */
+    else if (status < 300)
         AS_COUNT(counters, responses_2xx, 1);
     else if (status < 400)
         AS_COUNT(counters, responses_3xx, 1);
@@ -322,6 +329,12 @@ void as_h1_send_continue(as_exchange *x)
     as_buf_add(&x->out, AS_STR("HTTP/1.1 100 Continue\r\n\r\n"));
 }
 
+static bool may_upgrade(const as_request *request)
+{
+    const as_handler *handler = request->handler;
+    return handler != NULL && handler->ops->upgrades != NULL && handler->ops->upgrades(handler, request);
+}
+
 static bool is_streamed(const as_request *request)
 {
     const as_handler_ops *ops = request->handler->ops;
@@ -355,8 +368,11 @@ static bool accept_head(as_exchange *x)
     request->path = request->target.path;
     as_request_route(request);
     fill_peer(x);
-    if (!x->has_body || request->handler == NULL || !request->handler->ops->wants_body)
+    if (!x->has_body || request->handler == NULL || !request->handler->ops->wants_body) {
+        if (!x->has_body && !conn->draining && may_upgrade(request))
+            as_relay_is_asked_for(request);
         return call_handler(x);
+    }
     if (head->content_length >= 0 && (uint64_t)head->content_length > limits->body_size)
         return refuse(x, 413);
     if (is_streamed(request)) {
@@ -443,7 +459,7 @@ void as_h1_stop_feeding(as_exchange *x, int status)
 static bool begin_send(as_exchange *x)
 {
     /* All other answers end the request; only one that is still coming may still take in the body. */
-    if (x->request.response.body.kind != AS_BODY_PIPE)
+    if (x->request.response.body.kind != AS_BODY_PIPE || !x->feeding)
         as_h1_close_stream(x);
     /* Decided now, for the head of the response announces it. */
     if (!x->body_done && !x->feeding && !will_discard(x))
@@ -460,6 +476,10 @@ static bool on_handler(as_conn *conn)
         return false;
     if (x->answered)
         return begin_send(x);
+    if (x->upgraded) {
+        as_relay_begin(x);
+        return true;
+    }
     int status = 0;
     as_take_result fed = x->feeding && !conn->broken ? as_h1_feed_body(x, &status) : AS_TAKE_WAIT;
     if (fed == AS_TAKE_BAD) {
@@ -500,6 +520,7 @@ static bool begin_linger(as_conn *conn)
     as_exchange *x = conn->state;
     as_h1_set_phase(conn, AS_PHASE_LINGER);
     let_go_of_response(x);
+    as_relay_free(x);
     as_conn_shut_writing(conn);
     as_conn_set_timeout(conn, LINGER_MS);
     x->linger_until_ns = x->home->loop->now_ns + LINGER_MOST_MS * AS_NS_PER_MS;
@@ -509,7 +530,8 @@ static bool begin_linger(as_conn *conn)
 static void end_connection(as_conn *conn)
 {
     const as_exchange *x = conn->state;
-    if (x->body_done && x->next == x->in_len && !conn->readable)
+    /* What another protocol's client may still be sending is not known. */
+    if (x->body_done && x->next == x->in_len && !conn->readable && conn->phase != AS_PHASE_RELAY)
         as_conn_close(conn);
     else
         begin_linger(conn);
@@ -587,8 +609,9 @@ static bool on_discard(as_conn *conn)
 static bool on_linger(as_conn *conn)
 {
     const as_exchange *x = conn->state;
+    char dropped[LINGER_READ];
     for (int reads = 0; reads < TURN_READS; reads++) {
-        ssize_t n = conn->readable ? as_conn_read(conn, x->in, x->in_capacity) : AS_EAGAIN;
+        ssize_t n = conn->readable ? as_conn_read(conn, dropped, sizeof(dropped)) : AS_EAGAIN;
         if (n == AS_EAGAIN)
             return false;
         if (n <= 0 || x->home->loop->now_ns > x->linger_until_ns) {
@@ -613,9 +636,9 @@ static void send_held(as_conn *conn)
 void as_h1_advance(as_conn *conn)
 {
     static bool (*const steps[])(as_conn *) = {
-        [AS_PHASE_IDLE] = on_idle,       [AS_PHASE_HEAD] = on_head, [AS_PHASE_BODY] = on_body,
-        [AS_PHASE_HANDLER] = on_handler, [AS_PHASE_SEND] = on_send, [AS_PHASE_DISCARD] = on_discard,
-        [AS_PHASE_LINGER] = on_linger,
+        [AS_PHASE_IDLE] = on_idle,       [AS_PHASE_HEAD] = on_head,           [AS_PHASE_BODY] = on_body,
+        [AS_PHASE_HANDLER] = on_handler, [AS_PHASE_SEND] = on_send,           [AS_PHASE_DISCARD] = on_discard,
+        [AS_PHASE_LINGER] = on_linger,   [AS_PHASE_RELAY] = as_relay_advance,
     };
     for (int taken = 0; !conn->closing && steps[conn->phase](conn); taken++) {
         if (taken == TURN_STEPS) {
@@ -656,6 +679,9 @@ static void timed_out(as_conn *conn)
         report_silence(x);
         as_h1_finish(x, true);
         break;
+    case AS_PHASE_RELAY:
+        as_relay_timed_out(x);
+        break;
     default:
         as_conn_close(conn);
     }
@@ -671,6 +697,8 @@ static void drain(as_conn *conn)
     as_exchange *x = conn->state;
     if (conn->phase == AS_PHASE_IDLE)
         as_conn_close(conn);
+    else if (conn->phase == AS_PHASE_RELAY)
+        as_h1_advance(conn);
     else if (x != NULL)
         x->close_after = true;
 }

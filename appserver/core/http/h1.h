@@ -17,6 +17,7 @@ typedef enum as_phase {
     AS_PHASE_BODY,    /* receiving the body that the handler wants */
     AS_PHASE_HANDLER, /* the handler has the request; it may get the body meanwhile */
     AS_PHASE_SEND,    /* sending the response; likewise */
+    AS_PHASE_RELAY,   /* upgraded: another protocol's bytes go both ways (relay.h) */
     AS_PHASE_DISCARD, /* the response is out; the rest of a body that nobody wanted is read and dropped */
     AS_PHASE_LINGER, /* nothing more to send; reading until the client closes, so that it sees the answer before a reset */
 } as_phase;
@@ -59,6 +60,8 @@ typedef struct as_exchange {
     int64_t moved_ns;    /* when the stream last took something; 0: never */
     bool feeding : 1;    /* the executor has the other end of the stream, and the body goes into it */
     bool spent : 1;      /* some of the body is in it */
+    bool upgraded : 1;   /* as_request_upgrade() was called */
+    struct as_relay *relay;
 
     /* answering */
     bool in_handler : 1; /* handle() is on the stack: a response made meanwhile waits for its return */

@@ -44,7 +44,7 @@ void as_request_respond(as_request *request)
         as_h1_advance(x->conn);
 }
 
-/* Streamed bodies. */
+/* Streamed bodies and upgrades. */
 
 static void stream_changed(as_stream *stream)
 {
@@ -56,7 +56,7 @@ static void stream_changed(as_stream *stream)
 int as_request_open_stream(as_request *request)
 {
     as_exchange *x = exchange_of(request);
-    assert(request->body.is_streamed && !x->spent);
+    assert((request->body.is_streamed || request->upgrade.len > 0) && !x->spent);
     as_h1_stop_stream(x);
     return as_stream_open(&x->stream, x->home->loop, stream_changed);
 }
@@ -65,10 +65,21 @@ void as_request_stream_is_sent(as_request *request)
 {
     as_exchange *x = exchange_of(request);
     assert(x->stream.is_open);
+    if (!request->body.is_streamed)
+        return;
     x->feeding = true;
     as_h1_send_continue(x);
     if (!x->in_handler)
         as_conn_put_off(x->conn);
+}
+
+void as_request_upgrade(as_request *request)
+{
+    as_exchange *x = exchange_of(request);
+    assert(request->upgrade.len > 0 && x->stream.is_open && !x->answered);
+    x->upgraded = true;
+    if (!x->in_handler)
+        as_h1_advance(x->conn);
 }
 
 bool as_request_is_spent(const as_request *request)
@@ -196,6 +207,6 @@ void as_request_stream_end(as_request *request, bool complete)
     x->stream_over = true;
     x->stream_complete = complete;
     /* A response that is not being sent yet finds the flags when its turn comes. */
-    if (x->conn->phase == AS_PHASE_SEND)
+    if (x->conn->phase == AS_PHASE_SEND || x->conn->phase == AS_PHASE_RELAY)
         as_conn_put_off(x->conn);
 }

@@ -132,6 +132,7 @@ struct as_request {
     as_str
         rule_prefix; /* the part of `path` that a prefix rule matched, without its final '/'; len 0 for "/" and other matches */
     as_request_body body;
+    as_str upgrade; /* the protocol that the client asks to go on with, when its handler may do that; len 0: none */
     uint16_t
         error_status;    /* not 0: this is the error page for that status; handlers then ignore conditions and ranges */
     as_str extra_fields; /* see as_request_add_field() */
@@ -156,6 +157,8 @@ typedef struct as_handler_ops {
         wants_body; /* handle() is called when the whole body is there; otherwise at once, and the protocol drops the body */
     /* Of a request whose body the handler wants: whether it takes it as a stream, and handle() is called at once. NULL: never. */
     bool (*streams_body)(const as_handler *handler, const as_request *request);
+    /* Of a request without a body: whether it may be answered by as_request_upgrade(). NULL: never. */
+    bool (*upgrades)(const as_handler *handler, const as_request *request);
     as_verdict (*handle)(const as_handler *handler, as_request *request);
     /* The client has gone or the response broke off, while the request is PENDING or its body a pipe that is still open. The handler forgets the
      * request before it returns; a body already handed over is released by the core separately. NULL: never pending. */
@@ -180,7 +183,11 @@ void as_request_error(as_request *request, int status, const char *detail);
  * as_request_respond(), by a handler that knows already that nothing more will come. */
 void as_request_stream_end(as_request *request, bool complete);
 
-/* Of a request with a streamed body: a new stream socket (http/stream.h). The executor's end, which is the caller's; -1 with errno. An earlier one is closed,
+/* Answers a PENDING request that asks for an upgrade by 101 with response.fields: from now on bytes go both ways between the client and the request's stream,
+ * until as_request_stream_end() or the client's end. Like as_request_respond(), it may end the request at once. */
+void as_request_upgrade(as_request *request);
+
+/* Of a request with a streamed body or an upgrade: a new stream socket (http/stream.h). The executor's end, which is the caller's; -1 with errno. An earlier one is closed,
  * which must have been left unspent. */
 int as_request_open_stream(as_request *request);
 /* The executor's end is on its way to an executor: the client's body (which it may be asked for only now, by 100) is passed on. Not answered before this returns. */

@@ -15,16 +15,18 @@ enum {
 };
 
 /* A request on its way to becoming a program. */
-typedef struct attempt {
+struct as_attempt {
     as_cgi_runner *runner;
-    const as_request_frame *frame;
+    as_request_frame frame;
     as_slot *slot;
     uint64_t log_id;
     int64_t start_ns;
     int body_fd; /* -1: none, or handed on */
     as_script script;
     char *file; /* absolute path of the program */
-} attempt;
+    as_program program;
+    char *argv[AS_QUERY_WORDS_MAX + 3];
+};
 
 /* --- answers without a program --- */
 
@@ -49,13 +51,13 @@ void as_cgi_skip(const as_cgi_runner *runner, const as_request_head *head)
     as_answers_send(runner->answers, head->loop, AS_ANSWER_SKIPPED, &answer, AS_STR_NONE, AS_STR_NONE, -1);
 }
 
-static void respond(const attempt *request, uint16_t status)
+static void respond(const as_attempt *request, uint16_t status)
 {
-    as_cgi_refuse(request->runner, &request->frame->head, status);
+    as_cgi_refuse(request->runner, &request->frame.head, status);
 }
 
 /* The owner of the program reads why in the log, the client only that it failed. */
-static void refuse(const attempt *request, const char *what, const char *reason, uint16_t status)
+static void refuse(const as_attempt *request, const char *what, const char *reason, uint16_t status)
 {
     as_event_emit(request->runner->events, AS_EVENT_WARNING, request->log_id, -1, request->runner->running->executor,
                   "%s: %s", what, reason);
@@ -63,7 +65,7 @@ static void refuse(const attempt *request, const char *what, const char *reason,
 }
 
 /* The system is short of something that may be there again in a moment. */
-static void refuse_for_now(const attempt *request, const char *what, int error)
+static void refuse_for_now(const as_attempt *request, const char *what, int error)
 {
     errno = error;
     as_event_emit(request->runner->events, AS_EVENT_ERROR, request->log_id, -1, request->runner->running->executor,
@@ -78,7 +80,7 @@ static bool is_shortage(int error)
 
 /* --- look-up --- */
 
-static void refuse_lookup(const attempt *request, int verdict, int error)
+static void refuse_lookup(const as_attempt *request, int verdict, int error)
 {
     char reason[REASON_SIZE];
     const char *root = request->runner->variables.root;
@@ -104,7 +106,7 @@ static void refuse_lookup(const attempt *request, int verdict, int error)
 }
 
 /* True when the program has been found. */
-static bool find_script(attempt *request)
+static bool find_script(as_attempt *request)
 {
     const as_variables *variables = &request->runner->variables;
     if (variables->root[0] != '/') {
@@ -135,7 +137,7 @@ static char *print_variable(as_arena *arena, const char *name, as_str first, as_
         .ptr;
 }
 
-static int complete_environment(attempt *request)
+static int complete_environment(as_attempt *request)
 {
     as_cgi_runner *runner = request->runner;
     as_variables *variables = &runner->variables;
@@ -157,7 +159,7 @@ static int complete_environment(attempt *request)
 }
 
 /* ISINDEX words only for programs that are executed themselves: an interpreter would have to be trusted not to take them for its own. */
-static uint32_t add_query_words(attempt *request, char **argv, uint32_t count)
+static uint32_t add_query_words(as_attempt *request, char **argv, uint32_t count)
 {
     const as_variables *variables = &request->runner->variables;
     if (strcmp(variables->method, "GET") != 0 && strcmp(variables->method, "HEAD") != 0)
@@ -168,7 +170,7 @@ static uint32_t add_query_words(attempt *request, char **argv, uint32_t count)
     return count + as_query_words((char *)copy.ptr, argv + count);
 }
 
-static void plan_program(attempt *request, as_program *program, char **argv)
+static void plan_program(as_attempt *request, as_program *program, char **argv)
 {
     const char *interpreter = as_script_interpreter(request->runner->interpreters, request->script.name);
     uint32_t count = 0;
@@ -211,9 +213,9 @@ static int open_inline_body(as_str body)
 }
 
 /* -1 with errno. An fd that is not null_fd is the caller's. */
-static int open_stdin(attempt *request)
+static int open_stdin(as_attempt *request)
 {
-    const as_request_frame *frame = request->frame;
+    const as_request_frame *frame = &request->frame;
     if (frame->head.flags & AS_REQUEST_BODY_FD) {
         int fd = request->body_fd;
         request->body_fd = -1;
@@ -246,18 +248,18 @@ static int open_pipes(int output[2], int errors[2])
 
 /* --- start --- */
 
-static void send_document(const attempt *request, int output_fd)
+static void send_document(const as_attempt *request, int output_fd)
 {
     as_answer_head head = {
-        .slot = request->frame->head.slot,
-        .request_id = request->frame->head.request_id,
+        .slot = request->frame.head.slot,
+        .request_id = request->frame.head.request_id,
         .run_us = (uint32_t)((as_clock_monotonic_ns() - request->start_ns) / 1000),
     };
-    as_answers_send(request->runner->answers, request->frame->head.loop, AS_ANSWER_DOCUMENT, &head, AS_STR_NONE,
+    as_answers_send(request->runner->answers, request->frame.head.loop, AS_ANSWER_DOCUMENT, &head, AS_STR_NONE,
                     AS_STR_NONE, output_fd);
 }
 
-static void refuse_start(const attempt *request, const as_program *program, int error)
+static void refuse_start(const as_attempt *request, const as_program *program, int error)
 {
     char reason[REASON_SIZE];
     if (is_shortage(error)) {
@@ -271,13 +273,13 @@ static void refuse_start(const attempt *request, const as_program *program, int 
 }
 
 /* Takes the reading end of `output` and both of `errors`. */
-static void started(const attempt *request, const as_program *program, int output[2], int errors[2])
+static void started(const as_attempt *request, const as_program *program, int output[2], int errors[2])
 {
     as_cgi_runner *runner = request->runner;
     const as_running_start start = {
         .program = program,
         .slot = request->slot,
-        .request = &request->frame->head,
+        .request = &request->frame.head,
         .log_id = request->log_id,
         .start_ns = request->start_ns,
         .name = request->script.name,
@@ -294,11 +296,17 @@ static void started(const attempt *request, const as_program *program, int outpu
     output[0] = -1;
 }
 
-static void start_program(attempt *request, as_program *program)
+/* AS_OK, also when the request has been refused; AS_EAGAIN when a warm process is on its way. */
+static int start_program(as_attempt *request, as_program *program)
 {
     as_cgi_runner *runner = request->runner;
     int output[2] = {-1, -1};
     int errors[2] = {-1, -1};
+    as_zygote *zygote = NULL;
+    int warmth =
+        runner->warm != NULL ? as_warm_look(runner->warm, program, &request->script.mark, &zygote) : AS_ENOTFOUND;
+    if (warmth == AS_EAGAIN)
+        return AS_EAGAIN;
     program->stdin_fd = open_stdin(request);
     if (program->stdin_fd < 0 || open_pipes(output, errors) != AS_OK) {
         refuse_for_now(request, request->file, errno);
@@ -306,7 +314,8 @@ static void start_program(attempt *request, as_program *program)
     }
     program->stdout_fd = output[1];
     program->stderr_fd = errors[1];
-    if (as_program_start(&runner->launcher, program) == AS_OK)
+    bool is_warm = warmth == AS_OK && as_zygote_become(zygote, program, &request->script.mark) == AS_OK;
+    if (is_warm || as_program_start(&runner->launcher, program) == AS_OK)
         started(request, program, output, errors);
     else
         refuse_start(request, program, errno);
@@ -315,22 +324,21 @@ release:
     close_pipe(output);
     if (program->stdin_fd >= 0 && program->stdin_fd != runner->launcher.null_fd)
         close(program->stdin_fd);
+    return AS_OK;
 }
 
-/* AS_OK, also when the request has been refused; AS_EBADFRAME. */
-static int run_attempt(attempt *request)
+/* AS_OK, also when the request has been refused; AS_EBADFRAME; AS_EAGAIN. */
+static int run_attempt(as_attempt *request)
 {
     as_cgi_runner *runner = request->runner;
     as_variables *variables = &runner->variables;
-    char *argv[AS_QUERY_WORDS_MAX + 3];
-    as_program program;
-    as_str block = request->frame->environment;
+    as_str block = request->frame.environment;
     int verdict = as_variables_take(variables, (char *)block.ptr, block.len);
     if (verdict == AS_EBADFRAME)
         return verdict;
     request->log_id = strtoull(variables->log_id, NULL, 16);
     if (request->log_id == 0)
-        request->log_id = request->frame->head.request_id;
+        request->log_id = request->frame.head.request_id;
     if (verdict == AS_OK && !find_script(request))
         return AS_OK;
     if (verdict == AS_OK)
@@ -339,22 +347,43 @@ static int run_attempt(attempt *request)
         refuse(request, variables->path_info, "the environment has too many variables", 500);
         return AS_OK;
     }
-    plan_program(request, &program, argv);
-    if (argv[0] == request->file && (request->script.mode & (S_IXUSR | S_IXGRP | S_IXOTH)) == 0)
+    plan_program(request, &request->program, request->argv);
+    if (request->argv[0] == request->file && (request->script.mode & (S_IXUSR | S_IXGRP | S_IXOTH)) == 0)
         refuse(request, request->file, "not executable: chmod +x", 500);
     else
-        start_program(request, &program);
+        return start_program(request, &request->program);
     return AS_OK;
+}
+
+static int attempt_ends(as_attempt *request, int verdict)
+{
+    request->runner->is_held = verdict == AS_EAGAIN;
+    if (verdict == AS_EAGAIN)
+        return verdict;
+    if (request->body_fd >= 0)
+        close(request->body_fd);
+    request->body_fd = -1;
+    return verdict;
 }
 
 int as_cgi_run(as_cgi_runner *runner, const as_request_frame *frame, as_slot *slot, int64_t now_ns, int body_fd)
 {
-    attempt request = {.runner = runner, .frame = frame, .slot = slot, .start_ns = now_ns, .body_fd = body_fd};
+    as_attempt *request = runner->attempt;
+    assert(!runner->is_held);
+    *request = (as_attempt){.runner = runner, .frame = *frame, .slot = slot, .start_ns = now_ns, .body_fd = body_fd};
     as_arena_reset(&runner->arena);
-    int verdict = run_attempt(&request);
-    if (request.body_fd >= 0)
-        close(request.body_fd);
-    return verdict;
+    return attempt_ends(request, run_attempt(request));
+}
+
+int as_cgi_resume(as_cgi_runner *runner)
+{
+    as_attempt *request = runner->attempt;
+    assert(runner->is_held);
+    if (AS_SLOT_LOAD(request->slot, cancelled) != 0) {
+        as_cgi_skip(runner, &request->frame.head);
+        return attempt_ends(request, AS_OK);
+    }
+    return attempt_ends(request, start_program(request, &request->program));
 }
 
 /* --- life --- */
@@ -392,14 +421,56 @@ static int take_defaults(as_cgi_runner *runner, const char *pairs)
 int as_cgi_runner_init(as_cgi_runner *runner, const as_spawner_options *options)
 {
     as_arena_init(&runner->arena);
+    runner->attempt = as_alloc(sizeof(*runner->attempt));
+    runner->attempt->body_fd = -1;
     runner->interpreters = copy_pairs(options->interpreters);
     int verdict = as_launcher_init(&runner->launcher);
     runner->launcher.descriptors = options->program_descriptors;
     return verdict != AS_OK ? verdict : take_defaults(runner, options->environment);
 }
 
+static bool is_program(void *owner, pid_t pid)
+{
+    const as_cgi_runner *runner = owner;
+    return as_running_has(runner->running, pid);
+}
+
+static void warm_has_moved(void *owner)
+{
+    as_cgi_runner *runner = owner;
+    if (runner->is_held)
+        runner->resumable(runner->owner);
+}
+
+int as_cgi_runner_warm(as_cgi_runner *runner, const as_spawner_options *options, as_loop *loop,
+                       void (*resumable)(void *owner), void *owner)
+{
+    if (options->python_zygote == NULL && options->perl_zygote == NULL)
+        return AS_OK;
+    const as_warm_options wanted = {
+        .loop = loop,
+        .events = runner->events,
+        .executor = options->executor,
+        .launcher = &runner->launcher,
+        .environment = runner->defaults,
+        .python_main = options->python_zygote,
+        .perl_main = options->perl_zygote,
+        .moved = warm_has_moved,
+        .is_program = is_program,
+        .owner = runner,
+    };
+    runner->resumable = resumable;
+    runner->owner = owner;
+    runner->warm = as_warm_new(&wanted);
+    return runner->warm != NULL ? AS_OK : AS_ESYSTEM;
+}
+
 void as_cgi_runner_free(as_cgi_runner *runner)
 {
+    as_warm_free(runner->warm);
+    if (runner->attempt != NULL && runner->attempt->body_fd >= 0)
+        close(runner->attempt->body_fd);
+    as_free(runner->attempt);
     as_launcher_free(&runner->launcher);
     as_arena_free(&runner->arena);
     as_free(runner->defaults_text);

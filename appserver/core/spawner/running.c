@@ -275,6 +275,15 @@ void as_running_look_for_cancelled(as_running_set *set)
     }
 }
 
+bool as_running_has(const as_running_set *set, pid_t pid)
+{
+    for (uint32_t i = 0; i < set->limit; i++) {
+        if (set->all[i].step != AS_RUNNING_UNUSED && set->all[i].pid == pid)
+            return true;
+    }
+    return false;
+}
+
 void as_running_kill_all(as_running_set *set)
 {
     for (uint32_t i = 0; i < set->limit; i++) {

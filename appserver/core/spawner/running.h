@@ -94,6 +94,8 @@ void as_running_end(as_running *running);
 void as_running_cancel(as_running_set *set, uint64_t request_id);
 /* Ends every program whose slot the core has marked. */
 void as_running_look_for_cancelled(as_running_set *set);
+/* Whether a program with this number runs. */
+bool as_running_has(const as_running_set *set, pid_t pid);
 /* SIGKILL to all groups. */
 void as_running_kill_all(as_running_set *set);
 

@@ -10,10 +10,11 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "handler/beneath.h"
 
 /* AS_OK: a regular file; AS_EAGAIN: a directory; AS_EINVALID: something on the way is no directory; else as as_script_find(). */
-static int look_at(int root_fd, const char *path, uint32_t *mode)
+static int look_at(int root_fd, const char *path, as_script *script)
 {
     int fd = as_beneath_open(root_fd, path, O_PATH, AS_SYMLINKS_BENEATH);
     if (fd < 0) {
@@ -38,7 +39,14 @@ static int look_at(int root_fd, const char *path, uint32_t *mode)
     close(fd);
     if (failed)
         return AS_ENOTFOUND;
-    *mode = info.st_mode;
+    script->mode = info.st_mode;
+    script->mark = (as_file_mark){
+        .device = info.st_dev,
+        .inode = info.st_ino,
+        .size = (uint64_t)info.st_size,
+        .modified_ns = info.st_mtim.tv_sec * AS_NS_PER_S + info.st_mtim.tv_nsec,
+        .changed_ns = info.st_ctim.tv_sec * AS_NS_PER_S + info.st_ctim.tv_nsec,
+    };
     if (S_ISDIR(info.st_mode))
         return AS_EAGAIN;
     return S_ISREG(info.st_mode) ? AS_OK : AS_ENOTFOUND;
@@ -64,7 +72,7 @@ static bool leads_up(const char *rest)
 }
 
 /* Component by component; `end` is where the program's name ends. */
-static int walk(int root_fd, const char *path, uint32_t *mode, size_t *end)
+static int walk(int root_fd, const char *path, as_script *script, size_t *end)
 {
     char prefix[AS_BENEATH_PATH_SIZE];
     size_t at = 0;
@@ -77,23 +85,23 @@ static int walk(int root_fd, const char *path, uint32_t *mode, size_t *end)
         memcpy(prefix, path, at);
         prefix[at] = '\0';
         *end = at;
-        int verdict = look_at(root_fd, prefix, mode);
+        int verdict = look_at(root_fd, prefix, script);
         if (verdict != AS_EAGAIN)
             return verdict == AS_EINVALID ? AS_ENOTFOUND : verdict;
     }
     return AS_ENOTFOUND;
 }
 
-static int find_below(int root_fd, const char *path, uint32_t *mode, size_t *end)
+static int find_below(int root_fd, const char *path, as_script *script, size_t *end)
 {
     if (path[0] == '\0') {
         errno = 0;
         return AS_EFORBIDDEN;
     }
     *end = strlen(path);
-    int verdict = look_at(root_fd, path, mode);
+    int verdict = look_at(root_fd, path, script);
     if (verdict == AS_EINVALID)
-        verdict = walk(root_fd, path, mode, end);
+        verdict = walk(root_fd, path, script, end);
     if ((verdict == AS_OK || verdict == AS_EAGAIN) && has_hidden_component(path, *end))
         return AS_ENOTFOUND;
     if (verdict == AS_EAGAIN) {
@@ -110,7 +118,7 @@ int as_script_find(const char *root, const char *path, as_script *script)
         return AS_ESYSTEM;
     const char *relative = path + strspn(path, "/");
     size_t end = 0;
-    int verdict = find_below(root_fd, relative, &script->mode, &end);
+    int verdict = find_below(root_fd, relative, script, &end);
     int saved = errno;
     close(root_fd);
     errno = saved;

@@ -10,10 +10,20 @@ enum {
     AS_SCRIPT_MAX_DEPTH = 32,
 };
 
+/* What changes when a file does. */
+typedef struct as_file_mark {
+    uint64_t device;
+    uint64_t inode;
+    uint64_t size;
+    int64_t modified_ns;
+    int64_t changed_ns;
+} as_file_mark;
+
 typedef struct as_script {
     as_str name;      /* the part of the path that names the program, with its leading slash */
     as_str path_info; /* what stands behind it (RFC 3875 section 4.1.5); empty or begins with a slash */
     uint32_t mode;    /* st_mode of the file */
+    as_file_mark mark;
 } as_script;
 
 /* Looks for a program below the directory `root` (absolute) by `path` (percent-decoded): the first component that is a regular file is the program.

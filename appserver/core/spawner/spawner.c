@@ -63,6 +63,12 @@ static bool is_stale(const as_spawner *spawner, const as_request_head *head)
            AS_SLOT_LOAD(slot_of(spawner, head->slot), request_id) != head->request_id;
 }
 
+/* Of as_cgi_run(): a request that is held is no problem. */
+static int problem_of(int verdict)
+{
+    return verdict == AS_EAGAIN ? AS_OK : verdict;
+}
+
 static void deal_with_request(as_spawner *spawner, const as_request_frame *frame)
 {
     const as_request_head *head = &frame->head;
@@ -77,7 +83,7 @@ static void deal_with_request(as_spawner *spawner, const as_request_frame *frame
     } else {
         int body_fd = spawner->body_fd;
         spawner->body_fd = -1;
-        spawner->problem = as_cgi_run(&spawner->runner, frame, slot, now_ns, body_fd);
+        spawner->problem = problem_of(as_cgi_run(&spawner->runner, frame, slot, now_ns, body_fd));
     }
 }
 
@@ -133,7 +139,7 @@ static void drop_body_fd(as_spawner *spawner)
 
 static bool has_frames(const as_spawner *spawner)
 {
-    return spawner->datagram_at < spawner->datagram_len;
+    return spawner->datagram_at < spawner->datagram_len || spawner->runner.is_held;
 }
 
 static bool has_place(const as_spawner *spawner)
@@ -144,8 +150,12 @@ static bool has_place(const as_spawner *spawner)
 /* Cancel frames need no place. */
 static void work_on_frames(as_spawner *spawner)
 {
+    if (spawner->runner.is_held)
+        spawner->problem = problem_of(as_cgi_resume(&spawner->runner));
     while (has_frames(spawner) && spawner->problem == AS_OK) {
         as_request_frame frame;
+        if (spawner->runner.is_held)
+            return;
         int len = as_request_frame_decode(spawner->datagram + spawner->datagram_at,
                                           spawner->datagram_len - spawner->datagram_at, &frame);
         assert(len > 0);
@@ -230,6 +240,7 @@ static void watch_queue_or_not(as_spawner *spawner)
 static void fail(as_spawner *spawner, int problem)
 {
     spawner->problem = problem;
+    spawner->runner.is_held = false;
     spawner->datagram_at = spawner->datagram_len = 0;
     drop_body_fd(spawner);
     as_running_kill_all(&spawner->running);
@@ -263,6 +274,11 @@ static void program_ended(as_running_set *set)
 }
 
 static void answers_have_room(void *owner)
+{
+    go_on(owner);
+}
+
+static void held_is_resumable(void *owner)
 {
     go_on(owner);
 }
@@ -362,7 +378,7 @@ static int set_up(as_spawner *spawner, const as_spawner_options *options)
     spawner->runner.running = &spawner->running;
     spawner->runner.answers = spawner->answers;
     spawner->runner.events = spawner->events;
-    return AS_OK;
+    return as_cgi_runner_warm(&spawner->runner, options, &spawner->loop, held_is_resumable, spawner);
 }
 
 as_spawner *as_spawner_new(const as_spawner_options *options)
@@ -388,12 +404,12 @@ void as_spawner_free(as_spawner *spawner)
         return;
     drop_body_fd(spawner);
     as_timer_clear(&spawner->loop, &spawner->cancel_poll);
+    as_cgi_runner_free(&spawner->runner);
     as_running_set_free(&spawner->running);
     if (spawner->answers != NULL)
         as_answers_free(spawner->answers);
     as_loop_free(&spawner->loop);
     as_event_ring_free(spawner->events);
-    as_cgi_runner_free(&spawner->runner);
     if (spawner->segment != NULL)
         munmap(spawner->segment, spawner->segment_size);
     as_free(spawner->datagram);

@@ -27,6 +27,9 @@ typedef struct as_spawner_options {
     const char *environment;
     /* Copied; NULL for none. ".ext\0interpreter\0...", likewise: programs that are run by an interpreter instead of their mode and #! line. */
     const char *interpreters;
+    /* Files of the zygotes (appserver/workers/); copied; NULL: scripts of that language always start a new interpreter. */
+    const char *python_zygote;
+    const char *perl_zygote;
     int event_fd; /* eventfd written when events are there; stays the caller's */
 } as_spawner_options;
 

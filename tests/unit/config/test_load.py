@@ -83,7 +83,7 @@ def test_everything_is_read() -> None:
     assert config.health is not None
     assert (config.health.live, config.health.ready) == ("/l", "/r")
     shop = config.pools["shop"]
-    assert (shop.python, shop.directory, shop.processes) == ("shop.wsgi:application", "/base", 3)
+    assert (shop.python, shop.directory, shop.processes.min) == ("shop.wsgi:application", "/base", 3)
     assert dict(shop.environment) == {"A": "1", "B": "yes"}
     assert config.pools["folder"] == Pool(scripts="/base/h")
     assert dict(config.cgi.interpreters) == {".sh": "/bin/sh"}

@@ -293,6 +293,8 @@ def test_a_python_pool_as_the_supervisor_gets_it() -> None:
         stop_time_ms=4000,
         quarantine_ms=60000,
         processes=2,
+        processes_max=2,
+        spare_time_ms=60_000,
         threads=4,
         environment={"A": "b"},
         interpreter="/bin/python",

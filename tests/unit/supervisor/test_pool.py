@@ -20,6 +20,8 @@ from appserver.supervisor.pool import (
     Start,
     Stop,
 )
+from appserver.supervisor.recycling import Usage
+from appserver.supervisor.scaling import Load
 
 SPEC = PoolSpec(
     name="p",
@@ -167,7 +169,7 @@ def test_relieved_with_nothing_left_to_do_is_killed_early() -> None:
 def test_relieved_stays_while_nobody_can_take_its_place() -> None:
     policy = policy_of(replace(SPEC, processes=1))
     policy.relieve(1, 10)
-    assert policy.died(2, 11, could_not_boot=True) == [Retry(2.0)]
+    assert of(Retry, policy.died(2, 11, could_not_boot=True)) == [Retry(2.0)]
     assert policy.is_up(1000)
     assert policy.tick(13) == [Start(3, replace(SPEC, processes=1))]
     assert policy.ready(3, 14) == [Stop(1)]
@@ -253,7 +255,7 @@ def test_kill() -> None:
 
 def test_reload_replaces_when_all_are_ready() -> None:
     policy = policy_of()
-    assert policy.reload(NEW, 10) == [Start(3, NEW), Start(4, NEW)]
+    assert policy.reload(NEW, 10) == [Start(3, NEW, 2), Start(4, NEW, 2)]
     assert not policy.is_settled
     assert policy.spec == SPEC
     assert policy.ready(3, 11) == []
@@ -287,7 +289,7 @@ def test_new_one_that_was_ready_and_dies_is_replaced() -> None:
     policy.reload(NEW, 10)
     policy.ready(3, 11)
     assert policy.died(3, 12) == [Retry(0.1)]
-    assert policy.tick(12.2) == [Start(5, NEW)]
+    assert policy.tick(12.2) == [Start(5, NEW, 2)]
     policy.ready(4, 13)
     assert numbers(Stop, policy.ready(5, 13)) == [1, 2]
 
@@ -304,7 +306,7 @@ def test_second_reload_gives_up_the_first() -> None:
     policy.reload(NEW, 10)
     newest = replace(SPEC, threads=7)
     actions = policy.reload(newest, 11)
-    assert actions == [Stop(3), Stop(4), Start(5, newest), Start(6, newest)]
+    assert actions == [Stop(3), Stop(4), Start(5, newest, 3), Start(6, newest, 3)]
     policy.ready(5, 12)
     assert numbers(Stop, policy.ready(6, 12)) == [1, 2]
     assert policy.spec == newest
@@ -314,7 +316,7 @@ def test_reload_of_a_pool_with_nobody() -> None:
     policy = policy_of(ready=False)
     policy.died(1, 1, could_not_boot=True)
     policy.died(2, 1, could_not_boot=True)
-    assert policy.reload(NEW, 1.5) == [Start(3, NEW), Start(4, NEW)]  # without waiting for the back-off
+    assert policy.reload(NEW, 1.5) == [Start(3, NEW, 2), Start(4, NEW, 2)]  # without waiting for the back-off
     assert policy.spec == NEW
 
 
@@ -326,7 +328,7 @@ def test_reload_to_other_numbers_of_processes() -> None:
 def test_reload_after_stop() -> None:
     policy = policy_of()
     policy.stop(10)
-    assert policy.reload(SPEC, 11) == [Start(3, SPEC), Start(4, SPEC)]
+    assert policy.reload(SPEC, 11) == [Start(3, SPEC, 2), Start(4, SPEC, 2)]
     assert policy.is_leaving(1)
     policy.ready(3, 12)
     policy.ready(4, 12)
@@ -348,6 +350,180 @@ def test_relieved_leaves_when_all_stop() -> None:
     policy.relieve(1, 10)
     assert policy.stop(10.5) == [Stop(1), Stop(3), Stop(2)]
     assert not policy.is_empty
+
+
+# Relief
+
+
+def test_relieved_goes_when_the_heir_is_ready() -> None:
+    policy = policy_of()
+    assert policy.relieve(1, 10) == [Start(3, SPEC)]
+    assert policy.relieve(1, 10) == []
+    assert policy.state_of(1) == "relieved"
+    assert policy.capacity == 6  # it goes on meanwhile
+    assert policy.ready(3, 11) == [Stop(1)]
+    assert policy.capacity == 6
+    assert policy.is_leaving(1)
+    assert policy.next_time() == 21
+    assert policy.died(1, 12) == []
+    assert policy.next_time() is None
+
+
+def test_only_who_is_ready_can_be_relieved() -> None:
+    policy = policy_of(ready=False)
+    assert policy.relieve(1, 1) == []
+    assert policy.relieve(77, 1) == []
+
+
+def test_heir_that_cannot_boot_is_tried_again_later_and_the_old_one_goes_on() -> None:
+    policy = policy_of()
+    policy.relieve(1, 10)
+    notice, retry = policy.died(3, 11, could_not_boot=True)
+    assert (notice, retry) == (Notice("error", "executor 3 cannot take over; executor 1 goes on"), Retry(2.0))
+    assert policy.capacity == 6
+    assert policy.is_settled
+    assert policy.next_time() == 13
+    assert policy.tick(12.9) == []
+    assert policy.tick(13) == [Start(4, SPEC)]
+    assert policy.ready(4, 14) == [Stop(1)]
+
+
+def test_heir_that_takes_too_long_is_killed() -> None:
+    policy = policy_of()
+    policy.relieve(1, 10)
+    assert numbers(Kill, policy.tick(10 + BOOT_TIME_S)) == [3]
+    policy.died(3, 71)
+    assert policy.state_of(1) == "relieved"
+
+
+def test_heir_of_one_that_dies_takes_over() -> None:
+    policy = policy_of()
+    policy.relieve(1, 10)
+    assert policy.died(1, 10.5) == []  # nobody else is started for it
+    assert policy.capacity == 3
+    assert policy.ready(3, 11) == []
+    assert policy.capacity == 6
+
+
+def test_both_go_with_their_crew() -> None:
+    policy = policy_of()
+    policy.relieve(1, 10)
+    assert sorted(numbers(Stop, policy.stop(11))) == [1, 2, 3]
+    assert not policy.is_empty
+
+
+def test_finish_kills_who_leaves_anyway() -> None:
+    policy = policy_of()
+    assert policy.finish(1) == []
+    policy.relieve(1, 10)
+    policy.ready(3, 11)
+    assert policy.finish(1) == [Kill(1)]
+    assert policy.finish(1) == []
+    assert policy.next_time() is None
+
+
+def test_a_reload_while_somebody_is_relieved() -> None:
+    policy = policy_of()
+    policy.relieve(1, 10)
+    policy.reload(NEW, 10)
+    policy.ready(4, 11)
+    assert sorted(numbers(Stop, policy.ready(5, 12))) == [1, 2, 3]
+    assert policy.capacity == 10
+
+
+# Limits
+
+
+def test_over_a_limit_is_relieved_few_at_a_time() -> None:
+    spec = replace(SPEC, processes=8, memory_limit=100)
+    policy = policy_of(spec)
+    usages = {number: Usage(0, 100) for number in range(1, 9)}
+    actions = policy.observe(usages, 10)
+    assert numbers(Start, actions) == [9, 10]
+    assert "executor 1 is replaced: memory: 0.0 MiB, limit 0.0 MiB" in [each.text for each in of(Notice, actions)]
+    assert policy.observe(usages, 11) == []
+    policy.ready(9, 12)
+    assert numbers(Start, policy.observe(usages, 12)) == [11]
+
+
+def test_under_the_limits_nothing_happens() -> None:
+    policy = policy_of(replace(SPEC, memory_limit=100, requests_limit=100, lifetime_ms=1000_000))
+    assert policy.observe({1: Usage(50, 99), 2: Usage(50, 99)}, 10) == []
+
+
+def test_over_the_hard_limit_dies() -> None:
+    policy = policy_of(replace(SPEC, memory_max=100))
+    actions = policy.observe({1: Usage(0, 101)}, 10)
+    assert of(Notice, actions)[0].level == "error"
+    assert numbers(Kill, actions) == [1]
+    assert policy.observe({1: Usage(0, 101)}, 11) == []
+    assert policy.died(1, 12) == [Retry(0.1)]
+
+
+def test_nobody_is_relieved_during_a_reload() -> None:
+    policy = policy_of(replace(SPEC, memory_limit=100))
+    policy.reload(NEW, 10)
+    assert policy.observe({1: Usage(0, 101)}, 10) == []
+
+
+# The number of processes
+
+SCALED = replace(SPEC, processes=1, processes_max=4, threads=1, spare_time_ms=60_000)
+WAITING = Load(1, 1.0)
+
+
+def test_the_number_follows_the_load() -> None:
+    policy = policy_of(SCALED)
+    assert numbers(Start, policy.scale(WAITING, 10)) == [2]
+    assert policy.size == 2
+    assert policy.is_settled
+    assert policy.scale(WAITING, 20) == []  # it boots
+    policy.ready(2, 21)
+    assert numbers(Start, policy.scale(WAITING, 21)) == [3]
+    policy.ready(3, 22)
+    assert policy.capacity == 3
+    assert numbers(Stop, policy.scale(Load(0, 0.0), 82)) == [3]  # the youngest
+    assert policy.capacity == 2
+    assert policy.died(3, 83) == []
+    assert policy.size == 2
+
+
+def test_an_empty_seat_is_given_up_first() -> None:
+    policy = policy_of(SCALED)
+    policy.scale(WAITING, 10)
+    policy.died(2, 11, could_not_boot=True)
+    assert numbers(Stop, policy.scale(Load(0, 0.0), 71)) == []
+    assert (policy.size, policy.capacity) == (1, 1)
+    assert policy.next_time() is None
+
+
+def test_a_fixed_number_stays() -> None:
+    policy = policy_of()
+    assert policy.scale(WAITING, 10) == []
+    assert policy.scale(Load(0, 0.0), 1000) == []
+
+
+def test_not_during_a_reload_nor_after_the_end() -> None:
+    policy = policy_of(SCALED)
+    policy.reload(SCALED, 10)
+    assert policy.scale(WAITING, 10) == []
+    policy.stop(11)
+    assert policy.scale(WAITING, 11) == []
+
+
+def test_a_reload_begins_with_as_many_as_there_are() -> None:
+    policy = policy_of(SCALED)
+    policy.scale(WAITING, 10)
+    policy.ready(2, 11)
+    assert len(of(Start, policy.reload(SCALED, 12))) == 2
+    assert len(of(Start, policy.reload(replace(SCALED, processes=4), 13))) == 4
+
+
+def test_what_an_executor_says_of_its_capacity_holds() -> None:
+    policy = policy_of(ready=False)
+    policy.ready(1, 1, capacity=100)
+    policy.ready(2, 1)
+    assert policy.capacity == 103
 
 
 def test_bodies_stream_when_every_executor_takes_them() -> None:
