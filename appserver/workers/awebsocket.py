@@ -193,9 +193,11 @@ class WebSocketCall(HttpCall, asyncio.Protocol):
 
     def eof_received(self) -> bool:
         if self._state == OPEN:
+            # The client has gone; or it is there and the core, which is going to stop, wants to see a farewell.
+            self._transport.write(websocket.close_frame(websocket.GOING_AWAY))
             self.gone = True
             self._end(websocket.ABNORMAL, "")
-        return False  # the transport closes
+        return False  # the transport closes, once it has sent what it has
 
     def connection_lost(self, error: Optional[BaseException]) -> None:
         if self._state == OPEN:

@@ -14,7 +14,8 @@ from websockets.sync.client import connect
 APPLICATION = r"""
 import contextlib, hashlib
 from typing import Annotated
-from fastapi import Depends, FastAPI, File, Form, Header, HTTPException, Request, UploadFile, WebSocket, WebSocketDisconnect
+from fastapi import (Depends, FastAPI, Form, Header, HTTPException, Request, UploadFile, WebSocket,
+                     WebSocketDisconnect)
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, Field
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import os
 import signal
@@ -12,7 +13,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from harness import Connection, Server, wait_for
+from harness import PATIENCE_S, Connection, Server, wait_for
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
@@ -125,14 +126,14 @@ def test_failure(server: Server) -> None:
 
 
 def test_many_at_once_and_longer_than_an_idle_connection_may_be(server: Server) -> None:
-    connections = [client(server, compression=None) for _ in range(30)]
-    threading.Event().wait(1.5)  # more than idle_timeout, and several pings
-    for number, connection in enumerate(connections):
-        connection.send(str(number))
-    assert [connection.recv() for connection in connections] == [str(number) for number in range(30)]
-    assert server.get("/").text == "plain"
-    for connection in connections:
-        connection.close()
+    with contextlib.ExitStack() as stack:
+        connections = [stack.enter_context(client(server, compression=None)) for _ in range(30)]
+        # Until every client has had several pings: that takes longer than idle_timeout lets other connections be.
+        threading.Event().wait(1.5)
+        for number, connection in enumerate(connections):
+            connection.send(str(number))
+        assert [connection.recv() for connection in connections] == [str(number) for number in range(30)]
+        assert server.get("/").text == "plain"
 
 
 def test_a_slow_reader_gets_everything(server: Server) -> None:
@@ -283,3 +284,4 @@ def test_stop_and_reload(serve: Any) -> None:
             connection.recv()
         assert closed.value.rcvd is not None
         assert closed.value.rcvd.code == 1001
+    assert server.process.wait(PATIENCE_S) == 0
