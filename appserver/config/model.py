@@ -353,6 +353,14 @@ class Pool:
         "Requests and WebSockets that an ASGI application, or asynchronous scripts, hold at once in each process.",
     )
     websocket: WebSockets = _key("block", "WebSockets of an ASGI application.", WebSockets, block=WebSockets)
+    preload: bool = _key(
+        "boolean",
+        "Whether the application is loaded once, in a process from which the workers are forked: they start at once and"
+        " share the memory of what was loaded. Not for applications that start threads while they are loaded (then the"
+        " workers are started as without it, with a line in the log), nor for those that open connections then.",
+        False,
+        default_text="false",
+    )
     environment: Mapping[str, str] = _key("environment", "Environment variables that are added for the workers.", dict)
     retry: str = _key(
         "choice",

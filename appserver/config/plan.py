@@ -74,6 +74,7 @@ class PoolSpec:
     programs: int = 0  #: cgi: running at once
     kill_grace_ms: int = 0  #: cgi: from SIGTERM to SIGKILL
     warm: str = "off"  #: cgi: whether interpreters are started beforehand
+    preload: bool = False  #: python: executors are forked from one process that has loaded the application
     requests_limit: int = 0  #: that an executor serves; this and the next ones: 0 is no limit
     lifetime_ms: int = 0  #: of an executor
     memory_limit: int = 0  #: bytes of resident memory with which an executor is replaced
@@ -397,6 +398,7 @@ class _Planner:
             processes=pool.processes.min,
             processes_max=pool.processes.max,
             spare_time_ms=pool.processes.idle_time_ms,
+            preload=pool.preload,
             requests_limit=pool.limits.requests,
             lifetime_ms=pool.limits.lifetime_ms,
             memory_limit=pool.limits.memory,

@@ -42,9 +42,10 @@ pools:
   shop:                                         # a WSGI application in its own virtual environment
     python: shop.wsgi:application
     directory: /srv/shop
-    interpreter: /srv/shop/venv/bin/python
+    interpreter: /srv/shop/venv
     processes: {min: 2, max: 8, idle_time: 60s}   # or a number
     threads: 4
+    preload: true                                 # load once, fork the workers
     environment: {SHOP_DATABASE: "${SHOP_DATABASE:-sqlite:///srv/shop/shop.db}"}
     limits: {request_time: 60s, queue_time: 30s, queue: 1000, stop_time: 10s, requests: 10000, memory: 512MiB}
   tools:                                        # a folder of handler scripts with a pool of their own
@@ -125,6 +126,7 @@ _TYPES = {
     "addresses": "address or list",
     "application": "module:attribute",
     "block": "block",
+    "boolean": "true or false",
     "block_or_off": "block or off",
     "blocks": "list of blocks",
     "choice": "word",

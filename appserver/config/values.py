@@ -251,6 +251,13 @@ def _output(text: str, _: Key, base: Path) -> str:
     return text if text == "-" else absolute(text, base)
 
 
+def _boolean(text: str, _: Key, __: Path) -> bool:
+    if text not in ("true", "false"):
+        meant = {"true": ("true", "yes", "on", "1"), "false": ("false", "no", "off", "0")}
+        raise UnfitError("true or false", next((word for word, texts in meant.items() if text.lower() in texts), ""))
+    return text == "true"
+
+
 def _socket(text: str, _: Key, base: Path) -> str:
     """auto, or the path of a Unix socket."""
     path = text if text == "auto" else absolute(text, base)
@@ -351,6 +358,7 @@ def _is_ipv6(text: str) -> bool:
 #: Kinds whose value is one scalar.
 SCALARS: dict[str, Parser] = {
     "application": _application,
+    "boolean": _boolean,
     "choice": _choice,
     "count": _count,
     "directory": _directory,

@@ -132,7 +132,7 @@ def _pool_lines(pool: dict[str, Any]) -> list[str]:
         f"pool {pool['name']} ({what}): {ready} of {pool['processes']}{scale} ready, {pool['running']} running,"
         f" {pool['queued']} waiting"
     ]
-    rows = [("worker", "pid", "state", "age", "requests", "memory", "shared out")]
+    rows = [("worker", "pid", "state", "age", "requests", "memory", "its share")]
     rows += [
         (
             str(each["executor"]),
@@ -149,6 +149,11 @@ def _pool_lines(pool: dict[str, Any]) -> list[str]:
     lines += [
         "  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
     ]
+    for template in pool["templates"]:
+        lines.append(
+            f"  template  process {template['pid']}, {template['state']}, {_age(template['age_s'])},"
+            f" {_memory(template['memory'])}, {_memory(template['pss'])}"
+        )
     for death in pool["deaths"]:
         when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(death["time"]))
         held = f", with requests {', '.join(death['requests'])}" if death.get("requests") else ""

@@ -38,7 +38,7 @@ class Commands:
             listening=server.listeners.urls(),
             started=self._began,
             core=server.core.status(),
-            pools=[pool.status() for pool in server.pools.values() if not pool.policy.is_empty or pool.is_wanted],
+            pools=[pool.status() for pool in server.pools.values() if not pool.is_empty or pool.is_wanted],
         )
 
     def reload(self, request: Request) -> None:

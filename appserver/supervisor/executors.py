@@ -23,9 +23,10 @@ from appserver.supervisor.loop import Loop, Timer
 from appserver.supervisor.memory import proportional, resident
 from appserver.supervisor.overdue import Overdue, OverdueRequests
 from appserver.supervisor.pool import Action, Kill, Notice, PoolPolicy, Retry, Start, Stop
-from appserver.supervisor.process import Child, Command, Death
+from appserver.supervisor.process import Adopted, Child, Command, Death
 from appserver.supervisor.segments import Held, Links
 from appserver.supervisor.stacks import SIGNAL, Stacks
+from appserver.supervisor.template import Template
 from appserver.supervisor.usage import QueueWatch, StatsPage
 
 PACKAGE_PARENT = Path(appserver.__file__).resolve().parent.parent
@@ -54,6 +55,15 @@ class BootFailure:
     traceback: str = ""
 
 
+@dataclass(slots=True)
+class _Awaited:
+    """An executor that its template has been asked for."""
+
+    spec: PoolSpec
+    template: Template
+    order: Action | None = None  #: what it is to be told when it is there
+
+
 class Executors:
     """One pool. `on_change`: capacity or state is other than before; `on_death`: this executor's number is dead."""
 
@@ -66,15 +76,21 @@ class Executors:
         identity: Identity | None,
         on_change: Callable[[], None],
         on_death: Callable[[str, int], None],
+        can_adopt: bool = False,
     ) -> None:
+        """`can_adopt`: children of our children become ours when their parents end."""
         self._loop = loop
         self._links = links
         self._loops = loops
         self._identity = identity
         self._on_change = on_change
         self._on_death = on_death
+        self._can_adopt = can_adopt
         self._children: dict[int, Child] = {}
         self._stacks: dict[int, Stacks] = {}
+        self._awaited: dict[int, _Awaited] = {}  #: who is to be forked
+        self._templates: dict[int, Template] = {}  #: by version of the specification
+        self._old_templates: list[Template] = []  #: that have been told to go
         self._failed: set[int] = set()  #: said why they cannot boot
         self._killed: set[int] = set()  #: by us
         self._given_up: set[int] = set()  #: in a request that does not end
@@ -93,7 +109,18 @@ class Executors:
 
     @property
     def pids(self) -> set[int]:
-        return {child.pid for child in self._children.values()}
+        found = {child.pid for child in self._children.values()}
+        return found.union(*(template.pids for template in self._all_templates()))
+
+    @property
+    def is_forking(self) -> bool:
+        """One of the children that nobody knows may be an executor."""
+        return any(template.is_forking for template in self._all_templates())
+
+    @property
+    def is_empty(self) -> bool:
+        """No process is left."""
+        return self.policy.is_empty and not any(template.is_running for template in self._all_templates())
 
     def status(self) -> dict[str, Any]:
         """For people who ask: all its executors, and how the last ones died."""
@@ -111,6 +138,7 @@ class Executors:
             "queued": queued,
             "running": running,
             "executors": [self._status_of(number, child) for number, child in self._children.items()],
+            "templates": [found for template in self._all_templates() if (found := template.status()) is not None],
             "deaths": list(self._deaths),
         }
 
@@ -147,6 +175,8 @@ class Executors:
 
     def kill(self) -> None:
         """Everybody dies."""
+        for template in self._all_templates():
+            template.kill()
         self._step(self.policy.kill())
 
     def retire(self) -> None:
@@ -219,6 +249,7 @@ class Executors:
         if due is not None:
             self._timer = self._loop.call_at(due, self._tick)
         self._look_again()
+        self._stop_templates()
         self._on_change()
 
     def _tick(self) -> None:
@@ -240,7 +271,11 @@ class Executors:
             actions += self.policy.scale(self._queue.look(now), now)
         if spec.is_observed and now >= self._observed_at + USAGE_LOOK_S:
             self._observed_at = now
-            usages = {number: page.usage(self._children[number].pid) for number, page in self._stats.items()}
+            usages = {
+                number: self._stats[number].usage(child.pid)
+                for number, child in self._children.items()
+                if number in self._stats
+            }
             actions += self.policy.observe(usages, now)
         if actions:
             self._step(actions)
@@ -248,11 +283,18 @@ class Executors:
 
     def _do(self, action: Action) -> None:
         match action:
-            case Start(number, spec, _):
-                self._start(number, spec)
-            case Stop(number, time_s, is_replaced):
-                reason = "replaced" if is_replaced else "stopped"
-                self._with_child(number, lambda child: child.send("stop", time_ms=round(time_s * 1000), reason=reason))
+            case Start(number, spec, version):
+                self._start(number, spec, version)
+            case Stop(number) | Kill(number) if number in self._awaited:
+                # It is told when it is there, if it ever is.
+                awaited = self._awaited[number]
+                awaited.order = action
+                if awaited.template.withdraw(number):
+                    self.not_forked(number, "", "", False)
+            case Stop(number):
+                time_ms = self.policy.spec.stop_time_ms
+                reason = "end" if self.policy.is_stopped else "replaced"
+                self._with_child(number, lambda child: child.send("stop", time_ms=time_ms, reason=reason))
                 if number in self._given_up:
                     self._loop.call_later(FINISH_POLL_S, partial(self._finish, number))
             case Kill(number):
@@ -268,27 +310,36 @@ class Executors:
         if child is not None:
             act(child)
 
-    def _start(self, number: int, spec: PoolSpec) -> None:
-        command = executor_command(spec, self._identity)
-        log = self._log.bind(executor=number)
-        fds = self._links.executor_fds()
-        more: dict[str, Any] = {}
+    def _start(self, number: int, spec: PoolSpec, version: int) -> None:
         try:
             if spec.kind == "python":
                 self._stats[number] = StatsPage(spec.threads)
                 self._stacks[number] = Stacks()
-                fds |= {"stats": self._stats[number].fd, "stacks": self._stacks[number].fd}
-                more = {"stacks_signal": SIGNAL}
-            child = Child(self._loop, command, log, partial(self._take, number), partial(self._died, number))
         except OSError as error:
-            self._forget_stats(number)
-            self._forget_stacks(number)
-            log.error("the executor cannot be started", command=command.arguments[0], reason=str(error))
-            self.boot_failure = BootFailure(f"{command.arguments[0]} cannot be started: {error}")
-            # Not at once: the policy is in the middle of a step.
-            self._loop.call_later(0, partial(self._never_lived, number))
+            self._cannot_start(number, f"no shared memory for it: {error.strerror}")
+            return
+        template = self._template_of(spec, version)
+        if template is None:
+            self._found(number, spec, executor_command(spec, self._identity))
+        else:
+            self._awaited[number] = _Awaited(spec, template)
+            template.fork(number)
+
+    def _found(self, number: int, spec: PoolSpec, source: Command | Adopted) -> None:
+        """The executor is started, or is there already; it gets what it needs."""
+        log = self._log.bind(executor=number)
+        try:
+            child = Child(self._loop, source, log, partial(self._take, number), partial(self._died, number))
+        except OSError as error:
+            what = source.arguments[0] if isinstance(source, Command) else "the fork"
+            self._cannot_start(number, f"{what} cannot be started: {error}")
             return
         self._children[number] = child
+        fds = self._links.executor_fds()
+        more: dict[str, Any] = {}
+        if number in self._stats:
+            fds |= {"stats": self._stats[number].fd, "stacks": self._stacks[number].fd}
+            more = {"stacks_signal": SIGNAL}
         child.send(
             "start",
             fds,
@@ -301,10 +352,68 @@ class Executors:
         )
         log.debug("executor started", pid=child.pid)
 
+    def _cannot_start(self, number: int, reason: str, traceback: str = "", could_not_boot: bool = True) -> None:
+        self._log.error("the executor cannot be started", executor=number, reason=reason)
+        self.boot_failure = BootFailure(reason, traceback)
+        # Not at once: the policy is in the middle of a step.
+        self._loop.call_later(0, partial(self._never_lived, number, could_not_boot))
+
+    # Templates (TemplateOwner)
+
+    def _template_of(self, spec: PoolSpec, version: int) -> Template | None:
+        """From which an executor is to be forked; None when it is to be started by itself."""
+        if not spec.preload or spec.kind != "python":
+            return None
+        if not self._can_adopt:
+            self._log.warning("preload is not possible: this server may not adopt the children of its children")
+            return None
+        if version not in self._templates:
+            command = executor_command(spec, self._identity)
+            configuration = executor_configuration(spec)
+            self._templates[version] = Template(self._loop, spec, command, configuration, self._log, self)
+        template = self._templates[version]
+        return None if template.is_unfit else template
+
+    def _stop_templates(self) -> None:
+        """Those from which nobody is forked any more."""
+        wanted = self.policy.versions
+        for version in [version for version in self._templates if version not in wanted]:
+            template = self._templates.pop(version)
+            if template.is_running:
+                self._old_templates.append(template)
+            template.stop()
+
+    def _all_templates(self) -> list[Template]:
+        return [*self._templates.values(), *self._old_templates]
+
+    def forked(self, number: int, process: Adopted) -> None:
+        awaited = self._awaited.pop(number)
+        self._found(number, awaited.spec, process)
+        if awaited.order is not None:
+            self._do(awaited.order)
+
+    def not_forked(self, number: int, reason: str, traceback: str, could_not_boot: bool) -> None:
+        awaited = self._awaited.pop(number)
+        if awaited.order is None:
+            self._cannot_start(number, reason, traceback, could_not_boot)
+        else:
+            self._loop.call_later(0, partial(self._never_lived, number, could_not_boot))
+
+    def unfit(self, numbers: list[int], reason: str) -> None:
+        for number in numbers:
+            awaited = self._awaited.pop(number)
+            self._found(number, awaited.spec, executor_command(awaited.spec, self._identity))
+
+    def template_ended(self) -> None:
+        self._old_templates = [each for each in self._old_templates if each.is_running]
+        self._on_change()
+
     # Events
 
-    def _never_lived(self, number: int) -> None:
-        self._step(self.policy.died(number, self._loop.now(), could_not_boot=True))
+    def _never_lived(self, number: int, could_not_boot: bool) -> None:
+        self._forget_stats(number)
+        self._forget_stacks(number)
+        self._step(self.policy.died(number, self._loop.now(), could_not_boot))
 
     def _take(self, number: int, message: Message) -> None:
         match message.type:

@@ -48,8 +48,6 @@ class Stop:
     """Tell it to finish and to exit."""
 
     number: int
-    time_s: float = field(default=0.0, compare=False)  #: until it is killed
-    is_replaced: bool = field(default=False, compare=False)  #: others take over
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,6 +201,11 @@ class PoolPolicy:
         """Nobody is there any more."""
         return not self._leaving and not any(True for crew in self._crews() for _ in crew.members())
 
+    @property
+    def is_stopped(self) -> bool:
+        """Everybody was told to go, and nobody else comes."""
+        return self._stopped
+
     def is_leaving(self, number: int) -> bool:
         """It was told to go; its death is what is wanted."""
         return number in self._leaving
@@ -321,7 +324,8 @@ class PoolPolicy:
         """
         crew = self._crew
         actions: list[Action] = []
-        for member in list(crew.members()):
+        # The oldest first, or one seat that comes to its limit again and again keeps the others from their turn.
+        for member in sorted(crew.members(), key=lambda member: member.number):
             usage = usages.get(member.number)
             if usage is None or not member.counts:
                 continue
@@ -501,7 +505,7 @@ class PoolPolicy:
         if not member.is_ready:
             stop_time_s = min(stop_time_s, BOOT_STOP_TIME_S)
         self._leaving[member.number] = now + stop_time_s
-        return [Stop(member.number, stop_time_s, is_replaced=not self._stopped)]
+        return [Stop(member.number)]
 
 
 def _size(spec: PoolSpec, before: int) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import resource
 import select
 import signal
 import subprocess
@@ -12,10 +13,10 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import IO, Any
 
 from appserver.logging import Logger
-from appserver.native.control import ControlError, Message, channel_pair
+from appserver.native.control import Channel, ControlError, Message, channel_pair
 from appserver.supervisor.identity import Identity
 from appserver.supervisor.loop import Loop
 from appserver.supervisor.output import Lines
@@ -72,30 +73,78 @@ class Death:
         return f"was killed by {name}{hint}"
 
 
+@dataclass(frozen=True, slots=True)
+class Adopted:
+    """A process that a child of ours has forked and that has become our child. Whoever makes a :class:`Child` of it
+    gives away the channel and the descriptors.
+    """
+
+    pid: int
+    channel: Channel
+    stdout: int
+    stderr: int
+
+
+class _Process:
+    """One that was started, or adopted."""
+
+    def __init__(self, source: subprocess.Popen[bytes] | Adopted) -> None:
+        self.pid = source.pid
+        self._popen: subprocess.Popen[bytes] | None = None
+        self.outputs: list[IO[bytes]]
+        if isinstance(source, Adopted):
+            self.outputs = [os.fdopen(fd, "rb", buffering=0) for fd in (source.stdout, source.stderr)]
+        else:
+            self._popen = source
+            assert source.stdout is not None and source.stderr is not None
+            self.outputs = [source.stdout, source.stderr]
+
+    def wait(self) -> tuple[int, resource.struct_rusage]:
+        """Its status as subprocess says it, and what it has used. Only for one that is dead, or about to be."""
+        _, status, usage = os.wait4(self.pid, 0)
+        code = os.waitstatus_to_exitcode(status)
+        if self._popen is not None:
+            self._popen.returncode = code
+        return code, usage
+
+    def kill(self) -> None:
+        """It and its descriptors are gone after this."""
+        os.kill(self.pid, signal.SIGKILL)
+        self.wait()
+        self.close()
+
+    def close(self) -> None:
+        for file in self.outputs:
+            file.close()
+
+
 class Child:
     """A running child. `on_message` gets its messages except `log`, `on_death` its end; both from the loop."""
 
     def __init__(
         self,
         loop: Loop,
-        command: Command,
+        command: Command | Adopted,
         log: Logger,
         on_message: Callable[[Message], None],
         on_death: Callable[[Death], None],
     ) -> None:
-        """Starts it. Raises OSError when that is impossible; nothing is left behind then."""
+        """Starts it, unless it is adopted. Raises OSError when that is impossible; nothing is left behind then."""
         self._loop = loop
         self._on_message = on_message
         self._on_death = on_death
-        self._channel, theirs = channel_pair()
-        try:
-            self._popen = _start(command, theirs.fileno())
-        except BaseException:
-            self._channel.close()
-            raise
-        finally:
-            theirs.close()
-        self.pid = self._popen.pid
+        if isinstance(command, Adopted):
+            self._channel, self._process = command.channel, _Process(command)
+        else:
+            self._channel, theirs = channel_pair()
+            try:
+                self._process = _Process(_start(command, theirs.fileno()))
+            except BaseException:
+                self._channel.close()
+                raise
+            finally:
+                theirs.close()
+        self.pid = self._process.pid
         self._pidfd = self._open_pidfd()
         self._log = log.bind(pid=self.pid)
         self._started = loop.now()
@@ -108,8 +157,7 @@ class Child:
         else:
             loop.call_later(LOOK_S, self._look)
         loop.watch(self._channel.fileno(), self._receive)
-        for name, file in (("stdout", self._popen.stdout), ("stderr", self._popen.stderr)):
-            assert file is not None
+        for name, file in zip(("stdout", "stderr"), self._process.outputs, strict=True):
             os.set_blocking(file.fileno(), False)
             self._streams[file.fileno()] = (name, Lines(self._started))
             loop.watch(file.fileno(), partial(self._readable, file.fileno()))
@@ -123,8 +171,7 @@ class Child:
         except OSError as error:
             if error.errno in (errno.EPERM, errno.ENOSYS):
                 return -1
-            self._popen.kill()
-            self._popen.communicate()
+            self._process.kill()
             self._channel.close()
             raise
 
@@ -228,22 +275,20 @@ class Child:
         # Until it is waited for, the zombie keeps the number of its group from being given to others.
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, signal.SIGKILL)
-        _, status, usage = os.wait4(self.pid, 0)
-        self._popen.returncode = os.waitstatus_to_exitcode(status)
+        status, usage = self._process.wait()
         self._is_alive = False
         if self._pidfd >= 0:
             self._loop.unwatch(self._pidfd)
             os.close(self._pidfd)
         self._drain()
         self._close_channel()
-        for file in (self._popen.stdout, self._popen.stderr):
-            assert file is not None
+        for file in self._process.outputs:
             self._loop.unwatch(file.fileno())
-            file.close()
+        self._process.close()
         self._on_death(
             Death(
                 self.pid,
-                self._popen.returncode,
+                status,
                 self.life_s,
                 usage.ru_maxrss * 1024,
                 usage.ru_utime,

@@ -70,6 +70,7 @@ class Supervisor:
         self.listeners = Listeners(self.loops if self.accept == "reuseport" else None)
         self.core = Core(self.loop, self.loops, self.accept, self.identity, self)
         self._access_log = -1
+        self._can_adopt = False  #: children of children
         self.control = ControlServer(self.loop)
         Commands(self)
 
@@ -111,7 +112,8 @@ class Supervisor:
             raise StartError(f"the queues of the pools cannot be made: {error.strerror}") from error
         if self.config.control is not None:
             self.control.open(None if self.config.control == "auto" else self.config.control)
-        if not become_subreaper():
+        self._can_adopt = become_subreaper()
+        if not self._can_adopt:
             self._log.warning("this process cannot adopt orphans of its children")
 
     def _start(self) -> None:
@@ -145,7 +147,14 @@ class Supervisor:
         if spec.name not in self.pools:
             links = self.links[spec.name]
             self.pools[spec.name] = Executors(
-                self.loop, links, spec, self.loops, self.identity, self._pools_changed, self._executor_died
+                self.loop,
+                links,
+                spec,
+                self.loops,
+                self.identity,
+                self._pools_changed,
+                self._executor_died,
+                self._can_adopt,
             )
         return self.pools[spec.name]
 
@@ -278,7 +287,7 @@ class Supervisor:
                 found = os.waitid(os.P_ALL, 0, flags | os.WNOWAIT)
                 if found is None:
                     return
-                if found.si_pid in known:
+                if found.si_pid in known or any(pool.is_forking for pool in self.pools.values()):
                     self.loop.call_later(REAP_AGAIN_S, self._reap)
                     return
                 os.waitid(os.P_PID, found.si_pid, flags)
@@ -404,7 +413,7 @@ class Supervisor:
             pool.kill()
 
     def _end_if_empty(self) -> None:
-        if self._phase == Phase.STOPPING and all(pool.policy.is_empty for pool in self.pools.values()):
+        if self._phase == Phase.STOPPING and all(pool.is_empty for pool in self.pools.values()):
             self.loop.stop()
 
     def _close(self) -> None:
@@ -419,7 +428,7 @@ class Supervisor:
         self.loop.close()
 
     def _kill_all(self) -> None:
-        if not self.core.is_running and all(pool.policy.is_empty for pool in self.pools.values()):
+        if not self.core.is_running and all(pool.is_empty for pool in self.pools.values()):
             return
         self._hurry()
         self.loop.run()

@@ -42,6 +42,9 @@ class Control:
     def fileno(self) -> int:
         return self._socket.fileno()
 
+    def close(self) -> None:
+        self._socket.close()
+
     def receive(self) -> Tuple[Dict[str, Any], Dict[str, int]]:
         """The next message and its descriptors by name. Raises ControlClosedError, ValueError."""
         try:

@@ -15,9 +15,9 @@ import select
 import signal
 import socket
 import sys
-from typing import Any, Callable, Dict, List, Optional
+from typing import Any, Callable, Dict, List, Optional, Tuple
 
-from . import interpreter, request, watchdog
+from . import interpreter, request, template, watchdog
 from .asynchronous import Asynchronous, ScriptServer
 from .control import Control, ControlClosedError, LoadError, describe
 from .executor import TICK_S, Counts, Executor, Slots
@@ -36,22 +36,38 @@ def run(control_fd: int) -> int:
     _prepare_process()
     control = Control(control_fd)
     try:
-        message, fds = control.receive()
-        while message.get("type") != "start":
-            if message.get("type") == "stop":
+        message, fds = _first_message(control)
+        loaded = None
+        if message.get("type") == "preload":
+            template.prepare()
+            loaded = Loaded(control, message["configuration"])
+            unfit = template.unfitness()
+            if unfit:
+                control.send("unfit", reason=unfit)
                 return 0
-            message, fds = control.receive()
+            forked = template.serve(control)
+            if forked is None:
+                return 0
+            control = forked  # this process is a worker now
+            message, fds = _first_message(control)
+        if message.get("type") == "stop":
+            return 0
+        worker = _Worker(control, message, fds, loaded)
     except ControlClosedError:
         return 0
-    except ValueError as error:
-        return _fail(control, f"bad start message: {error}", "")
-    try:
-        worker = _Worker(control, message, fds)
     except LoadError as error:
         return _fail(control, str(error), error.trace)
     except Exception as error:
         return _fail(control, *describe(error))
     return worker.run()
+
+
+def _first_message(control: Control) -> Tuple[Dict[str, Any], Dict[str, int]]:
+    """The one that says what this process is to be. Raises ControlClosedError, ValueError."""
+    message, fds = control.receive()
+    while message.get("type") not in ("start", "preload", "stop"):
+        message, fds = control.receive()
+    return message, fds
 
 
 def _prepare_process() -> None:
@@ -71,11 +87,30 @@ def _fail(control: Control, reason: str, trace: str) -> int:
     return STATUS_NO_BOOT
 
 
+class Loaded:
+    """What the pool runs: an application, or scripts."""
+
+    def __init__(self, control: Control, configuration: Dict[str, Any]) -> None:
+        """Raises LoadError when the application cannot be loaded. Scripts that cannot be are told in the log."""
+        _enter(configuration)
+        self.scripts = Scripts(configuration.get("script_folders") or ())
+        self.application = _application_of(configuration)
+        for path in configuration.get("scripts") or ():
+            try:
+                self.scripts.preload(path)
+            except LoadError as error:
+                control.log(
+                    "error", "handler script cannot be loaded", script=path, error=str(error), traceback=error.trace
+                )
+
+
 class _Worker:
     """Main thread only."""
 
-    def __init__(self, control: Control, start: Dict[str, Any], fds: Dict[str, int]) -> None:
-        """Loads what the pool runs. Raises LoadError; KeyError and the like for a bad start message."""
+    def __init__(self, control: Control, start: Dict[str, Any], fds: Dict[str, int], loaded: Optional[Loaded]) -> None:
+        """Loads what the pool runs, unless it is `loaded`. Raises LoadError; KeyError and the like for a bad start
+        message.
+        """
         self._control = control
         self._signals = _Wakeup()
         self._told_to_stop = False
@@ -83,10 +118,8 @@ class _Worker:
         if "stacks" in fds:
             watchdog.arm(fds["stacks"], int(start["stacks_signal"]))
         configuration = start["configuration"]
-        _enter(configuration)
-        self._scripts = Scripts(configuration.get("script_folders") or ())
-        self._application = _application_of(configuration)
-        self._preload(configuration.get("scripts") or ())
+        loaded = loaded or Loaded(control, configuration)
+        self._scripts, self._application = loaded.scripts, loaded.application
         self._name = configuration.get("application") or ""
         self._is_asgi = self._application is not None and self._application.is_async
         # In an event loop requests do not wait for threads.
@@ -152,16 +185,7 @@ class _Worker:
         self._told_to_stop = True
         self._signals.wake()
 
-    # Loading
-
-    def _preload(self, paths: Any) -> None:
-        for path in paths:
-            try:
-                self._scripts.preload(path)
-            except LoadError as error:
-                self._control.log(
-                    "error", "handler script cannot be loaded", script=path, error=str(error), traceback=error.trace
-                )
+    # Finding
 
     def _finder(self) -> Callable[[Environ], Application]:
         """From an environment to what answers it."""

@@ -116,7 +116,7 @@ class Tag(BaseHTTPMiddleware):
         return response
 
 routes = [
-    Route("/", plain, methods=["GET", "POST"]), Route("/about/{name:path}", about), 
+    Route("/", plain, methods=["GET", "POST"]), Route("/about/{name:path}", about),
     Route("/echo", echo, methods=["POST"]),
     Route("/digest", digest, methods=["POST"]), Route("/form", form, methods=["POST"]), Route("/stream", stream),
     Route("/sync-stream", sync_stream), Route("/events", events), Route("/waits", waits),

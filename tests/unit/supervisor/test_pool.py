@@ -446,6 +446,16 @@ def test_over_a_limit_is_relieved_few_at_a_time() -> None:
     assert numbers(Start, policy.observe(usages, 12)) == [11]
 
 
+def test_nobody_is_kept_from_being_relieved_by_those_who_were() -> None:
+    policy = policy_of(replace(SPEC, memory_limit=100))
+    usages = {number: Usage(0, 100) for number in range(1, 10)}
+    assert numbers(Start, policy.observe(usages, 10)) == [3]
+    policy.ready(3, 11)
+    policy.observe(usages, 12)
+    assert policy.state_of(2) == "relieved"
+    assert policy.state_of(3) == "ready"
+
+
 def test_under_the_limits_nothing_happens() -> None:
     policy = policy_of(replace(SPEC, memory_limit=100, requests_limit=100, lifetime_ms=1000_000))
     assert policy.observe({1: Usage(50, 99), 2: Usage(50, 99)}, 10) == []
