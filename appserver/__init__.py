@@ -5,15 +5,21 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from appserver.embedded import BadInput as BadInput
+    from appserver.embedded import RequestTimeout as RequestTimeout
+    from appserver.embedded import Response as Response
     from appserver.embedded import Server as Server
+    from appserver.embedded import TooLarge as TooLarge
 
 __version__ = "0.1.0"
+
+_OF_EMBEDDED = frozenset(("BadInput", "RequestTimeout", "Response", "Server", "TooLarge"))
 
 
 def __getattr__(name: str) -> Any:
     """`from appserver import Server` loads what it needs; the command and the processes of a pool do not."""
-    if name == "Server":
-        from appserver.embedded import Server
+    if name in _OF_EMBEDDED:
+        from appserver import embedded
 
-        return Server
+        return getattr(embedded, name)
     raise AttributeError(f"module 'appserver' has no attribute '{name}'")

@@ -9,6 +9,13 @@ runtime         one run: sockets, core, executor, the thread between them
 forked          what becomes of it in a process that the program forks
 """
 
-from appserver.embedded.server import Server
+import sys
 
-__all__ = ["Server"]
+from appserver.embedded.server import Server
+from appserver.workers import request
+from appserver.workers.request import BadInput, RequestTimeout, Response, TooLarge
+
+#: Handlers that are scripts elsewhere find it here as well.
+sys.modules.setdefault("appserver_handler", request)
+
+__all__ = ["BadInput", "RequestTimeout", "Response", "Server", "TooLarge"]

@@ -100,7 +100,14 @@ class Runtime:
         queue = _socket(fds["queue"])
         for each in (*answers, queue):
             self._stack.callback(each.close)
-        server = Wsgi(self._find, log, threads=spec.threads, dev=self._loaded.dev, multiprocess=False)
+        server = Wsgi(
+            self._find,
+            log,
+            threads=spec.threads,
+            dev=self._loaded.dev,
+            multiprocess=False,
+            request_time_ms=spec.request_time_ms,
+        )
         slots = Slots(fds["slots"], EXECUTOR)
         self._executor = Executor(queue, slots, answers, spec.threads, server, log, self._wake)
         self._stack.callback(_replace_answers, self._executor)
@@ -181,16 +188,20 @@ class Runtime:
                 os.close(incident.fd)
 
     def _report_stuck(self, event: Event) -> None:
-        """Nothing can replace a thread of this process: what it is doing is said, and its answer will be dropped."""
+        """Says what the thread is doing and has RequestTimeout raised in it. One that is in C for good is lost: nothing
+        can replace a thread of this process.
+        """
         held = self._links.segment.held_by(EXECUTOR) if self._links is not None else []
         thread = next((each.thread for each in held if each.log_id == event.request_id), None)
         log(
             "error",
-            "a handler has no time left; its thread is lost until it returns",
+            "a handler has no time left and is interrupted",
             request=event.request,
             about=event.text,
             traceback="" if thread is None else self._stack_of(thread),
         )
+        if thread is not None and self._executor is not None:
+            self._executor.interrupt(thread, event.wire_id)
 
     def _stack_of(self, thread: int) -> str:
         assert self._executor is not None

@@ -33,6 +33,7 @@ typedef struct visitor {
     int stream_fd; /* the core's end, or -1 */
     int streams;
     int upgrades;
+    int informed;
     int streams_sent;
     bool is_spent;
     int64_t moved_ns;
@@ -112,6 +113,14 @@ int as_request_open_stream(as_request *request)
 void as_request_stream_is_sent(as_request *request)
 {
     visitor_of(request)->streams_sent++;
+}
+
+void as_request_inform(as_request *request, int status, as_str fields)
+{
+    visitor *v = visitor_of(request);
+    v->informed++;
+    CHECK(status > 101 && status < 200);
+    snprintf(v->extra, sizeof(v->extra), "%.*s", (int)fields.len, fields.ptr);
 }
 
 void as_request_upgrade(as_request *request)

@@ -278,6 +278,53 @@ static void test_bad_upgrades(void)
     close_lane();
 }
 
+static void test_interim_answers_and_trailers(void)
+{
+    open_lane(NULL, 1);
+    int pipe_fds[2];
+    visitor *v = get("/");
+    as_request_frame frame = receive_request();
+    send_answer(&frame, AS_ANSWER_INFORMATIONAL, 103, "Link: </a>\r\nConnection: x\r\n", "");
+    turn();
+    CHECK_INT(v->informed, 1);
+    CHECK(strcmp(v->extra, "Link: </a>\r\n") == 0);
+    send_answer(&frame, AS_ANSWER_INFORMATIONAL, 103, "Bad Name: x\r\n", "");
+    turn();
+    CHECK_INT(v->informed, 1);
+    CHECK(event_seen(AS_EVENT_ERROR, "the fields of an interim response are malformed"));
+    CHECK(pipe2(pipe_fds, O_CLOEXEC) == 0);
+    send_answer_fd(&frame, AS_ANSWER_STREAM, 200, "", AS_STREAM_UNKNOWN, 0, pipe_fds[0]);
+    send_answer(&frame, AS_ANSWER_END, 0, "Digest: x\r\nContent-Length: 1\r\n", "");
+    turn();
+    CHECK_INT(v->ends, 1);
+    CHECK_STR(v->request.response.trailers, "Digest: x\r\n");
+    close(pipe_fds[1]);
+    visitor_free(v);
+    /* before the answer only */
+    v = get("/");
+    frame = receive_request();
+    CHECK(pipe2(pipe_fds, O_CLOEXEC) == 0);
+    send_answer_fd(&frame, AS_ANSWER_STREAM, 200, "", AS_STREAM_UNKNOWN, 0, pipe_fds[0]);
+    send_answer(&frame, AS_ANSWER_INFORMATIONAL, 103, "", "");
+    turn();
+    CHECK_INT(v->informed, 0);
+    CHECK_INT(v->ends, 1);
+    CHECK(!v->complete);
+    close(pipe_fds[1]);
+    visitor_free(v);
+    /* for somebody who has left */
+    v = get("/");
+    frame = receive_request();
+    visitor_free(v);
+    send_answer(&frame, AS_ANSWER_INFORMATIONAL, 103, "", "");
+    turn();
+    CHECK_INT(AS_SLOT_LOAD_STATE(slot_of_frame(&frame)), AS_SLOT_RUNNING);
+    send_answer(&frame, AS_ANSWER_RESPONSE, 200, "", "");
+    turn();
+    CHECK_INT(AS_SLOT_LOAD_STATE(slot_of_frame(&frame)), AS_SLOT_FREE);
+    close_lane();
+}
+
 int main(void)
 {
     int before = open_descriptors();
@@ -289,6 +336,7 @@ int main(void)
     test_streamed_requests_wait_for_their_turn();
     test_upgrade();
     test_bad_upgrades();
+    test_interim_answers_and_trailers();
     CHECK_INT(open_descriptors(), before);
     return check_result("pool_stream");
 }

@@ -13,6 +13,7 @@ import re
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -21,28 +22,17 @@ from wsgiref.validate import validator
 import pytest
 from harness import SANITIZE, TOP, Connection, Response, sanitizer_environment, wait_for
 
-from appserver import Server
+if SANITIZE and "LD_PRELOAD" not in os.environ:
+    # The core is about to be loaded into this process, and the sanitizers' runtime has to be there before it.
+    pytest.skip("test_embedding_sanitized.py runs these tests in another process", allow_module_level=True)
+
+from appserver import RequestTimeout, Server
+from appserver import Response as Made
 from appserver.errors import AppError, ConfigError, StartError
 
 MIB = 1 << 20
 GUIDE = TOP / "docs" / "embedding.md"
 Make = Callable[..., Server]
-#: The sanitizers' runtime has to be loaded before anything else.
-NEEDS_PRELOAD = bool(SANITIZE) and "LD_PRELOAD" not in os.environ
-
-
-@pytest.fixture(autouse=True)
-def with_sanitizers(request: pytest.FixtureRequest) -> None:
-    if NEEDS_PRELOAD and request.function is not test_again_with_the_sanitizers_loaded:
-        pytest.skip("runs in a process that has the sanitizers loaded, which one of these tests starts")
-
-
-@pytest.mark.skipif(not NEEDS_PRELOAD, reason="without sanitizers, or with them loaded, the tests themselves run")
-def test_again_with_the_sanitizers_loaded() -> None:
-    environment = {**os.environ, **sanitizer_environment(), "PYTHONPATH": str(TOP)}
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", __file__]
-    done = subprocess.run(command, cwd=TOP, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout + done.stderr
 
 
 @pytest.fixture
@@ -254,6 +244,33 @@ def test_handler_without_time_left(make: Make, caplog: pytest.LogCaptureFixture)
     assert get(server, "/a").text == "hello /a"
     gate.set()
     assert get(server, "/b").text == "hello /b"
+
+
+def test_handler_without_time_left_is_interrupted(make: Make) -> None:
+    seen: list[str] = []
+
+    def endless(request: Any) -> str:
+        try:
+            while request.deadline:
+                time.sleep(0.001)
+        except RequestTimeout:
+            seen.append("interrupted")
+            raise
+        finally:
+            seen.append("tidied up")
+        return ""
+
+    server = make(handlers={"/endless": endless, "/": hello}, pool={"threads": 1, "limits": {"request_time": "200ms"}})
+    assert get(server, "/endless").status == 504
+    wait_for(lambda: len(seen) == 2, "the handler has ended")
+    assert seen == ["interrupted", "tidied up"]
+    assert get(server, "/a").text == "hello /a"  # by the same thread
+
+
+def test_responses_by_name(make: Make) -> None:
+    server = make(handlers={"/": lambda request: Made("made", 201, [("X-A", "1"), ("X-A", "2")])})
+    response = get(server, "/")
+    assert (response.status, response.text, response.all("x-a")) == (201, "made", ["1", "2"])
 
 
 # Start and stop

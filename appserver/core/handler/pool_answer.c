@@ -190,6 +190,32 @@ static void on_document(as_lane *lane, as_pending *pending, const as_answer_fram
     as_document_begin(pending, fd);
 }
 
+static void report_bad_fields(const as_lane *lane, const as_request *request, const char *what)
+{
+    as_event_emit(lane->home->events, AS_EVENT_ERROR, request->id, lane->options.index, 0,
+                  "pool %s: the fields of %s are malformed and are left out", lane->name, what);
+}
+
+static void take_trailers(const as_lane *lane, as_request *request, as_str fields)
+{
+    as_response_head head;
+    if (as_response_fields_parse(as_arena_copy(&request->arena, fields), &request->arena, &head) == AS_OK)
+        request->response.trailers = head.fields;
+    else
+        report_bad_fields(lane, request, "a trailer section");
+}
+
+/* Nothing of it is needed for the answer itself, which still comes. */
+static void on_informational(const as_lane *lane, as_pending *pending, const as_answer_frame *frame)
+{
+    as_request *request = pending->request;
+    as_response_head head;
+    if (as_response_fields_parse(frame->fields, &request->arena, &head) == AS_OK)
+        as_request_inform(request, frame->head.status, head.fields);
+    else
+        report_bad_fields(lane, request, "an interim response");
+}
+
 static void on_end(as_lane *lane, as_pending *pending, const as_answer_frame *frame)
 {
     uint32_t index = pending->slot;
@@ -209,6 +235,8 @@ static void on_end(as_lane *lane, as_pending *pending, const as_answer_frame *fr
     }
     as_request *request = as_pending_free(pending);
     note_run(request, &frame->head);
+    if (frame->fields.len > 0)
+        take_trailers(lane, request, frame->fields);
     as_request_stream_end(request, is_document ? status < AS_END_SIGNAL : status == 0);
 }
 
@@ -329,6 +357,7 @@ static void on_frame(as_lane *lane, const as_answer_frame *frame, int fd)
         on_end(lane, pending, frame);
         break;
     case AS_ANSWER_INFORMATIONAL:
+        on_informational(lane, pending, frame);
         break;
     case AS_ANSWER_UPGRADE:
         on_upgrade(lane, pending, frame);

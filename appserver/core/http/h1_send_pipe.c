@@ -64,6 +64,17 @@ static as_send_result write_framed(as_exchange *x)
     return AS_SEND_DONE;
 }
 
+/* RFC 9110 section 6.5.1: only for those who have said so. */
+static bool wants_trailers(const as_head *head)
+{
+    for (int i = 0; i < head->fields_len; i++) {
+        if (as_str_equal_nocase(head->fields[i].name, AS_STR("te")) &&
+            as_list_has_token(head->fields[i].value, AS_STR("trailers")))
+            return true;
+    }
+    return false;
+}
+
 /* The body is over: every byte was framed. Tells whether the client may take it as complete. */
 static as_send_result end_pipe(as_exchange *x)
 {
@@ -83,7 +94,10 @@ static as_send_result end_pipe(as_exchange *x)
     if ((x->stream_over && !x->stream_complete) || x->pipe_left > 0)
         return AS_SEND_CUT;
     if (x->chunks && !x->last_chunk) {
-        as_buf_add(&x->framed, AS_STR("0\r\n\r\n"));
+        as_buf_add(&x->framed, AS_STR("0\r\n"));
+        if (x->request.response.trailers.len > 0 && wants_trailers(&x->request.head))
+            as_buf_add(&x->framed, x->request.response.trailers);
+        as_buf_add(&x->framed, AS_STR("\r\n"));
         x->last_chunk = true;
     }
     return write_framed(x);

@@ -20,6 +20,8 @@ enum {
     /* The header section that an executor or CGI program may send. */
     AS_MAX_RESPONSE_HEAD = 64 * 1024,
     AS_MAX_RESPONSE_FIELDS = 256,
+    /* Interim responses that a client does not take; further ones are dropped. */
+    AS_MAX_INTERIM = 64 * 1024,
     /* Largest request or response body that travels inside a frame of the executor protocol. */
     AS_MAX_INLINE_BODY = 64 * 1024,
     /* Bodies up to this size are spooled to a memfd, larger ones to an unlinked file. */

@@ -6,6 +6,7 @@
 
 #include "http/h1.h"
 #include "http/response_head.h"
+#include "report/counters.h"
 #include "report/event.h"
 
 static as_exchange *exchange_of(as_request *request)
@@ -40,6 +41,21 @@ void as_request_respond(as_request *request)
     as_exchange *x = exchange_of(request);
     assert(!x->answered);
     x->answered = true;
+    if (!x->in_handler)
+        as_h1_advance(x->conn);
+}
+
+void as_request_inform(as_request *request, int status, as_str fields)
+{
+    as_exchange *x = exchange_of(request);
+    assert(!x->answered && x->conn->phase == AS_PHASE_HANDLER);
+    if (request->head.minor == 0 || x->out.len - x->out_sent + fields.len > AS_MAX_INTERIM)
+        return;
+    as_str reason = as_status_reason(status);
+    AS_COUNT(x->home->counters, responses_1xx, 1);
+    as_buf_printf(&x->out, "HTTP/1.1 %d %.*s\r\n", status, (int)reason.len, reason.ptr);
+    as_buf_add(&x->out, fields);
+    as_buf_add(&x->out, AS_STR("\r\n"));
     if (!x->in_handler)
         as_h1_advance(x->conn);
 }

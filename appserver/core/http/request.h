@@ -97,6 +97,8 @@ typedef struct as_response {
     bool has_date; /* `fields` brings Date / Server itself */
     bool has_server;
     as_body body;
+    as_str
+        trailers; /* pipes: field lines likewise, for clients that want them; to be there before as_request_stream_end() */
 } as_response;
 
 #define AS_BODY_UNKNOWN UINT64_MAX /* length of a streamed body whose end tells */
@@ -182,6 +184,10 @@ void as_request_error(as_request *request, int status, const char *detail);
  * response (no last chunk, connection closed). Also ends a body whose release has been called: then it does nothing. May be called before
  * as_request_respond(), by a handler that knows already that nothing more will come. */
 void as_request_stream_end(as_request *request, bool complete);
+
+/* An interim response (RFC 9110 section 15.2) to a PENDING request: 102 .. 199 and field lines as in a response. Not for HTTP/1.0, and not for a client that
+ * takes none. Like as_request_respond(), it may end the request at once. */
+void as_request_inform(as_request *request, int status, as_str fields);
 
 /* Answers a PENDING request that asks for an upgrade by 101 with response.fields: from now on bytes go both ways between the client and the request's stream,
  * until as_request_stream_end() or the client's end. Like as_request_respond(), it may end the request at once. */

@@ -1,0 +1,19 @@
+"""With the core built with sanitizers: the tests of the embedded server, in a process that has their runtime loaded."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+from harness import SANITIZE, TOP, sanitizer_environment
+
+
+@pytest.mark.skipif(not SANITIZE, reason="the core is not built with sanitizers: test_embedding.py runs as it is")
+def test_embedding_with_the_sanitizers_loaded() -> None:
+    environment = {**os.environ, **sanitizer_environment(), "PYTHONPATH": str(TOP)}
+    tests = TOP / "tests" / "functional" / "test_embedding.py"
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(tests)]
+    done = subprocess.run(command, cwd=TOP, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
