@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any, Callable, Dict
+from typing import TYPE_CHECKING, Any, Callable, Dict, Optional
 
 from . import forks
 from .asgi import HttpCall
@@ -34,6 +34,9 @@ class AsyncServer:
         self._errors = errors
         self._log = log
         self._settings = settings
+        #: The pool's own, which answers all of its requests.
+        self._application: Optional[Application] = None
+        self._life: Optional[Lifespan] = None
         self._lives: Dict[int, Lifespan] = {}  #: by identity of the application
 
     async def startup(self, application: Application, name: str) -> None:
@@ -41,6 +44,7 @@ class AsyncServer:
         life = Lifespan(application.call, name, self._log)
         self._lives[id(application.call)] = life
         await life.startup()
+        self._application, self._life = application, life
 
     async def shutdown(self, time_s: float) -> None:
         """Of all applications, at the end of the worker."""
@@ -60,11 +64,11 @@ class AsyncServer:
 
     async def _run(self, runner: LoopRunner, call: HttpCall) -> None:
         try:
-            application = self._find(call.environ)
+            application = self._application or self._find(call.environ)
             if application.interface == ASGI:
                 if isinstance(call, WebSocketCall):
                     call.check_handshake()
-                life = self._lives.get(id(application.call)) or self._new_life(application, call)
+                life = self._life or self._lives.get(id(application.call)) or self._new_life(application, call)
                 if not life.is_started:
                     await life.startup()
                 await application.call(call.scope(life.state), call.receive, call.send)

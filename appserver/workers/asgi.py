@@ -17,7 +17,7 @@ from . import heads, wire
 from .astreams import READ_SIZE, BodyReader, PipeWriter
 from .exchange import Exchange
 from .heads import Head
-from .scope import Scope, http_scope
+from .scope import Scope, http_scope, scope_of_block
 
 if TYPE_CHECKING:
     from .aexecutor import LoopRunner
@@ -53,6 +53,8 @@ class HttpCall(Exchange):
     sent = False  #: whether the answer has begun
     has_parts = False  #: anything that :meth:`close` must look at
 
+    _block = b""
+    _environ: Optional[Dict[str, Any]] = None  #: made of the block when it is needed
     task: Optional[asyncio.Task[None]] = None
     gone = False  #: the client, before it had all
     timed_out = False
@@ -73,19 +75,25 @@ class HttpCall(Exchange):
         slot: int,
         loop: int,
         request_id: int,
-        environ: Dict[str, Any],
+        environ: Any,
         body: bytes,
         body_fd: int,
         flags: int,
     ) -> None:
+        """`environ`: also as the block that it came as."""
         self.runner = runner
         self.slot = slot
         self.loop = loop
         self.request_id = request_id
-        self.environ = environ
         self.body = body
         self._started_ns = runner.now
-        if environ["REQUEST_METHOD"] == "HEAD":
+        if type(environ) is bytes:
+            self._block = environ
+            is_head = b"REQUEST_METHOD\0HEAD\0" in environ
+        else:
+            self._environ = environ
+            is_head = environ["REQUEST_METHOD"] == "HEAD"
+        if is_head:
             self.head_only, self._is_plain = True, False
         if body_fd >= 0:
             self._take_body(body_fd, flags)
@@ -110,8 +118,17 @@ class HttpCall(Exchange):
         """Whether the body comes while the request runs already."""
         return self._reader is not None
 
+    @property
+    def environ(self) -> Dict[str, Any]:  # type: ignore[override]
+        environ = self._environ
+        if environ is None:
+            environ = self._environ = wire.environment(self._block)
+        return environ
+
     def scope(self, state: Dict[str, Any]) -> Scope:
-        return http_scope(self.environ, EXTENSIONS, state)
+        if self._environ is None:
+            return scope_of_block(self._block, EXTENSIONS, state)
+        return http_scope(self._environ, EXTENSIONS, state)
 
     @property
     def is_whole(self) -> bool:
@@ -201,7 +218,8 @@ class HttpCall(Exchange):
 
     def look(self) -> bool:
         """Whether the client is still there, and somebody still waits for that to change."""
-        if self._waiters and self.cancelled:
+        # While an answer streams, its pipe is what tells.
+        if self._waiters and (self.cancelled if self._writer is None else self._writer.is_broken()):
             self._lose_client()
         return bool(self._waiters)
 

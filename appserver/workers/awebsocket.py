@@ -49,8 +49,12 @@ def settings_of(configuration: Dict[str, Any]) -> Settings:
     )
 
 
-def is_asked_for(environ: Dict[str, Any], flags: int) -> bool:
-    return bool(flags & wire.UPGRADE) and environ.get("HTTP_UPGRADE", "").strip().lower() == "websocket"
+def is_asked_for(environ: Any, flags: int) -> bool:
+    if not flags & wire.UPGRADE:
+        return False
+    if type(environ) is bytes:
+        environ = wire.environment(environ)
+    return bool(environ.get("HTTP_UPGRADE", "").strip().lower() == "websocket")
 
 
 class WebSocketCall(HttpCall, asyncio.Protocol):

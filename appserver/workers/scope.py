@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, Tuple
+from typing import Any, Dict, List, Optional, Tuple
+
+from .wire import environment
 
 SPEC_VERSION = "2.5"
 NAMES_MAX = 1024  #: names of header fields that are remembered
@@ -13,6 +15,15 @@ Scope = Dict[str, Any]
 
 #: Name of a variable to the name of its header field, empty when it is none.
 _names: Dict[str, bytes] = {"CONTENT_TYPE": b"content-type", "CONTENT_LENGTH": b"content-length"}
+
+REMEMBERED_MAX = 1024  #: connections whose part of the environment is remembered
+REMEMBERED_LEN_MAX = 4096  #: bytes of it
+
+#: headers, client, server, scheme, http_version
+Known = Tuple[Headers, Optional[Tuple[str, int]], Tuple[str, int], str, str]
+_remembered: Dict[bytes, Known] = {}
+_SERVER, _REQUEST_ID = b"\0SERVER_NAME\0", b"\0appserver.request_id\0"
+_TARGET = ["REQUEST_METHOD", "REQUEST_URI", "SCRIPT_NAME", "PATH_INFO", "QUERY_STRING"]
 
 _HTTP_VERSIONS = {"HTTP/1.1": "1.1", "HTTP/1.0": "1.0", "HTTP/2.0": "2", "HTTP/2": "2"}
 
@@ -40,7 +51,6 @@ def _name_of(variable: str) -> bytes:
 def http_scope(environ: Environ, extensions: Dict[str, Any], state: Dict[str, Any]) -> Scope:
     """Of a request."""
     path, root_path, raw_path = _paths(environ)
-    address = environ.get("REMOTE_ADDR")
     return {
         "type": "http",
         "asgi": {"version": "3.0", "spec_version": SPEC_VERSION},
@@ -52,11 +62,62 @@ def http_scope(environ: Environ, extensions: Dict[str, Any], state: Dict[str, An
         "query_string": environ["QUERY_STRING"].encode("latin-1"),
         "root_path": root_path,
         "headers": header_fields(environ),
-        "client": (address, int(environ.get("REMOTE_PORT") or 0)) if address else None,
+        "client": _client(environ),
         "server": _server(environ),
         "state": state.copy(),
         "extensions": extensions.copy(),
     }
+
+
+def scope_of_block(block: bytes, extensions: Dict[str, Any], state: Dict[str, Any]) -> Scope:
+    """`http_scope` of an environment block. What a client says again with each request of a connection (its address,
+    the server's, the header fields) is remembered: that is most of the work.
+    """
+    start, end = block.find(_SERVER), block.find(_REQUEST_ID)
+    parts = str(block[:start], "latin-1").split("\0")
+    if parts[0::2] != _TARGET or end < start or block.find(b"\0HTTP_", end) >= 0:  # in another order than the core's
+        return http_scope(environment(block), extensions, state)
+    between = block[start:end]
+    headers, client, server, scheme, version = _remembered.get(between) or _remember(between)
+    path, root_path, target = parts[7], parts[5], parts[3]
+    if root_path:
+        path = root_path + path
+    if not path.isascii():
+        path, root_path = _text(path), _text(root_path)
+    if target != path:
+        target = _path_of(target)
+    return {
+        "type": "http",
+        "asgi": {"version": "3.0", "spec_version": SPEC_VERSION},
+        "http_version": version,
+        "method": parts[1],
+        "scheme": scheme,
+        "path": path,
+        "raw_path": target.encode("latin-1"),
+        "query_string": parts[9].encode("latin-1"),
+        "root_path": root_path,
+        "headers": headers.copy(),
+        "client": client,
+        "server": server,
+        "state": state.copy(),
+        "extensions": extensions.copy(),
+    }
+
+
+def _remember(between: bytes) -> Known:
+    environ = environment(between[1:] + b"\0")
+    known = (
+        header_fields(environ),
+        _client(environ),
+        _server(environ),
+        environ["REQUEST_SCHEME"],
+        _HTTP_VERSIONS.get(environ["SERVER_PROTOCOL"], "1.1"),
+    )
+    if len(between) <= REMEMBERED_LEN_MAX:
+        if len(_remembered) >= REMEMBERED_MAX:
+            _remembered.clear()
+        _remembered[between] = known
+    return known
 
 
 def websocket_scope(environ: Environ, extensions: Dict[str, Any], state: Dict[str, Any]) -> Scope:
@@ -81,6 +142,11 @@ def _paths(environ: Environ) -> Tuple[str, str, bytes]:
     if target != path:
         target = _path_of(target)
     return path, root_path, target.encode("latin-1")
+
+
+def _client(environ: Environ) -> Optional[Tuple[str, int]]:
+    address = environ.get("REMOTE_ADDR")
+    return (address, int(environ.get("REMOTE_PORT") or 0)) if address else None
 
 
 def _server(environ: Environ) -> Tuple[str, int]:
