@@ -93,7 +93,13 @@ sites:
 
 @pytest.fixture(scope="module")
 def api(serve_module: Any) -> Iterator[Server]:
-    yield serve_module({"api.py": APPLICATION}, config=CONFIG)
+    server = serve_module({"api.py": APPLICATION}, config=CONFIG)
+    # libuv opens /dev/null with the first stream of a loop, and keeps it.
+    for _ in range(30):
+        with connect(f"ws://127.0.0.1:{server.port}/api/chat/first") as client:
+            client.recv()
+    server.remember_fds()
+    yield server
 
 
 def body_of(server: Server, target: str, **how: Any) -> Any:

@@ -74,7 +74,13 @@ sites: [{rules: [{match: {path: /*}, handler: {python: chat}}]}]
 
 @pytest.fixture(scope="module")
 def server(serve_module: Any) -> Iterator[Server]:
-    yield serve_module({"chat.py": APPLICATION}, config=CONFIG)
+    server = serve_module({"chat.py": APPLICATION}, config=CONFIG)
+    # libuv opens /dev/null with the first stream of a loop, and keeps it.
+    for _ in range(30):
+        with client(server):
+            pass
+    server.remember_fds()
+    yield server
 
 
 def client(server: Server, path: str = "/echo", **options: Any) -> ClientConnection:
@@ -268,6 +274,7 @@ def test_a_client_that_goes(server: Server) -> None:
 
 def test_stop_and_reload(serve: Any) -> None:
     server = serve({"chat.py": APPLICATION}, config=CONFIG)
+    server.fds_before = {}  # every worker is replaced
     with client(server) as connection:
         connection.send("before")
         assert connection.recv() == "before"

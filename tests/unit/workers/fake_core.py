@@ -237,10 +237,10 @@ class FakeCore:
         for name, value in (headers or {}).items():
             key = name.upper().replace("-", "_")
             values[key if key == "CONTENT_TYPE" else "HTTP_" + key] = value
-        values["appserver.request_id"] = f"{request_id:016x}"
+        values.update(environment or {})
+        values["appserver.request_id"] = values.pop("appserver.request_id", f"{request_id:016x}")
         if script is not None:
             values["appserver.script"] = str(script)
-        values.update(environment or {})
         block = "".join(f"{name}\0{value}\0" for name, value in values.items()).encode("latin-1")
         inline = b"" if flags else body
         body_len = len(body) if body_len is None else body_len

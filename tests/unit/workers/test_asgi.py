@@ -417,6 +417,7 @@ def test_disconnect(asgi: Run) -> None:
     core = asgi()
     core.send(core.frame(path="/watches", slot=5))
     answer = core.next_answer()
+    assert os.read(answer.fd, 10) == b"go"
     os.close(answer.fd)
     wait_for_line(core, "watched http.disconnect")
     assert core.next_answer().kind == wire.END
