@@ -48,6 +48,9 @@ RUN apt-get update \
 
 COPY --from=builder /out /
 
+# For incidents. Like /tmp, because it may run as any user, whose own folder in there has mode 0700.
+RUN install -d -m 1777 /var/lib/cherokee-app
+
 ARG VERSION=unknown
 LABEL org.opencontainers.image.title="cherokee-app" \
       org.opencontainers.image.description="One server for static files, Python handlers and CGI programs" \
@@ -58,7 +61,7 @@ ENV CHEROKEE_LISTEN=0.0.0.0:80 \
     PYTHONUNBUFFERED=1
 
 # www-data, by number, because an orchestrator that refuses root cannot look names up. Any other user does as well:
-# nothing is written, and inside a network namespace of its own a container may bind port 80 without a right.
+# nothing need be written, and inside a network namespace of its own a container may bind port 80 without a right.
 USER 33:33
 WORKDIR /opt/cherokee-app/demo
 EXPOSE 80

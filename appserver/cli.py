@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 from appserver import __version__
 from appserver.control import commands as control
 from appserver.errors import AppError, ConfigError
+from appserver.incidents import commands as incidents
 
 if TYPE_CHECKING:
     from appserver.config.model import Address, Config
@@ -89,6 +90,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 return _check(options)
             case "health":
                 return _health(options)
+            case "incidents":
+                return _incidents(options)
             case "reload":
                 return control.reload(options)
             case "status":
@@ -137,6 +140,7 @@ def _parser() -> argparse.ArgumentParser:
     health.add_argument("url", nargs="?", metavar="URL", help="http://HOST:PORT, with or without a path")
     _add_config_options(health)
     control.add_parsers(partial(_plain, commands.add_parser))
+    incidents.add_parser(partial(_plain, commands.add_parser))
     commands.add_parser("version", help="print the version", description="Prints the version.")
     return parser
 
@@ -181,6 +185,14 @@ def _check(options: argparse.Namespace) -> int:
         f"{loaded.name}: valid" if file else f"{loaded.name}: valid (a folder served by convention, no configuration)"
     )
     return 0
+
+
+def _incidents(options: argparse.Namespace) -> int:
+    if options.action != "replay":
+        return incidents.run(options)
+    from appserver.supervisor.replay import replay
+
+    return replay(options)
 
 
 def _told(line: str) -> str:

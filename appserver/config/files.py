@@ -16,8 +16,10 @@ if TYPE_CHECKING:
 #: Kinds of keys whose values are looked at here.
 KINDS = frozenset(
     {
+        "directories",
         "directory",
         "executable",
+        "folders",
         "group",
         "interpreter",
         "interpreters",

@@ -205,6 +205,35 @@ class Tuning:
 
 
 @dataclass(frozen=True, slots=True)
+class Incidents:
+    """What is kept of workers that died and of requests that ran too long, for `cherokee-app incidents`
+    ([incidents.md](incidents.md)).
+    """
+
+    directory: str = _key(
+        "state_directory",
+        "Folder for them, made when it is not there (mode 0700; the files have 0600); or auto.",
+        "auto",
+        default_text="auto: `incidents` in the first of /var/lib/cherokee-app and $XDG_STATE_HOME/cherokee-app or"
+        " ~/.local/state/cherokee-app that can be written ($CHEROKEE_STATE instead of both when it is set); else they"
+        " are not kept",
+    )
+    keep: int = _count(100, 1, 100_000, "The newest are kept, this many.")
+    size: int = _size(1 * MIB, 16 * KIB, 16 * MIB, "Most bytes of one; what does not fit is left out, bodies first.")
+    redact: tuple[str, ...] = _key(
+        "field_names",
+        "Request header fields whose values are not written, besides Authorization, Proxy-Authorization, Cookie and"
+        " Set-Cookie.",
+        (),
+        default_text="none",
+    )
+    keep_bodies: str = _key(
+        "choice", "Whether request bodies are kept, for `incidents replay`.", "on", choices=("on", "off")
+    )
+    body_size: int = _size(64 * KIB, 0, 1 * MIB, "Of a longer body only this much is kept, and it cannot be replayed.")
+
+
+@dataclass(frozen=True, slots=True)
 class Health:
     """Paths that the core answers itself, on every site, even when all executors are busy."""
 
@@ -271,7 +300,7 @@ class Processes:
 
     min: int = _count(1, 1, 256, "That many are always there.")
     max: int = _key(
-        "count", "There are never more, but for those that are being replaced.", 1, low=1, high=256, required=True
+        "count", "There are never more, but for those that are being replaced.", 256, low=1, high=256, required=True
     )
     idle_time_ms: int = _time(60 * SECOND, 1, DAY, "How long one process less must have been enough before one goes.")
 
@@ -297,6 +326,25 @@ class WebSockets:
         "permessage-deflate (RFC 7692) with clients that offer it.",
         "on",
         choices=("on", "off"),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Sendfile:
+    """Files that an application answers with by naming them in a field; its status and other fields are kept.
+
+    The field does not reach the client, what the answer had for a body is dropped, and the file is sent as a static
+    one: with ranges and conditions, by the kernel. Nothing outside of these folders is sent, also not through links.
+    Without this block both fields go to the client.
+    """
+
+    roots: tuple[str, ...] = _key(
+        "directories", "`X-Sendfile: /srv/files/a.pdf` sends that file when it is below one of these folders.", ()
+    )
+    locations: Mapping[str, str] = _key(
+        "folders",
+        "`X-Accel-Redirect: /protected/a.pdf` sends `a.pdf` of the folder for the prefix `/protected`.",
+        dict,
     )
 
 
@@ -377,6 +425,7 @@ class Pool:
         "How long a request that has killed two workers is answered 503 without being run (the same method, target and"
         " body; 64 such requests for each pool); 0 turns this off.",
     )
+    sendfile: Sendfile = _key("block", "Files that the application may answer with.", Sendfile, block=Sendfile)
     limits: PoolLimits = _key("block", "Limits of this pool.", PoolLimits, block=PoolLimits)
 
 
@@ -419,11 +468,12 @@ class Cgi:
     )
     warm: str = _key(
         "choice",
-        "Python scripts in interpreters that have started already (auto), or in a new one for each request (off);"
-        " [cgi.md](cgi.md#warm-interpreters) says what that is.",
+        "Python and Perl scripts in interpreters that have started already (auto), or in a new one for each request"
+        " (off); [cgi.md](cgi.md#warm-interpreters) says what that is.",
         "auto",
         choices=("auto", "off"),
     )
+    sendfile: Sendfile = _key("block", "Files that programs may answer with.", Sendfile, block=Sendfile)
     limits: CgiLimits = _key("block", "Limits of CGI programs.", CgiLimits, block=CgiLimits)
 
 
@@ -627,6 +677,12 @@ class Config:
     log: Log = _key("block", "Logs.", Log, block=Log)
     cache: Cache = _key("block", "The file cache.", Cache, block=Cache)
     tuning: Tuning = _key("block", "Choices of the design, for measurements.", Tuning, block=Tuning)
+    incidents: Incidents | None = _key(
+        "block_or_off",
+        "What is kept of workers that died and of requests that ran too long, or off.",
+        Incidents,
+        block=Incidents,
+    )
     spool: str = _key(
         "directory",
         "Folder for request bodies that are too large for memory (as files that are already unlinked).",

@@ -270,7 +270,7 @@ class _Planner:
             return self._python(handler.python, site)
         if handler.cgi is not None:
             self.used.add(CGI_POOL)
-            return _pool(CGI_POOL, site, {"appserver.cgi.root": handler.cgi})
+            return self._pool(CGI_POOL, site, {"appserver.cgi.root": handler.cgi})
         if handler.redirect is not None:
             return {"kind": "redirect", "status": handler.redirect.status, "location": handler.redirect.to}
         if handler.respond is not None:
@@ -288,7 +288,7 @@ class _Planner:
         script = value if value.startswith("/") else self.config.pools[value].scripts
         if script is None:
             self.used.add(value)
-            return _pool(value, site, {"appserver.application": value})
+            return self._pool(value, site, {"appserver.application": value})
         return self._script(script, str(Path(script).parent), site)
 
     def _script(self, script: str, folder: str, site: Site) -> dict[str, Any]:
@@ -298,7 +298,26 @@ class _Planner:
         known = self.scripts.setdefault(pool, [])
         if script not in known:
             known.append(script)
-        return _pool(pool, site, {"appserver.script": script})
+        return self._pool(pool, site, {"appserver.script": script})
+
+    def _pool(self, pool: str, site: Site, extra: dict[str, str]) -> dict[str, Any]:
+        return {
+            "kind": "pool",
+            "pool": pool,
+            "mounted": True,
+            "document_root": site.root or "",
+            "extra": extra,
+            "sendfile": self._sendfile(pool),
+        }
+
+    def _sendfile(self, pool: str) -> dict[str, Any] | None:
+        """What the core is told of the files that the pool's applications may name; None: nothing."""
+        key = "cgi.sendfile" if pool == CGI_POOL else f"pools.{pool}.sendfile"
+        owner = self.config.cgi if pool == CGI_POOL else self.config.pools.get(pool, Pool())
+        sendfile = owner.sendfile
+        if not sendfile.roots and not sendfile.locations:
+            return None
+        return {"roots": list(sendfile.roots), "locations": dict(sendfile.locations), "key": key}
 
     def _use(self, pool: str, folder: str) -> None:
         self.used.add(pool)
@@ -469,10 +488,6 @@ def _files(files: Files, site: Site) -> dict[str, Any]:
         "precompressed": list(site.precompressed if files.precompressed is None else files.precompressed),
         "fallback": files.fallback or site.fallback,
     }
-
-
-def _pool(pool: str, site: Site, extra: dict[str, str]) -> dict[str, Any]:
-    return {"kind": "pool", "pool": pool, "mounted": True, "document_root": site.root or "", "extra": extra}
 
 
 def _core_pool(spec: PoolSpec) -> dict[str, Any]:

@@ -33,6 +33,7 @@ limits: {header_size: 16KiB, body_size: 1GiB, header_timeout: 10s, idle_timeout:
 log: {level: info, format: auto, access: combined, access_file: "-"}
 cache: {memory: 64MiB, entries: 4096, file_size: 256KiB, revalidate: 1s}
 tuning: {accept_batch: adaptive, write: gather, cork: more, sendfile: on, reuse: on}
+incidents: {directory: auto, keep: 100, redact: [X-Api-Key], keep_bodies: on}   # or: incidents: off
 spool: /tmp
 types: {".foo": application/x-foo}
 types_file: off                                 # or /etc/mime.types
@@ -133,12 +134,15 @@ _TYPES = {
     "codings": "list of codings, or off",
     "count": "whole number",
     "count_or_block": "whole number or block",
+    "directories": "list of folders",
     "directory": "folder",
     "environment": "mapping: name to text",
     "error_pages": "mapping: status to URL path",
     "executable": "program",
     "extensions": "list of extensions",
+    "field_names": "list of field names",
     "file_names": "list of file names",
+    "folders": "mapping: URL path to folder",
     "folder_or_block": "folder or block",
     "group": "name or number",
     "hosts": "list of host patterns",
@@ -157,6 +161,7 @@ _TYPES = {
     "scripts_handler": "folder or pool",
     "size": "size",
     "socket": "path, auto or off",
+    "state_directory": "folder or auto",
     "text": "text",
     "threads": "auto or whole number",
     "time": "time",

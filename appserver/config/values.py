@@ -20,6 +20,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}", re.ASCII)
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
 _APPLICATION = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
 _TOKEN = re.compile(r"[A-Z][A-Z0-9-]{0,31}", re.ASCII)
+_FIELD_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,256}", re.ASCII)
 _MEDIA_TYPE = re.compile(
     r"[A-Za-z0-9!#$&^_.+-]+/[A-Za-z0-9!#$&^_.+-]+( *; *[A-Za-z0-9-]+=[A-Za-z0-9_.\"-]+)*", re.ASCII
 )
@@ -268,6 +269,17 @@ def _socket(text: str, _: Key, base: Path) -> str:
     return path
 
 
+def _state_directory(text: str, _: Key, base: Path) -> str:
+    """auto, or a folder that need not exist yet."""
+    return text if text == "auto" else absolute(text, base)
+
+
+def _field_name(text: str, _: Key, __: Path) -> str:
+    if not _FIELD_NAME.fullmatch(text):
+        raise UnfitError("the name of a header field, such as X-Api-Key")
+    return text
+
+
 def _directory(text: str, _: Key, base: Path) -> str:
     return absolute(text, base)
 
@@ -376,6 +388,7 @@ SCALARS: dict[str, Parser] = {
     "scripts_handler": _scripts_handler,
     "size": _size,
     "socket": _socket,
+    "state_directory": _state_directory,
     "text": _text,
     "threads": _threads,
     "types_file": _types_file,
@@ -386,7 +399,9 @@ SCALARS: dict[str, Parser] = {
 LISTS: dict[str, Parser] = {
     "addresses": _address,
     "codings": _coding,
+    "directories": _directory,
     "extensions": _rule_extension,
+    "field_names": _field_name,
     "file_names": _file_name,
     "hosts": _host_pattern,
     "methods": _method,
@@ -396,6 +411,7 @@ LISTS: dict[str, Parser] = {
 MAPPINGS: dict[str, tuple[Parser, Parser]] = {
     "environment": (_variable, _environment_value),
     "error_pages": (_error_status, _path),
+    "folders": (_path, _directory),
     "interpreters": (_media_extension, _executable),
     "types": (_media_extension, _media_type),
 }

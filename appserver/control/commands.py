@@ -13,6 +13,10 @@ from typing import Any
 from appserver.control.client import Answer, Found, Refusal, ask, find
 
 STATUS_TIMEOUT_S = 30.0
+#: Growth that is worth a line, in bytes, and routes that are shown.
+MIB = 1024 * 1024
+GROWTH_WORTH = MIB
+GROWTH_ROUTES = 5
 
 _RELOAD = """\
 Makes a running server read its configuration again and replace all workers, or only those of POOL, as SIGHUP does:
@@ -154,11 +158,28 @@ def _pool_lines(pool: dict[str, Any]) -> list[str]:
             f"  template  process {template['pid']}, {template['state']}, {_age(template['age_s'])},"
             f" {_memory(template['memory'])}, {_memory(template['pss'])}"
         )
+    lines += _growth_lines(pool["executors"])
     for death in pool["deaths"]:
         when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(death["time"]))
         held = f", with requests {', '.join(death['requests'])}" if death.get("requests") else ""
         lines.append(f"  {when}  worker {death['executor']} (pid {death['pid']}) {death['about']}{held}")
     return lines
+
+
+def _growth_lines(executors: list[dict[str, Any]]) -> list[str]:
+    """The routes with which memory grew most, over all workers that live."""
+    routes: dict[str, list[int]] = {}
+    for each in executors:
+        for route, pair in each.get("growth", {}).items():
+            known = routes.setdefault(route, [0, 0])
+            known[:] = [known[0] + pair[0], known[1] + pair[1]]
+    most = sorted(routes.items(), key=lambda item: (max(item[1]), item[0]), reverse=True)[:GROWTH_ROUTES]
+    return [
+        f"  memory has grown with {route or '/'}: {alone / MIB:.1f} MiB while it ran alone,"
+        f" {shared / MIB:.1f} MiB while others ran too"
+        for route, (alone, shared) in most
+        if max(alone, shared) >= GROWTH_WORTH
+    ]
 
 
 def _age(seconds: float) -> str:

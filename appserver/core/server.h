@@ -87,6 +87,9 @@ int as_snapshot_add_file(as_snapshot *snapshot, const char *root, const char *in
 /* `extra`: environment block of `extra_len` bytes. */
 int as_snapshot_add_pool(as_snapshot *snapshot, int pool, int mounted, const char *extra, size_t extra_len,
                          const char *document_root);
+/* Files that the application behind pool handler `handler` may name (handler/sendfile.h). */
+int as_snapshot_set_sendfile(as_snapshot *snapshot, int handler, const char *roots, const char *locations,
+                             const char *key);
 int as_snapshot_add_redirect(as_snapshot *snapshot, int status, const char *location);
 int as_snapshot_add_respond(as_snapshot *snapshot, int status, const char *content_type, const char *body,
                             size_t body_len);

@@ -6,6 +6,7 @@
 #include "handler/otherwise.h"
 #include "handler/pool.h"
 #include "handler/respond.h"
+#include "handler/sendfile.h"
 #include "problem.h"
 
 as_snapshot *as_snapshot_new(const as_limits *limits, const char *server_software, const char *spool_directory)
@@ -145,6 +146,17 @@ int as_snapshot_add_pool(as_snapshot *snapshot, int pool, int mounted, const cha
         .document_root = document_root,
     };
     return add_handler(snapshot, as_pool_handler_new(&options));
+}
+
+int as_snapshot_set_sendfile(as_snapshot *snapshot, int handler, const char *roots, const char *locations,
+                             const char *key)
+{
+    const char *bad;
+    as_sendfile *sendfile = as_sendfile_new(roots, locations, key, snapshot->mime, &bad);
+    if (sendfile == NULL)
+        return as_problem_system("%s: the folder %s cannot be opened", key, bad);
+    as_pool_handler_set_sendfile(snapshot->handlers[handler], sendfile);
+    return AS_OK;
 }
 
 int as_snapshot_add_redirect(as_snapshot *snapshot, int status, const char *location)

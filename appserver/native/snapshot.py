@@ -101,7 +101,10 @@ def _add_handler(handle: Any, handler: Mapping[str, Any], pools: Mapping[str, in
             extra = environment_block(handler["extra"])
             root = c_text(handler["document_root"] or "")
             pool = pools[handler["pool"]]
-            return int(lib.as_snapshot_add_pool(handle, pool, handler["mounted"], extra, len(extra), root))
+            number = check(lib.as_snapshot_add_pool(handle, pool, handler["mounted"], extra, len(extra), root))
+            if handler["sendfile"] is not None:
+                _set_sendfile(handle, number, handler["sendfile"])
+            return number
         case "redirect":
             return int(lib.as_snapshot_add_redirect(handle, handler["status"], c_text(handler["location"])))
         case "respond":
@@ -114,6 +117,12 @@ def _add_handler(handle: Any, handler: Mapping[str, Any], pools: Mapping[str, in
             return int(lib.as_snapshot_add_health(handle, HEALTH[handler["what"]]))
         case kind:
             raise CoreError(f"the plan has a handler of an unknown kind: {kind}")
+
+
+def _set_sendfile(handle: Any, handler: int, sendfile: Mapping[str, Any]) -> None:
+    roots = text_list(sendfile["roots"])
+    locations = text_list(text for pair in sendfile["locations"].items() for text in pair)
+    check(lib.as_snapshot_set_sendfile(handle, handler, roots, locations, c_text(sendfile["key"])))
 
 
 def _add_site(handle: Any, site: Mapping[str, Any]) -> None:

@@ -56,6 +56,9 @@ class CoreOwner(Protocol):
     def core_stuck(self, pool: str, executor: int, request: str, about: str) -> None:
         """A request is past its time."""
 
+    def core_incident(self, message: Message) -> None:
+        """A request went wrong in an executor. The descriptors are the receiver's."""
+
     def core_refused(self, reason: str) -> None:
         """It cannot start with this setup. Its death follows."""
 
@@ -193,8 +196,8 @@ class Core:
                     message.text("pool"), message.number("executor"), message.text("request"), message.text("about")
                 )
             case "incident":
-                message.close_fds()
                 self._log.debug("a request went wrong in an executor", **message.fields)
+                self._owner.core_incident(message)
             case "drained":
                 self._log.debug("the core has drained")
             case other:

@@ -19,9 +19,11 @@ from appserver.config.plan import PoolSpec
 from appserver.logging import get_logger
 from appserver.native.control import Message
 from appserver.supervisor.identity import Identity
+from appserver.supervisor.incidents import Incidents
+from appserver.supervisor.incidents_pool import Circumstances, PoolIncidents
 from appserver.supervisor.loop import Loop, Timer
 from appserver.supervisor.memory import proportional, resident
-from appserver.supervisor.overdue import Overdue, OverdueRequests
+from appserver.supervisor.overdue import LOOK_TIME_S, Overdue, OverdueRequests
 from appserver.supervisor.pool import Action, Kill, Notice, PoolPolicy, Retry, Start, Stop
 from appserver.supervisor.process import Adopted, Child, Command, Death
 from appserver.supervisor.segments import Held, Links
@@ -55,6 +57,9 @@ class BootFailure:
     traceback: str = ""
 
 
+Growth = dict[str, list[int]]
+
+
 @dataclass(slots=True)
 class _Awaited:
     """An executor that its template has been asked for."""
@@ -76,9 +81,13 @@ class Executors:
         identity: Identity | None,
         on_change: Callable[[], None],
         on_death: Callable[[str, int], None],
+        incidents: Incidents,
         can_adopt: bool = False,
+        on_files: Callable[[set[Path]], None] = lambda files: None,
     ) -> None:
-        """`can_adopt`: children of our children become ours when their parents end."""
+        """`can_adopt`: children of our children become ours when their parents end. `on_files`: with --dev, files that
+        were loaded for the first time.
+        """
         self._loop = loop
         self._links = links
         self._loops = loops
@@ -86,8 +95,11 @@ class Executors:
         self._on_change = on_change
         self._on_death = on_death
         self._can_adopt = can_adopt
+        self._on_files = on_files
         self._children: dict[int, Child] = {}
         self._stacks: dict[int, Stacks] = {}
+        self._growth: dict[int, Growth] = {}  #: of an executor: by route
+        self._threads: dict[int, dict[str, str]] = {}  #: of an executor: names by the numbers in its stacks
         self._awaited: dict[int, _Awaited] = {}  #: who is to be forked
         self._templates: dict[int, Template] = {}  #: by version of the specification
         self._old_templates: list[Template] = []  #: that have been told to go
@@ -103,8 +115,10 @@ class Executors:
         self._deaths: deque[dict[str, Any]] = deque(maxlen=LAST_DEATHS)
         self.boot_failure = BootFailure()  #: the last one
         self.is_wanted = True  #: by the configuration
+        self.files: set[Path] = set()  #: with --dev: of the modules that executors have loaded
         self._log = get_logger(pool=spec.name)
-        self._overdue = OverdueRequests(loop, links.segment, self._log, self._tell_overdue, self._give_up)
+        self._incidents = PoolIncidents(spec.name, incidents, self._threads)
+        self._overdue = OverdueRequests(loop, links.segment, self._tell_overdue, self._overdue_ended)
         self.policy = PoolPolicy(spec, loop.now())
 
     @property
@@ -152,6 +166,7 @@ class Executors:
             "requests": None if stats is None else stats.requests(),
             "memory": resident(child.pid),
             "pss": proportional(child.pid),
+            "growth": self._growth.get(number, {}),
         }
 
     # Orders
@@ -205,7 +220,11 @@ class Executors:
         self._overdue.found(number, self._children[number], self._stacks[number], overdue, grace_s)
 
     def _tell_overdue(self, number: int, requests: list[Overdue], stacks: str) -> None:
-        fields = {"traceback": stacks[:LOGGED_STACKS]} if stacks else {}
+        served = self._stats[number].requests() if number in self._stats else None
+        growth = self._growth.get(number, {})
+        fields = {"incident": self._incidents.overdue(number, self._children[number], requests, stacks, served, growth)}
+        if stacks:
+            fields["traceback"] = stacks[:LOGGED_STACKS]
         for overdue in requests:
             self._log.warning(
                 "a request is past its time; it is interrupted",
@@ -214,10 +233,20 @@ class Executors:
                 about=overdue.about,
                 **fields,
             )
-            fields = {}  # once is enough
+            fields.pop("traceback", None)  # once is enough
 
-    def _give_up(self, number: int, overdue: Overdue) -> None:
-        """An interrupt did not help."""
+    def _overdue_ended(self, number: int, overdue: Overdue, has_ended: bool) -> None:
+        """The grace after an interrupt is over."""
+        if number not in self._children:
+            self._incidents.overdue_ended(number, overdue.request, "its worker died before it ended")
+            return
+        if has_ended:
+            self._incidents.overdue_ended(number, overdue.request, "it was interrupted and ended; the worker goes on")
+            self._log.debug("a request ended when it was interrupted", executor=number, request=overdue.request)
+            return
+        self._incidents.overdue_ended(
+            number, overdue.request, "it did not end when it was interrupted; the worker is replaced"
+        )
         actions = self.policy.relieve(number, self._loop.now())
         if actions:
             self._log.warning(
@@ -299,11 +328,20 @@ class Executors:
                     self._loop.call_later(FINISH_POLL_S, partial(self._finish, number))
             case Kill(number):
                 self._killed.add(number)
-                self._with_child(number, lambda child: child.signal(signal.SIGKILL))
+                self._with_child(number, partial(self._kill, number))
             case Notice(level, text):
                 getattr(self._log, level)(text)
             case Retry():
                 pass  # is in the line about the death
+
+    def _kill(self, number: int, child: Child) -> None:
+        """First it says where it is, unless that is known: what does not start or does not stop is stuck somewhere."""
+        if number not in self._stacks or number in self._given_up:
+            child.signal(signal.SIGKILL)
+            return
+        self._stacks[number].clear()
+        child.signal(SIGNAL)
+        self._loop.call_later(LOOK_TIME_S, partial(child.signal, signal.SIGKILL))
 
     def _with_child(self, number: int, act: Callable[[Child], None]) -> None:
         child = self._children.get(number)
@@ -335,6 +373,7 @@ class Executors:
             self._cannot_start(number, f"{what} cannot be started: {error}")
             return
         self._children[number] = child
+        self._incidents.started(child.pid)
         fds = self._links.executor_fds()
         more: dict[str, Any] = {}
         if number in self._stats:
@@ -353,7 +392,8 @@ class Executors:
         log.debug("executor started", pid=child.pid)
 
     def _cannot_start(self, number: int, reason: str, traceback: str = "", could_not_boot: bool = True) -> None:
-        self._log.error("the executor cannot be started", executor=number, reason=reason)
+        incident = self._incidents.never_lived(number, reason, traceback)
+        self._log.error("the executor cannot be started", executor=number, reason=reason, incident=incident)
         self.boot_failure = BootFailure(reason, traceback)
         # Not at once: the policy is in the middle of a step.
         self._loop.call_later(0, partial(self._never_lived, number, could_not_boot))
@@ -418,10 +458,14 @@ class Executors:
     def _take(self, number: int, message: Message) -> None:
         match message.type:
             case "ready":
+                self._threads[number] = threads_of(message)
                 self._log.info("executor is ready", executor=number, pid=self._children[number].pid)
+                self._note_files(paths_in(message.fields.get("files")))
                 streams = bool(message.fields.get("stream_bodies"))
                 capacity, at_once = message.number("capacity") or None, message.number("at_once") or None
                 self._step(self.policy.ready(number, self._loop.now(), capacity, at_once, stream_bodies=streams))
+            case "memory":
+                self._growth[number] = growth_of(message)
             case "failed":
                 self._failed.add(number)
                 traceback = message.text("traceback")
@@ -431,6 +475,12 @@ class Executors:
             case other:
                 message.close_fds()
                 self._log.warning("the executor sent a message that is not known", executor=number, message=other)
+
+    def _note_files(self, files: set[Path]) -> None:
+        new = files - self.files
+        if new:
+            self.files |= new
+            self._on_files(new)
 
     def _forget_stats(self, number: int) -> int:
         """How many requests it has received."""
@@ -451,9 +501,9 @@ class Executors:
         return text
 
     def _died(self, number: int, death: Death) -> None:
-        del self._children[number]
-        self._forget_stats(number)
         self._overdue.gone(number)
+        del self._children[number]
+        served = self._forget_stats(number)
         stacks = self._forget_stacks(number)
         held = self._links.segment.held_by(number)
         kill_groups(held)
@@ -463,22 +513,40 @@ class Executors:
         if number not in self._failed and self.policy.state_of(number) != "leaving":
             about = "was not ready in time" if number in self._killed else death.sentence()
             self.boot_failure = BootFailure(f"executor {number} {about}")
-        is_wanted = self.policy.is_leaving(number) and (death.is_clean or number in self._killed)
+        is_leaving = self.policy.is_leaving(number)
+        is_wanted = is_leaving and (death.is_clean or number in self._killed)
+        circumstances = Circumstances(
+            held=held,
+            stacks=stacks,
+            was_ready=number in self._threads or bool(held),  # it may hold a request before it has said so
+            was_leaving=is_leaving,
+            was_killed=number in self._killed,
+            reason=self.boot_failure.reason if number in self._failed else None,
+            traceback=self.boot_failure.traceback if number in self._failed else "",
+            requests_served=served,
+            growth=self._growth.pop(number, {}),
+        )
         actions = self.policy.died(number, self._loop.now(), could_not_boot=no_boot)
-        self._tell_death(number, death, held, actions, is_wanted, stacks)
+        self._tell_death(number, death, circumstances, actions, is_wanted)
+        self._threads.pop(number, None)
         self._failed.discard(number)
         self._killed.discard(number)
         self._given_up.discard(number)
         self._step(actions)
 
     def _tell_death(
-        self, number: int, death: Death, held: list[Held], actions: list[Action], is_wanted: bool, stacks: str
+        self, number: int, death: Death, circumstances: Circumstances, actions: list[Action], is_wanted: bool
     ) -> None:
         fields: dict[str, Any] = {"executor": number, "pid": death.pid, "uptime_s": round(death.life_s, 3)}
-        if stacks:
-            fields["traceback"] = stacks[:LOGGED_STACKS]
-        if held:
-            fields["requests"] = [f"{each.log_id:016x}" for each in held]
+        # Who leaves as it should has nothing to tell, unless requests go with it.
+        if is_wanted and all(held.cancelled for held in circumstances.held):
+            self._incidents.gone(death)
+        else:
+            fields["incident"] = self._incidents.died(number, death, circumstances)
+        if circumstances.stacks:
+            fields["traceback"] = circumstances.stacks[:LOGGED_STACKS]
+        if circumstances.held:
+            fields["requests"] = [f"{each.log_id:016x}" for each in circumstances.held]
         retry = next((action.delay_s for action in actions if isinstance(action, Retry)), None)
         if retry is not None:
             fields["replaced_in_s"] = retry
@@ -495,6 +563,23 @@ class Executors:
             self._log.warning("executor was killed by us", **fields)
         else:
             self._log.error(f"executor {death.sentence()}", **fields)
+
+
+def growth_of(message: Message) -> Growth:
+    """What `memory` says: by route, bytes while it ran alone and while others ran too."""
+    routes = message.fields.get("routes")
+    found = routes.items() if isinstance(routes, dict) else ()
+    return {
+        str(route): [int(size) for size in pair]
+        for route, pair in found
+        if isinstance(pair, list) and len(pair) == 2 and all(isinstance(size, int) for size in pair)
+    }
+
+
+def threads_of(message: Message) -> dict[str, str]:
+    """What `ready` says about the executor's threads: names by the numbers that its stacks have for them."""
+    names = message.fields.get("threads")
+    return {str(key): str(value) for key, value in names.items()} if isinstance(names, dict) else {}
 
 
 def executor_command(spec: PoolSpec, identity: Identity | None) -> Command:
@@ -535,6 +620,13 @@ def executor_configuration(spec: PoolSpec) -> Mapping[str, Any]:
         "memory_max": spec.memory_max,
         "request_time_ms": spec.request_time_ms,
     }
+
+
+def paths_in(names: object) -> set[Path]:
+    """The absolute paths in what an executor has sent."""
+    if not isinstance(names, list):
+        return set()
+    return {Path(name) for name in names if isinstance(name, str) and name.startswith("/") and "\0" not in name}
 
 
 def kill_groups(held: list[Held]) -> None:

@@ -10,7 +10,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 
-from appserver.logging import Logger
 from appserver.supervisor.loop import Loop
 from appserver.supervisor.process import Child
 from appserver.supervisor.segments import Held, Segment
@@ -40,23 +39,21 @@ class _Look:
 
 
 class OverdueRequests:
-    """Those of one pool. `tell`: executor, its requests, its stacks ("" when none came). `give_up`: a request of this
-    executor did not end.
+    """Those of one pool. `tell`: executor, its requests, its stacks ("" when none came). `ended`: executor, request,
+    and whether it has ended when the grace after its interrupt is over.
     """
 
     def __init__(
         self,
         loop: Loop,
         segment: Segment,
-        log: Logger,
         tell: Callable[[int, list[Overdue], str], None],
-        give_up: Callable[[int, Overdue], None],
+        ended: Callable[[int, Overdue, bool], None],
     ) -> None:
         self._loop = loop
         self._segment = segment
-        self._log = log
         self._tell = tell
-        self._give_up = give_up
+        self._ended = ended
         self._looks: dict[int, _Look] = {}
 
     def found(self, number: int, child: Child, stacks: Stacks, overdue: Overdue, grace_s: float) -> None:
@@ -95,8 +92,6 @@ class OverdueRequests:
 
     def _check(self, number: int, overdue: Overdue) -> None:
         """The grace is over."""
-        held = overdue.held
-        if held is not None and any(each.request_id == held.request_id for each in self._segment.held_by(number)):
-            self._give_up(number, overdue)
-        else:
-            self._log.debug("an interrupted request has ended", executor=number, request=overdue.request)
+        assert overdue.held is not None
+        ids = {each.request_id for each in self._segment.held_by(number)}
+        self._ended(number, overdue, overdue.held.request_id not in ids)

@@ -82,6 +82,12 @@ class Segment:
             states = words[HEADER_SIZE // 4 : HEADER_SIZE // 4 + self.slots * SLOT_SIZE // 4 : SLOT_SIZE // 4].tolist()
         return states.count(STATE_QUEUED), states.count(STATE_RUNNING)
 
+    def queue(self, slot: int, request_id: int) -> None:
+        """What the core does before it sends a request."""
+        SLOT.pack_into(
+            self._memory, HEADER_SIZE + slot * SLOT_SIZE, STATE_QUEUED, 0, 0, 0, request_id, 0, 0, 0, request_id
+        )
+
     def queued(self) -> list[int]:
         """The ids of those that wait in the queue."""
         found = []
@@ -116,6 +122,12 @@ class Links:
         executors_end.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, timeout)
         for _, executors_end in self._answers:
             _enlarge(executors_end)
+
+    def core_socket(self, name: str) -> socket.socket:
+        """The core's end that has this name in :meth:`core_fds`, for whoever plays the core itself."""
+        if name == f"queue:{self.name}":
+            return self._queue[0]
+        return self._answers[int(name.rpartition(":")[2])][0]
 
     def core_fds(self) -> dict[str, int]:
         """By the names of the messages `start` and `apply`."""

@@ -8,12 +8,14 @@ import os
 import signal
 from collections.abc import Iterable
 from functools import partial
+from pathlib import Path
 
 from appserver import __version__
 from appserver.config.plan import LoadedConfig, PoolSpec
 from appserver.config.source import ConfigSource
 from appserver.errors import StartError
 from appserver.logging import STDERR, configure, get_logger
+from appserver.native.control import Message
 from appserver.native.process import become_subreaper
 from appserver.supervisor.access_log import STDOUT, open_access_log
 from appserver.supervisor.commands import Commands
@@ -21,6 +23,7 @@ from appserver.supervisor.control_server import ControlServer
 from appserver.supervisor.core import Core, Setup
 from appserver.supervisor.executors import Executors
 from appserver.supervisor.identity import find_identity
+from appserver.supervisor.incidents import Incidents
 from appserver.supervisor.loop import Loop, Timer, signals_into
 from appserver.supervisor.pool import DOWN_TIME_S
 from appserver.supervisor.reload import Done, Outcome, Reload
@@ -70,6 +73,7 @@ class Supervisor:
         self.listeners = Listeners(self.loops if self.accept == "reuseport" else None)
         self.core = Core(self.loop, self.loops, self.accept, self.identity, self)
         self._access_log = -1
+        self.incidents = Incidents(self.loop)
         self._can_adopt = False  #: children of children
         self.control = ControlServer(self.loop)
         Commands(self)
@@ -110,6 +114,7 @@ class Supervisor:
             self.add_links(self.config.pools)
         except OSError as error:
             raise StartError(f"the queues of the pools cannot be made: {error.strerror}") from error
+        self.incidents.configure(self.config.model.incidents, self.config.name)
         if self.config.control is not None:
             self.control.open(None if self.config.control == "auto" else self.config.control)
         self._can_adopt = become_subreaper()
@@ -154,7 +159,9 @@ class Supervisor:
                 self.identity,
                 self._pools_changed,
                 self._executor_died,
+                self.incidents,
                 self._can_adopt,
+                self.module_files_grew,
             )
         return self.pools[spec.name]
 
@@ -248,6 +255,9 @@ class Supervisor:
     def core_stuck(self, pool: str, executor: int, request: str, about: str) -> None:
         if pool in self.pools:
             self.pools[pool].stuck(executor, request, about)
+
+    def core_incident(self, message: Message) -> None:
+        self.incidents.request(message)
 
     def core_refused(self, reason: str) -> None:
         if self._phase == Phase.STARTING:
@@ -345,6 +355,7 @@ class Supervisor:
             self._access_log = access_log
         self.retire_unwanted()
         configure(config.log.level, config.log.format)
+        self.incidents.configure(config.model.incidents, config.name)
         self._log = get_logger()
         self._tell_readiness()
 
@@ -358,12 +369,21 @@ class Supervisor:
     def look_again(self) -> None:
         """With --dev: what is there now is what has just been loaded."""
         if self.config.dev:
-            self._seen = look(self.source.watch_paths())
+            self._seen = look(self._watched())
+
+    def _watched(self) -> list[Path]:
+        """With --dev: what the configuration names, and what executors have loaded besides, wherever that is."""
+        return [*self.source.watch_paths(), *(file for pool in self.pools.values() for file in pool.files)]
+
+    def module_files_grew(self, files: Iterable[Path]) -> None:
+        """An executor has loaded these; as they are now is what it has loaded."""
+        for path, state in look(files).items():
+            self._seen.setdefault(path, state)
 
     def _watch(self) -> None:
         """With --dev: reloads when a file of the site has changed."""
         began = self.loop.now()
-        seen = look(self.source.watch_paths())
+        seen = look(self._watched())
         path = changed(self._seen, seen)
         self._seen = seen
         if path is not None:
@@ -420,6 +440,7 @@ class Supervisor:
         """Also after an exception: nobody is left behind."""
         self.control.close()
         self._kill_all()
+        self.incidents.flush()
         self.listeners.close()
         for links in self.links.values():
             links.close()

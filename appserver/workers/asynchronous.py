@@ -93,6 +93,8 @@ class ScriptServer:
 
     def serve(self, runner: Runner, item: Item) -> None:
         path = item[3].get("appserver.script")
+        if path is not None:
+            runner.executor.ran.add(path)
         if path is not None and self._scripts.is_async(path):
             self._asynchronous.take(item)
         else:

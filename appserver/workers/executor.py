@@ -35,6 +35,7 @@ from typing import (
     Optional,
     Protocol,
     Sequence,
+    Set,
     Tuple,
     Union,
 )
@@ -163,6 +164,8 @@ class Executor:
         self.exit_status = 0
         self.monitored = False  #: whether the main thread is ticking
         self.in_child = False  #: whether this is the copy of it in a process that a handler forked
+        self.ran: Set[str] = set()  #: scripts whose requests were begun; the main thread takes the whole set
+        self.request_time_ns = 0  #: what a request may take; 0 for no limit
         self._idle = 0  #: ticks since a request was last seen
         self.run_ns = 0  #: average run time of the last requests
         self.all_receive = threads == 1 or not has_global_lock()
@@ -207,6 +210,10 @@ class Executor:
         """Main thread: raises RequestTimeout in that thread if it still runs that request."""
         return 0 <= thread < len(self.runners) and self.runners[thread].interrupt(request_id)
 
+    def is_idle(self) -> bool:
+        """No request is held."""
+        return not any(runner.since or runner.held for runner in self.runners)
+
     def monitor(self) -> None:
         """Main thread: one tick, and rest when there was nothing for some time."""
         self._idle = 0 if self.tick() else self._idle + 1
@@ -238,7 +245,8 @@ class Runner:
         self.since = 0  #: when the request that runs was begun, 0 for none; read by the monitor
         self.running = 0  #: id of the request that runs, 0 for none; read by the main thread
         self.interrupting = watchdog.IDLE  #: by the main thread; see watchdog.interrupt()
-        self.marked = 0  #: the start of the requests at hand, as in their slots
+        self.deadline = 0.0  #: of the requests at hand, in seconds of CLOCK_MONOTONIC; when there is a limit
+        self.held = 0  #: requests that wait for something, in an event loop
         self.seen = 0  #: the monitor's: `since` at its last tick
         self.items: Deque[Item] = deque()  #: the rest of the batch; the monitor may take from it
         self.out: Deque[Tuple[int, bytes]] = deque()  #: loop and frame of answers to send; the monitor may take from it
@@ -277,7 +285,8 @@ class Runner:
             if got is None:
                 return False
             if isinstance(got, tuple):
-                self.now = self.marked = monotonic_ns()
+                self.now = monotonic_ns()
+                self.deadline = (self.now + executor.request_time_ns) * 1e-9
                 executor.slots.mark(got[0], self.number, self.now, got[2])
                 self.items.append(got)
                 self._run_all(self.now)
@@ -368,7 +377,8 @@ class Runner:
         if not size:
             self.executor.stop()
             return False
-        now = self.now = self.marked = monotonic_ns()
+        now = self.now = monotonic_ns()
+        self.deadline = (now + self.executor.request_time_ns) * 1e-9
         fd = _take_fd(ancillary) if ancillary else -1
         try:
             self._take_frames(size, flags, fd, now)

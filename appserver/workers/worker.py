@@ -14,14 +14,18 @@ import resource
 import select
 import signal
 import socket
+import struct
 import sys
+import time
 from typing import Any, Callable, Dict, List, Optional, Tuple
 
 from . import interpreter, request, template, watchdog
 from .asynchronous import Asynchronous, ScriptServer
 from .control import Control, ControlClosedError, LoadError, describe
 from .executor import TICK_S, Counts, Executor, Slots
+from .growth import Growth
 from .interface import ASGI, WSGI, Application
+from .modules import loaded_files
 from .script import Scripts, add_import_folder, load_application
 from .wsgi import Environ, Server
 
@@ -114,10 +118,13 @@ class _Worker:
         self._control = control
         self._signals = _Wakeup()
         self._told_to_stop = False
+        self._growth = Growth()
+        self._looked_at = 0  #: requests that had been received by then
         signal.signal(signal.SIGTERM, self._on_sigterm)
         if "stacks" in fds:
             watchdog.arm(fds["stacks"], int(start["stacks_signal"]))
         configuration = start["configuration"]
+        self._is_dev = bool(configuration.get("dev"))
         loaded = loaded or Loaded(control, configuration)
         self._scripts, self._application = loaded.scripts, loaded.application
         self._name = configuration.get("application") or ""
@@ -129,7 +136,7 @@ class _Worker:
             control.log,
             name=self._name,
             threads=threads,
-            dev=bool(configuration.get("dev")),
+            dev=self._is_dev,
             request_time_ms=int(configuration.get("request_time_ms") or 0),
         )
         self._executor = Executor(
@@ -152,6 +159,7 @@ class _Worker:
         )
         if self._application is None:
             self._executor.server = ScriptServer(server, self._scripts, self._asynchronous)
+        self._executor.request_time_ns = server.limit_ns
         os.close(fds["slots"])  # the mapping stays
 
     def run(self) -> int:
@@ -160,11 +168,19 @@ class _Worker:
         except LoadError as error:
             return _fail(self._control, str(error), error.trace)
         interpreter.settle()
+        self._growth.look(set(), time.monotonic())
         self._executor.start()
-        self._control.send("ready", **self._about())
+        files = {"files": loaded_files()} if self._is_dev else {}
+        self._control.send("ready", threads=self._thread_names(), **self._about(), **files)
         self._watch()
         self._executor.join()
         return self._executor.exit_status
+
+    def _thread_names(self) -> Dict[str, str]:
+        """Names of the threads that run requests, by the numbers that stacks have for them."""
+        threads = (runner.thread for runner in self._executor.runners)
+        digits = struct.calcsize("@L") * 2
+        return {f"0x{thread.ident or 0:0{digits}x}": thread.name for thread in threads}
 
     def _boot_asynchronous(self) -> None:
         """Raises LoadError when the application does not want to start."""
@@ -218,7 +234,7 @@ class _Worker:
         poll.register(self._signals, select.POLLIN)
         executor = self._executor
         while executor.is_running():
-            ready = {fd for fd, _ in poll.poll(_timeout_ms(executor))}
+            ready = {fd for fd, _ in poll.poll(self._timeout_ms())}
             if self._signals.fileno() in ready:
                 self._signals.clear()
             if self._control.fileno() in ready and not self._take_message():
@@ -227,6 +243,28 @@ class _Worker:
             if self._told_to_stop and not executor.stopping:
                 executor.stop()
             executor.monitor()
+            if self._has_run() and time.monotonic() >= self._growth.due and executor.is_idle():
+                self._look_at_memory()
+
+    def _has_run(self) -> bool:
+        """Whether requests have been received since the last look at the memory."""
+        return sum(self._executor.stats) != self._looked_at
+
+    def _look_at_memory(self) -> None:
+        executor = self._executor
+        self._looked_at = sum(executor.stats)
+        ran, executor.ran = executor.ran, set()
+        size = self._growth.look(ran or {self._name}, time.monotonic())
+        if size:
+            self._control.send("memory", resident=size, routes=self._growth.routes)
+
+    def _timeout_ms(self) -> Optional[float]:
+        executor = self._executor
+        if executor.stopping:
+            return JOIN_POLL_S * 1000
+        if executor.monitored:
+            return TICK_S * 1000
+        return max(self._growth.due - time.monotonic(), TICK_S) * 1000 if self._has_run() else None
 
     def _take_message(self) -> bool:
         """False when nothing more will come."""
@@ -254,12 +292,6 @@ class _Worker:
         except Exception as error:
             # Without it the supervisor replaces the worker, as it does when a request cannot be interrupted.
             self._control.log("warning", "a request cannot be interrupted", error=f"{type(error).__name__}: {error}")
-
-
-def _timeout_ms(executor: Executor) -> Optional[float]:
-    if executor.stopping:
-        return JOIN_POLL_S * 1000
-    return TICK_S * 1000 if executor.monitored else None
 
 
 def _enter(configuration: Dict[str, Any]) -> None:

@@ -374,7 +374,7 @@ class Server:
             environ.update(self._base)
             environ["appserver.cancelled"] = call.is_over
             if self.limit_ns:
-                environ["appserver.deadline"] = (runner.marked + self.limit_ns) * 1e-9
+                environ["appserver.deadline"] = runner.deadline
             environ["wsgi.url_scheme"] = environ.get("REQUEST_SCHEME", "http")
             environ["wsgi.input"] = call.body_file or BytesIO(call.body)
             environ["wsgi.early_hints"] = call.early_hints

@@ -34,6 +34,7 @@ typedef struct visitor {
     int streams;
     int upgrades;
     int informed;
+    int files;
     int streams_sent;
     bool is_spent;
     int64_t moved_ns;
@@ -95,6 +96,25 @@ void as_request_add_field(as_request *request, as_str line)
 void as_body_close_fd(as_body *body)
 {
     close(body->fd);
+}
+
+void as_sendfile_free(as_sendfile *sendfile)
+{
+    (void)sendfile;
+}
+
+bool as_sendfile_is_named(const as_sendfile *sendfile, const as_request *request)
+{
+    return sendfile != NULL && memmem(request->response.fields.ptr, request->response.fields.len, "X-Sendfile", 10);
+}
+
+/* What its files would be is another test's. */
+void as_sendfile_respond(const as_sendfile *sendfile, as_request *request, int pool)
+{
+    CHECK(sendfile != NULL && request->handler_state == NULL);
+    CHECK_INT(pool, lane->options.index);
+    CHECK_INT(request->response.body.kind, AS_BODY_NONE);
+    visitor_of(request)->files++;
 }
 
 int as_request_open_stream(as_request *request)

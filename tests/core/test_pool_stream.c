@@ -325,6 +325,49 @@ static void test_interim_answers_and_trailers(void)
     close_lane();
 }
 
+/* An answer of each kind may name a file; its body is let go. */
+static void test_answers_that_name_files(void)
+{
+    const char *fields = "X-Sendfile: /f\r\n";
+    int pipe_fds[2];
+    open_lane(NULL, 1);
+    as_sendfile *some = (as_sendfile *)&pipe_fds; /* which it is does not matter here */
+    as_pool_handler_set_sendfile(handler, some);
+    visitor *v = get("/");
+    as_request_frame frame = receive_request();
+    send_answer(&frame, AS_ANSWER_RESPONSE, 200, fields, "body");
+    turn();
+    CHECK_INT(v->files, 1);
+    visitor_free(v);
+    v = get("/");
+    frame = receive_request();
+    send_answer_fd(&frame, AS_ANSWER_FILE, 200, fields, 1, 0, memfd_create("file", MFD_CLOEXEC));
+    turn();
+    CHECK_INT(v->files, 1);
+    visitor_free(v);
+    v = get("/");
+    frame = receive_request();
+    CHECK(pipe2(pipe_fds, O_CLOEXEC) == 0);
+    send_answer_fd(&frame, AS_ANSWER_STREAM, 200, fields, AS_STREAM_UNKNOWN, 0, pipe_fds[0]);
+    turn();
+    CHECK_INT(v->files, 1);
+    CHECK(AS_SLOT_LOAD(slot_of_frame(&frame), cancelled) != 0);
+    send_end(&frame, 1);
+    turn();
+    CHECK_INT(AS_SLOT_LOAD_STATE(slot_of_frame(&frame)), AS_SLOT_FREE);
+    close(pipe_fds[1]);
+    visitor_free(v);
+    as_pool_handler_set_sendfile(handler, NULL);
+    v = get("/");
+    frame = receive_request();
+    send_answer(&frame, AS_ANSWER_RESPONSE, 200, fields, "body");
+    turn();
+    CHECK_INT(v->files, 0);
+    CHECK_STR(v->request.response.fields, fields);
+    visitor_free(v);
+    close_lane();
+}
+
 int main(void)
 {
     int before = open_descriptors();
@@ -337,6 +380,7 @@ int main(void)
     test_upgrade();
     test_bad_upgrades();
     test_interim_answers_and_trailers();
+    test_answers_that_name_files();
     CHECK_INT(open_descriptors(), before);
     return check_result("pool_stream");
 }

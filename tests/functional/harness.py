@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import atexit
 import http.client
 import json
 import os
 import queue
 import re
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -21,6 +24,8 @@ from typing import Any
 
 TOP = Path(__file__).resolve().parent.parent.parent
 SANITIZE = os.environ.get("CHEROKEE_SANITIZE", "")
+STATE = tempfile.mkdtemp(prefix="cherokee-state-")  #: where servers keep incidents, unless they are told
+atexit.register(shutil.rmtree, STATE, ignore_errors=True)
 PATIENCE_S = 60.0 if SANITIZE else 30.0  #: how long something that must happen may take before a test fails
 ALARMING = re.compile(
     r"Sanitizer|runtime error:|Assertion|core: out of memory|Traceback \(most recent call last\).*(native|supervisor)"
@@ -41,7 +46,13 @@ def wait_for(condition: Callable[[], Any], what: str, patience_s: float = PATIEN
 
 def server_environment(**more: str) -> dict[str, str]:
     """The environment of a server of this tree."""
-    return {**os.environ, "PYTHONPATH": str(TOP), **sanitizer_environment(), **more}
+    return {
+        **os.environ,
+        "PYTHONPATH": str(TOP),
+        "CHEROKEE_STATE": STATE,
+        **sanitizer_environment(),
+        **more,
+    }
 
 
 def sanitizer_environment() -> dict[str, str]:

@@ -153,6 +153,21 @@ def test_dev_reloads_what_a_script_imports(serve: Any) -> None:
     wait_for(lambda: server.get("/a").text == "two", "the changed helper is used")
 
 
+def test_dev_reloads_modules_wherever_they_are(serve: Any, tmp_path: Path) -> None:
+    """Outside of the pool's folder, where only the worker knows that they belong to the application."""
+    config = """\
+pools: {app: {python: "app:application", directory: app, environment: {PYTHONPATH: LIBRARY}}}
+sites: [{root: ., rules: [{match: {path: /*}, handler: {python: app}}]}]
+"""
+    application = "import words\ndef application(environ, start):\n    start('200 OK', [])\n    return [words.WORD]\n"
+    files = {"app/app.py": application, "library/words.py": "WORD = b'one'\n"}
+    server = serve(files, "--dev", config=config.replace("LIBRARY", str(tmp_path / "library")))
+    assert server.get("/").text == "one"
+    (tmp_path / "library/words.py").write_text("WORD = b'another'\n")
+    wait_for(lambda: server.get("/").text == "another", "the changed module is used")
+    assert len(server.records("^changed, reloading")) == 1
+
+
 def test_dev_shows_the_traceback(serve: Any) -> None:
     text = "def handle(request):\n    raise ValueError('<script>alert(1)</script> & ' + request.path_info)\n"
     server = serve({"handlers/fails.py": text, "handlers/broken.py": "def handle(\n"}, "--dev")

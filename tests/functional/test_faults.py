@@ -195,7 +195,7 @@ def test_other_requests_are_502_with_an_incident(serve: Any, death: Callable[[Se
 def test_incidents_are_told(serve: Any) -> None:
     """Of a request that is repeated, one that is lost, and one whose time is over."""
     config = CONFIG.replace('access: "off"', 'access: "off", level: debug')
-    server = start(serve, "{request_time: 1s}", config)
+    server = start(serve, "{request_time: 1s, interrupt_time: 100ms, stop_time: 1s}", config)
     (server.folder / "open").touch()
     (server.folder / "segfault").touch()
     assert server.get("/app/segfault-once").status == 200

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from harness import Server
+from harness import Server, wait_for
 
 SAYS = """
 def handle(request):
@@ -189,3 +189,32 @@ def test_sources_are_never_served(serve: Any) -> None:
     assert server.get("/handlers/").status == 404
     assert server.get("/a").text == "a /a||GET|0"
     assert server.get("/other").text == "index |/other|GET|0"
+
+
+def test_dev_finds_scripts_in_new_folders(serve: Any) -> None:
+    server = serve({"handlers/a.py": says("a")}, "--dev")
+    assert server.get("/new/b").status == 404
+    (server.folder / "handlers/new").mkdir()
+    (server.folder / "handlers/new/_words.py").write_text("WORD = 'one'\n")
+    text = "from ._words import WORD\ndef handle(request):\n    return WORD\n"
+    (server.folder / "handlers/new/b.py").write_text(text)
+    wait_for(lambda: server.get("/new/b").text == "one", "the script in the new folder is found")
+    (server.folder / "handlers/new/_words.py").write_text("WORD = 'two and more'\n")
+    wait_for(lambda: server.get("/new/b").text == "two and more", "its changed neighbour is used")
+
+
+def test_uploads_large_and_small(serve: Any) -> None:
+    script = """
+def handle(request):
+    return [[name, each.filename, each.size, type(each.file).__name__] for name, each in request.files.pairs()]
+"""
+    server = serve({"handlers/up.py": script})
+    parts = "".join(
+        f'--X\r\nContent-Disposition: form-data; name="{name}"; filename="{name}.bin"\r\n\r\n{"y" * size}\r\n'
+        for name, size in (("small", 10), ("large", 3_000_000))
+    )
+    response = server.post("/up", f"{parts}--X--\r\n".encode(), {"Content-Type": "multipart/form-data; boundary=X"})
+    assert json.loads(response.body) == [
+        ["small", "small.bin", 10, "BytesIO"],
+        ["large", "large.bin", 3_000_000, "BufferedRandom"],
+    ]

@@ -22,12 +22,13 @@ PYTHON_ROOMS: dict[str, set[str]] = {
     "errors": set(),
     "logging": {"errors"},
     "control": {"errors", "config"},
+    "incidents": {"errors", "config"},
     "workers": set(),
     "config": {"errors"},
     "native": {"errors", "native._core"},
-    "supervisor": {"errors", "logging", "config", "control", "native"},
+    "supervisor": {"errors", "logging", "config", "control", "incidents", "native"},
     "embedded": {"errors", "config", "native", "supervisor", "workers"},
-    "cli": {"errors", "logging", "config", "control", "supervisor"},
+    "cli": {"errors", "logging", "config", "control", "incidents", "supervisor"},
     "__init__": {"embedded"},  # on demand, for `from appserver import Server`
     "__main__": {"cli"},
     "core": set(),  # build.py

@@ -499,6 +499,28 @@ static as_verdict handle_file(const as_handler *base, as_request *request)
     return serve(handler, request);
 }
 
+as_verdict as_file_respond(const as_handler *base, as_request *request, int status)
+{
+    as_home *home = request->home;
+    home->file_cache = request->epoch->file_cache;
+    bool is_plain = status == 200 && (request->head.method == AS_METHOD_GET || request->head.method == AS_METHOD_HEAD);
+    as_verdict verdict = AS_VERDICT_ERROR;
+    request->response.status = 404;
+    if (is_public(request->path, true)) {
+        /* An error page is sent whole and with the status that it is for, which is what is wanted. */
+        request->error_status = is_plain ? 0 : (uint16_t)status;
+        verdict = serve((const as_file_handler *)base, request);
+        if (verdict == AS_VERDICT_ERROR && !is_plain)
+            request->response.status = 404;
+        request->error_status = 0;
+    }
+    if (verdict == AS_VERDICT_RESPOND && request->response.status == 301) { /* a directory */
+        request->response.status = 404;
+        verdict = AS_VERDICT_ERROR;
+    }
+    return verdict;
+}
+
 static void free_handler(as_handler *base)
 {
     as_file_handler *handler = (as_file_handler *)base;

@@ -28,6 +28,11 @@ typedef struct as_file_options {
  * below the root (the whole path, not the part behind a rule's prefix). */
 as_handler *as_file_handler_new(const as_file_options *options);
 
+/* Fills in request->response with the file at request->path, whatever the method and also when a name begins with a dot: for an application that has chosen it.
+ * `status` 200: as asked for, with conditions and ranges when the method has any; another one: the whole file with that status. AS_VERDICT_ERROR with the
+ * status in the response when there is no such file (404) or it cannot be had. */
+as_verdict as_file_respond(const as_handler *handler, as_request *request, int status);
+
 typedef struct as_file_cache as_file_cache;
 
 /* One per loop. `bytes`: most memory for mapped or held contents; `file_size`: larger files are not held but sent with sendfile;

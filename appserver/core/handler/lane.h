@@ -20,6 +20,7 @@
 #include "handler/environment.h"
 #include "handler/frame.h"
 #include "handler/pool.h"
+#include "handler/sendfile.h"
 #include "handler/slot.h"
 #include "report/counters.h"
 #include "report/event.h"
@@ -42,6 +43,7 @@ typedef struct as_pool_handler {
     int pool;
     uint64_t where; /* of the fingerprints of its requests */
     as_environment environment;
+    as_sendfile *sendfile; /* NULL: such fields go to the client as they are */
 } as_pool_handler;
 
 typedef enum as_pending_phase {
@@ -181,6 +183,9 @@ void as_lane_flush(as_lane *lane);
 void as_pending_record(const as_pending *pending, int cause, int outcome, uint32_t executor);
 
 /* pool_answer.c */
+
+/* The configuration for files that its application names; maybe NULL. */
+const as_sendfile *as_pending_sendfile(const as_request *request);
 
 /* Reads at most `datagrams` answers; true when there were as many. */
 bool as_lane_receive(as_lane *lane, int datagrams);

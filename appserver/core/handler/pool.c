@@ -540,6 +540,7 @@ static void pool_free(as_handler *handler)
 {
     as_pool_handler *pool_handler = (as_pool_handler *)handler;
     as_environment_free(&pool_handler->environment);
+    as_sendfile_free(pool_handler->sendfile);
     as_free(pool_handler);
 }
 
@@ -565,6 +566,13 @@ static const as_handler_ops pool_ops = {
     .abandon = pool_abandon,
     .free = pool_free,
 };
+
+void as_pool_handler_set_sendfile(as_handler *handler, as_sendfile *sendfile)
+{
+    as_pool_handler *pool_handler = (as_pool_handler *)handler;
+    as_sendfile_free(pool_handler->sendfile);
+    pool_handler->sendfile = sendfile;
+}
 
 as_handler *as_pool_handler_new(const as_pool_handler_options *options)
 {

@@ -67,6 +67,10 @@ typedef struct as_pool_handler_options {
     const char *document_root;
 } as_pool_handler_options;
 
+struct as_sendfile;
+/* Before the handler is used. `sendfile` is its own from now on. */
+void as_pool_handler_set_sendfile(as_handler *handler, struct as_sendfile *sendfile);
+
 as_handler *as_pool_handler_new(const as_pool_handler_options *options);
 
 #endif

@@ -80,6 +80,16 @@ static int take_fields(as_request *request, const as_answer_frame *frame, as_str
     return AS_OK;
 }
 
+const as_sendfile *as_pending_sendfile(const as_request *request)
+{
+    return ((const as_pool_handler *)request->handler)->sendfile;
+}
+
+static bool names_file(const as_request *request)
+{
+    return as_sendfile_is_named(as_pending_sendfile(request), request);
+}
+
 /* What a HEAD request is told of a body that was not sent to us: what the program says, else nothing. */
 static as_body body_of_head(as_str body, const as_response_head *head)
 {
@@ -106,6 +116,11 @@ static void on_response(as_lane *lane, as_pending *pending, const as_answer_fram
     as_response_head head;
     if (take_fields(request, frame, as_str_of(copy.ptr, frame->fields.len), &head) != AS_OK) {
         fail(lane, pending, bad_fields);
+        return;
+    }
+    if (names_file(request)) {
+        finish(lane, pending, answer);
+        as_sendfile_respond(as_pending_sendfile(request), request, lane->options.index);
         return;
     }
     request->response.body = request->head.method == AS_METHOD_HEAD ? body_of_head(body, &head) : as_body_memory(body);
@@ -136,6 +151,12 @@ static void on_file(as_lane *lane, as_pending *pending, const as_answer_frame *f
     as_request *request = pending->request;
     if (!take_fields_with_fd(lane, pending, frame, fd))
         return;
+    if (names_file(request)) {
+        close(fd);
+        finish(lane, pending, &frame->head);
+        as_sendfile_respond(as_pending_sendfile(request), request, lane->options.index);
+        return;
+    }
     request->response.body = (as_body){
         .kind = AS_BODY_FILE,
         .fd = fd,
@@ -152,6 +173,14 @@ static void on_stream(as_lane *lane, as_pending *pending, const as_answer_frame 
     as_request *request = pending->request;
     if (!take_fields_with_fd(lane, pending, frame, fd))
         return;
+    if (names_file(request)) {
+        close(fd);
+        note_times(lane, pending, &frame->head);
+        as_lane_cancel_slot(lane, pending->slot); /* its `end` is still to come */
+        as_pending_free(pending);
+        as_sendfile_respond(as_pending_sendfile(request), request, lane->options.index);
+        return;
+    }
     /* The executor's end is another open file description: its writes still block. */
     fcntl(fd, F_SETFL, O_NONBLOCK);
     uint64_t length = frame->head.body_len;

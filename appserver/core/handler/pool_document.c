@@ -129,6 +129,19 @@ static void fill_response(as_document *document, as_request *request, const as_r
         body->length = head->content_length;
 }
 
+/* Whether the program names a file instead: its output is then let go. */
+static bool names_file(as_request *request)
+{
+    as_response *response = &request->response;
+    if (!as_sendfile_is_named(as_pending_sendfile(request), request))
+        return false;
+    response->fields = as_arena_copy(&request->arena, response->fields);
+    response->reason = as_arena_copy(&request->arena, response->reason);
+    response->body.release(&response->body);
+    response->body = (as_body){.fd = -1};
+    return true;
+}
+
 /* The document leaves the record for the response. */
 static void hand_over(as_document *document)
 {
@@ -169,20 +182,29 @@ static void answer(as_document *document, const as_response_head *head, size_t h
     as_pending_set_phase(pending, AS_PENDING_STREAMING);
     as_timer_clear(lane->home->loop, &pending->timer);
     /* Of what is complete nothing depends on the program any more; its slot waits for it alone. */
-    if (request->response.body.kind != AS_BODY_PIPE)
+    bool is_file = names_file(request);
+    if (is_file || request->response.body.kind != AS_BODY_PIPE)
         as_pending_free(pending);
-    as_request_respond(request);
+    if (is_file)
+        as_sendfile_respond(as_pending_sendfile(request), request, lane->options.index);
+    else
+        as_request_respond(request);
 }
 
 /* The program has ended, so that nothing more needs to be waited for but what is in the pipe. */
 static void answer_at_end(as_document *document, const as_response_head *head, size_t head_len, int status)
 {
     as_pending *pending = document->pending;
+    int pool = document->lane->options.index;
     bool was_killed = status >= AS_END_SIGNAL;
     bool is_whole = (document->is_at_end || meets_end(document)) && !was_killed;
     hand_over(document);
     as_request *request = as_pending_free(pending);
     fill_response(document, request, head, head_len, is_whole);
+    if (names_file(request)) {
+        as_sendfile_respond(as_pending_sendfile(request), request, pool);
+        return;
+    }
     if (request->response.body.kind == AS_BODY_PIPE)
         as_request_stream_end(request, !was_killed);
     as_request_respond(request);

@@ -14,8 +14,9 @@ enum {
     LAST_REST_MS = 60 * 1000,
     /* A fork takes a millisecond; a zygote that loads what it has learnt takes longer, and programs start cold meanwhile. */
     PATIENCE_MS = 100,
-    /* Then it is started anew, so that the seed of its hashes is not the same for ever. */
+    /* Then it is started anew, so that what it has drawn or looked up at its start (the seed of its hashes, this year) is not the same for ever. */
     RUNS_MAX = 20000,
+    AGE_MAX_S = 3600,
     REPORT_SIZE = 9000,
     DATAGRAM_MAX = 192 * 1024,
     RUN_HEAD = 48,
@@ -291,7 +292,8 @@ static void take_report(as_zygote *zygote, char *report, size_t len)
         take_refusal(zygote, report, len);
         break;
     case 'Q':
-        note(zygote, AS_EVENT_NOTE, report + 1);
+        if (report[1] != '\0')
+            note(zygote, AS_EVENT_NOTE, report + 1);
         begin_anew(zygote);
         zygote->home->moved(zygote->home->owner);
         break;
@@ -316,10 +318,10 @@ static void report_ready(as_watch *watch, uint32_t epoll_events)
 
 static int start_process(as_zygote *zygote, int orders_fd)
 {
-    char numbers[5][24];
-    char *argv[10];
+    char numbers[7][24];
+    char *argv[12];
     int count = 0;
-    const long values[] = {getpid(), SYS_clone, SYS_recvmsg, SYS_prctl, SYS_dup3};
+    const long values[] = {getpid(), SYS_clone, SYS_recvmsg, SYS_prctl, SYS_dup3, SYS_close, SYS_exit_group};
     argv[count++] = zygote->name;
     if (zygote->option[0] != '\0')
         argv[count++] = zygote->option;
@@ -357,7 +359,7 @@ void as_zygote_begin(as_zygote *zygote)
         zygote->wanted = AS_PARKED_MIN;
     zygote->births++;
     zygote->runs = 0;
-    zygote->used_ns = zygote->home->loop->now_ns;
+    zygote->used_ns = zygote->born_ns = zygote->home->loop->now_ns;
     if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0) {
         rest(zygote);
         return;
@@ -459,7 +461,8 @@ int as_zygote_become(as_zygote *zygote, as_program *program, const as_file_mark 
     parked->exited.fd = -1;
     zygote->parked_count--;
     zygote->used_ns = zygote->home->loop->now_ns;
-    if (++zygote->runs == RUNS_MAX)
+    zygote->runs++;
+    if (zygote->runs >= RUNS_MAX || zygote->used_ns - zygote->born_ns > AGE_MAX_S * AS_NS_PER_S)
         begin_anew(zygote);
     else
         order_missing(zygote);

@@ -72,6 +72,7 @@ struct as_zygote {
     uint32_t rest_ms;
     uint32_t births; /* how often it has been started: what it was told before, it does not know */
     uint32_t runs;   /* since its start */
+    int64_t born_ns;
     int64_t used_ns;
     /* what waits */
     as_parked parked[AS_PARKED_MAX];

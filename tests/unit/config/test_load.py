@@ -268,6 +268,17 @@ POOL_FAULTS = [
     ),
     ("a b: {scripts: /a}", "1:9: pools.a b: found 'a b'; expected a name of letters"),
     ("a: {scripts: /a, processes: many}", "pools.a.processes: found 'many'; expected a whole number from 1 to 256"),
+    ("a: {scripts: /a, processes: {min: 2}}", "pools.a.processes: found no key 'max'; expected it"),
+    (
+        "a: {scripts: /a, processes: {min: 3, max: 2}}",
+        "pools.a.processes.max: found 2; expected at least `min`, 3",
+    ),
+    ("a: {scripts: /a, processes: [1, 2]}", "pools.a.processes: found a list; expected a block with keys such as min"),
+    ("a: {scripts: /a, preload: yes}", "pools.a.preload: found 'yes'; expected true or false; did you mean 'true'?"),
+    (
+        "a: {scripts: /a, limits: {memory: 2MiB, memory_max: 1MiB}}",
+        "pools.a.limits.memory_max: found no more than `memory`; expected more",
+    ),
 ]
 
 
@@ -291,6 +302,32 @@ def test_a_faulty_rule_is_told_with_its_place(rule: str, message: str) -> None:
 def test_a_faulty_pool_is_told_with_its_place(pool: str, message: str) -> None:
     (line,) = faults(f"pools: {{{pool}}}\n")
     assert message in line
+
+
+def test_processes_are_a_number_or_a_range() -> None:
+    blocks = (
+        "a: {scripts: /a, processes: 3}",
+        "b: {scripts: /b, processes: {max: 4, idle_time: 5s}}",
+        "c: {scripts: /c}",
+    )
+    text = f"pools: {{{', '.join(blocks)}}}"
+    pools = read_text(text, "c.yaml", Path("/base")).config.pools
+    found = {
+        name: (pool.processes.min, pool.processes.max, pool.processes.idle_time_ms) for name, pool in pools.items()
+    }
+    assert found == {"a": (3, 3, 60_000), "b": (1, 4, 5_000), "c": (2, 2, 60_000)}
+
+
+@pytest.mark.parametrize(
+    ("text", "control"), [("{}", "auto"), ("control: off", None), ("control: run/c.sock", "/base/run/c.sock")]
+)
+def test_the_control_socket_is_a_path_auto_or_off(text: str, control: str | None) -> None:
+    assert read_text(text, "c.yaml", Path("/base")).config.control == control
+
+
+def test_the_path_of_the_control_socket_must_fit_into_an_address() -> None:
+    (line,) = faults(f"control: /{'x' * 107}\n")
+    assert "expected auto, off, or a path of at most 107 bytes" in line
 
 
 def test_sites_must_differ() -> None:

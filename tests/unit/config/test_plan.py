@@ -138,6 +138,18 @@ def test_types_of_a_file(tmp_path: Path) -> None:
     assert load("types_file: off\n").plan["types_of_file"] == {}
 
 
+def test_sendfile() -> None:
+    loaded = load(
+        "pools: {shop: {python: 'shop:app', sendfile: {roots: /a, locations: {/p: /b}}}}\n"
+        "sites:\n- rules:\n"
+        "  - {match: {path: /shop/*}, handler: {python: shop}}\n"
+        "  - {match: {path: /cgi-bin/*}, handler: {cgi: /c}}\n"
+    )
+    shop, cgi = (handler for _, handler in routes(loaded))
+    assert shop["sendfile"] == {"roots": ["/a"], "locations": {"/p": "/b"}, "key": "pools.shop.sendfile"}
+    assert cgi["sendfile"] is None
+
+
 def test_every_kind_of_rule() -> None:
     loaded = load(
         "pools: {shop: {python: 'shop:app'}}\n"
@@ -150,7 +162,7 @@ def test_every_kind_of_rule() -> None:
         "  - {match: {extension: php, method: [GET]}, handler: {respond: {status: 403, body: 'no'}}}\n"
         "  - {match: {path: /files/*}, handler: {file: /f}}\n"
     )
-    shared: dict[str, Any] = {"kind": "pool", "mounted": True, "document_root": "/www"}
+    shared: dict[str, Any] = {"kind": "pool", "mounted": True, "document_root": "/www", "sendfile": None}
     assert routes(loaded) == [
         ("/shop/*", {**shared, "pool": "shop", "extra": {"appserver.application": "shop"}}),
         ("/hook/*", {**shared, "pool": "handlers", "extra": {"appserver.script": "/h/hook.py"}}),

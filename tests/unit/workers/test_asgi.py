@@ -273,6 +273,7 @@ def wait_for_line(core: FakeCore, text: str) -> str:
 
 def test_ready_says_what_the_core_must_know(run: Run) -> None:
     core = run(APPLICATION, concurrency=7)
+    assert list(core.messages[-1].pop("threads").values()) == ["event-loop"]
     assert core.messages[-1] == {
         "type": "ready",
         "interface": "asgi",
@@ -281,6 +282,7 @@ def test_ready_says_what_the_core_must_know(run: Run) -> None:
         "stream_bodies": True,
     }
     wsgi = run("def application(environ, start_response): ...", threads=3)
+    assert list(wsgi.messages[-1].pop("threads").values()) == ["request-0", "request-1", "request-2"]
     assert wsgi.messages[-1] == {
         "type": "ready",
         "interface": "wsgi",

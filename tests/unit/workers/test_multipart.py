@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import os
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -56,6 +58,27 @@ def test_large_upload_is_a_file(tmp_path: Path) -> None:
     assert (tmp_path / "copy").read_bytes() == data
     assert upload.content_type == "application/octet-stream"
     upload.file.close()
+
+
+@pytest.mark.parametrize("more", [0, 1])
+def test_an_upload_is_a_file_that_libraries_take(more: int) -> None:
+    """In memory up to the limit, a real one above it; both can be read and sought by what wants a whole file."""
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w") as made:
+        made.writestr("a.txt", b"in the archive")
+        made.comment = b"c" * 100
+    padding = b"p" * (multipart.UPLOAD_MEMORY + more - len(archive.getvalue()))
+    head = b'--XyZ\r\nContent-Disposition: form-data; name="f"; filename="x.zip"\r\n\r\n'
+    body = head + padding + archive.getvalue() + b"\r\n--XyZ--"
+    upload = multipart.parse(TYPE, io.BytesIO(body)).files["f"]
+    assert upload.size == multipart.UPLOAD_MEMORY + more
+    with zipfile.ZipFile(upload.file) as found:
+        assert found.read("a.txt") == b"in the archive"
+    if more:
+        assert os.fstat(upload.file.fileno()).st_size == upload.size
+    else:
+        assert isinstance(upload.file, io.BytesIO)
+    upload.close()
 
 
 def test_every_cut_is_bad_input() -> None:

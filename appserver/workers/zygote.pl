@@ -1,0 +1,316 @@
+# A Perl interpreter that has started already, for one CGI script: `perl OPTIONS zygote.pl SPAWNER_PID SYS_CLONE SYS_RECVMSG
+# SYS_PRCTL SYS_DUP3 SYS_CLOSE SYS_EXIT_GROUP SCRIPT`. What is spoken on descriptor 0, and what a forked process is for, is in the head of zygote.py.
+#
+# There is one for each script, because modules are as little undone in Perl as they are hidden: what the script's compilation loads (looked at in a process
+# of its own, as `perl -c` does) is loaded before. Modules of Perl itself and CGI.pm's family are; others are loaded by each run.
+#
+# This file ends behind the block below. The interpreter then reads on from the same descriptor, which by that time is the script: it becomes the main program
+# itself, with its #! line, __END__ and DATA, caller(), file-scoped variables and line numbers.
+BEGIN {
+    package Cherokee::Zygote;
+
+    my ($spawner, $sys_clone, $sys_recvmsg, $sys_prctl, $sys_dup3, $sys_close, $sys_exit_group, $script) = @ARGV;
+    my $warnings = $^W;
+    $^W = 0;
+    my $RUN = 48;    # bytes: device, inode, size, mtime_ns, ctime_ns (8 each), arguments, variables (4 each)
+    my ($PR_SET_PDEATHSIG, $PR_SET_NAME, $PR_GET_TID_ADDRESS) = (1, 15, 40);
+    my $CLONE_FLAGS = 0x8000 | 0x200000 | 0x1000000 | 17;    # PARENT, CHILD_CLEARTID, CHILD_SETTID, SIGCHLD
+    my ($AF_UNIX, $SOCK_DGRAM, $MSG_DONTWAIT, $O_CLOEXEC) = (1, 2, 0x40, 02000000);
+    my $EXIT_CANNOT = 4;
+    my %never = map { $_ => 1 } qw(FindBin.pm threads.pm threads/shared.pm diagnostics.pm Benchmark.pm);
+    # Where the interpreter reads this file from, and the script in time.
+    my $main_fd;
+
+    my $leave = sub { syscall($sys_exit_group, $_[0]) };
+    my $cannot = sub {
+        print STDERR "this interpreter cannot be kept warm: $_[0]\n";
+        $leave->($EXIT_CANNOT);
+    };
+    $cannot->("its pointers are not 64 bits wide") if length(pack("J", 0)) != 8 || length(pack("p", "")) != 8;
+    my $own = join(",", (stat(__FILE__))[0, 1]);
+    for my $fd (3 .. 63) {
+        $main_fd = $fd if join(",", (stat("/proc/self/fd/$fd"))[0, 1]) eq $own;
+    }
+    $cannot->("it does not keep open the file that it runs") if !defined $main_fd;
+    my $tid = "\0" x 8;
+    syscall($sys_prctl, $PR_GET_TID_ADDRESS, $tid, 0, 0, 0) == 0
+        or $cannot->("the kernel does not say where the thread's id is kept (PR_GET_TID_ADDRESS)");
+    $tid = unpack("J", $tid);
+
+    my $receive = sub {    # (handle, size): data, descriptors, uid of the sender
+        my ($handle, $size) = @_;
+        my ($data, $control) = ("\0" x $size, "\0" x 128);
+        my $part = pack("P J", $data, $size);
+        my $message = pack("J L x4 P J P J i x4", 0, 0, $part, 1, $control, length($control), 0);
+        my $len = syscall($sys_recvmsg, fileno($handle), $message, 0x40000000);
+        return if $len <= 0;
+        my ($left, $at) = (unpack("x40 J", $message), 0);
+        my (@fds, $uid);
+        while ($at + 16 <= $left) {
+            my ($size, $level, $kind) = unpack("J i i", substr($control, $at, 16));
+            last if $size < 16;
+            my $body = substr($control, $at + 16, $size - 16);
+            @fds = unpack("i*", $body) if $kind == 1;
+            $uid = (unpack("i3", $body))[1] if $kind == 2;
+            $at += ($size + 7) & ~7;
+        }
+        return (substr($data, 0, $len), \@fds, $uid);
+    };
+    my $tell = sub {    # to the zygote, by its address: a descriptor would be found open
+        my ($address, $message) = @_;
+        socket(my $socket, $AF_UNIX, $SOCK_DGRAM, 0) or return;
+        send($socket, $message, $MSG_DONTWAIT, $address);
+        close($socket);
+    };
+    my $entries = sub {
+        opendir(my $folder, $_[0]) or return "";
+        my @found = sort readdir($folder);
+        closedir($folder);
+        return join(",", @found);
+    };
+    my $signature = sub { return join(",", (stat($_[0]))[1, 7, 9, 10]) };
+
+    # Which modules
+
+    my %from;    # what Perl itself consists of
+    for my $known (qw(strict.pm Carp.pm Encode.pm Socket.pm CPAN.pm)) {
+        for my $folder (@INC) {
+            next if ref($folder) || !-e "$folder/$known";
+            $from{$folder} = 1;
+            last;
+        }
+    }
+    my $may_be_loaded = sub {
+        my ($name, $file) = @_;
+        return 0 if $name !~ /\.pm\z/ || $never{$name} || $name =~ m{^(Test|CPAN|TAP)[/.]} || !defined $file;
+        return 1 if $name =~ m{^(CGI|HTML/Entities|HTML/Parser)[/.]};
+        return scalar grep { $file eq "$_/$name" } keys %from;
+    };
+    my $state = sub {    # what loading a module must leave alone
+        my $umask = umask;
+        no strict "refs";
+        return join(
+            "\n",
+            $entries->("/proc/self/fd"), readlink("/proc/self/cwd"), $umask, "@INC", $0, "@ARGV",
+            (map { defined $_ ? $_ : "" } $/, $\, $,, $;, $", $|, $^W, $^F, $^T, $$),
+            (map { "$_=" . (defined $SIG{$_} ? $SIG{$_} : "") } sort keys %SIG),
+            (map { "$_=$ENV{$_}" } sort keys %ENV),
+            join(",", sort keys %CORE::GLOBAL::), join(",", sort keys %UNIVERSAL::), ref(tied(*STDOUT)) . "", select(),
+            (-s STDOUT) . ""
+        );
+    };
+    my $in_child = sub {    # what a function writes, in a process of its own; "" when it does not come to its end
+        my ($function) = @_;
+        pipe(my $reader, my $writer) or return "";
+        my $pid = fork();
+        return "" if !defined $pid;
+        if ($pid == 0) {
+            $function->($writer);
+            $leave->(0);
+        }
+        close($writer);
+        my $answer = "";
+        my $end = time + 6;
+        while (time < $end) {
+            my $ready = "";
+            vec($ready, fileno($reader), 1) = 1;
+            next if select($ready, undef, undef, 0.5) <= 0;
+            last if !sysread($reader, $answer, 65536, length($answer));
+        }
+        close($reader);
+        kill(9, $pid);
+        waitpid($pid, 0);
+        return $answer;
+    };
+    my $silence = sub {
+        open(my $sink, "+>", undef) or $leave->(1);
+        syscall($sys_dup3, fileno($sink), $_, 0) for 1, 2;
+        close($sink);
+    };
+
+    my $folder;    # of the script: its working directory
+    my ($learnt, $watched) = ("", {});    # the identity of the script that is known; what its modules depend on
+    my $read_on_from = sub {
+        # Two steps, because the # line has to be read from elsewhere than the script: the block is in a pipe, and reading goes on behind it.
+        my ($path, $fd) = @_;
+        our $next = sub { syscall($sys_dup3, $fd, $main_fd, $O_CLOEXEC); delete $main::{"Cherokee::"} };
+        pipe(my $reader, my $writer) or $leave->(1);
+        syswrite($writer, "BEGIN { \$Cherokee::Zygote::next->() }\n# line 1 \"$path\"\n");
+        syscall($sys_dup3, fileno($reader), $main_fd, $O_CLOEXEC);
+    };
+
+    # The zygote
+
+    open(my $orders, "+<&", 0) or $cannot->("its order socket cannot be duplicated: $!");
+    open(my $null, "+<", "/dev/null") or $cannot->("/dev/null: $!");
+    syscall($sys_dup3, fileno($null), 0, 0);
+    close($null);
+    socket(my $news, $AF_UNIX, $SOCK_DGRAM, 0) or $cannot->("socket: $!");
+    setsockopt($news, 1, 16, pack("i", 1));    # SO_PASSCRED
+    bind($news, pack("S", $AF_UNIX)) or $cannot->("bind: $!");
+    my $address = getsockname($news);
+
+    my ($wanted, $has_learnt);
+    my $compile_in_child = sub {    # returns in the child only, which goes on to read the script
+        pipe(my $reader, my $writer) or return;
+        my $pid = fork();
+        return if !defined $pid;
+        if ($pid == 0) {
+            close($reader);
+            return $writer;
+        }
+        close($writer);
+        my ($answer, $end) = ("", time + 6);
+        while (time < $end) {
+            my $ready = "";
+            vec($ready, fileno($reader), 1) = 1;
+            next if select($ready, undef, undef, 0.5) <= 0;
+            last if !sysread($reader, $answer, 65536, length($answer));
+        }
+        close($reader);
+        kill(9, $pid);
+        waitpid($pid, 0);
+        $has_learnt = $answer;
+        return;
+    };
+    my $load = sub {    # what the compilation has loaded, and from where
+        my ($names, $folders) = split(/\n\n/, $_[0]);
+        my %loaded = map { split(/\t/, $_, 2) } split(/\n/, $names);
+        local $^W = $warnings;
+        my @folders = map { m{^/} ? $_ : "$folder/$_" } split(/\n/, defined $folders ? $folders : "");
+        for my $name (sort keys %loaded) {
+            next if $INC{$name} || !$may_be_loaded->($name, $loaded{$name});
+            my $is_quiet = $in_child->(
+                sub {
+                    my ($writer) = @_;
+                    $silence->();
+                    my $before = $state->();
+                    eval { require $name };
+                    syswrite($writer, "yes") if !$@ && $INC{$name} eq $loaded{$name} && $before eq $state->();
+                }
+            );
+            eval { require $name } if $is_quiet eq "yes";
+        }
+        my %places;
+        for my $name (keys %INC) {
+            $places{ $INC{$name} } = 1;
+            my $below = $name =~ m{^(.*)/} ? "/$1" : "";
+            $places{$_ . $below} = 1 for @folders;
+        }
+        $watched = { map { $_ => $signature->($_) } keys %places };
+    };
+    my $become = sub {    # in a forked process: waits, and makes itself the script
+        my ($fd) = @_;
+        setpgrp(0, 0);
+        syscall($sys_prctl, $PR_SET_PDEATHSIG, 9, 0, 0, 0);
+        $leave->(0) if getppid() != $spawner;
+        close($orders);
+        close($news);
+        open(my $waiting, "+<&=", $fd) or $leave->(0);
+        my ($data, $fds) = $receive->($waiting, 262144);
+        $leave->(0) if !defined $data || @$fds != 3;
+        syscall($sys_dup3, $fds->[$_], $_, 0) for 0 .. 2;
+        close($waiting);
+        syscall($sys_close, $_) for @$fds;
+        my ($count, $variables) = unpack("x40 L L", $data);
+        my ($directory, $program, $path, @rest) = split(/\0/, substr($data, $RUN), -1);
+        my @arguments = splice(@rest, 0, $count);
+        %ENV = map { split(/=/, $_, 2) } splice(@rest, 0, $variables);
+        my $is_fresh = substr($data, 0, 40) eq $learnt && chdir($directory);
+        for (keys %$watched) {
+            next if !$is_fresh || $signature->($_) eq $watched->{$_};
+            $tell->($address, "Q$_ has changed");
+            $is_fresh = 0;
+        }
+        my $source;
+        if (!$is_fresh || !open($source, "<", $path)) {
+            chdir($directory);
+            (exec { $program } @arguments) or print STDERR "it cannot be executed: $!\n";
+            $leave->(127);
+        }
+        @ARGV = @arguments[($program eq $path ? 1 : 2) .. $#arguments];
+        $^T = time;
+        srand;
+        $0 = $path;
+        my $name = $program;
+        $name =~ s{.*/}{}s;
+        syscall($sys_prctl, $PR_SET_NAME, substr($name, 0, 15) . "\0", 0, 0, 0);
+        $^W = $warnings;
+        $read_on_from->($path, fileno($source));
+        our $source_handle = $source;
+    };
+
+    $folder = $script =~ m{^(.+)/} ? $1 : "/";
+    if ($script =~ /["\n]/) {
+        print STDERR "its name cannot stand in a # line\n";
+        $leave->($EXIT_CANNOT);
+    }
+    syswrite($orders, "R");
+    ORDER: while (1) {
+        if (defined $wanted && unpack("x24 q", $wanted) / 1e9 < time - 1) {
+            my $identity = $wanted;
+            undef $wanted;
+            undef $has_learnt;
+            my $writer = $compile_in_child->();
+            if (defined $writer) {
+                $silence->();
+                chdir($folder);
+                open(my $source, "<", $script) or $leave->(1);
+                our $report = sub {
+                    my @names = map { "$_\t" . (defined $INC{$_} ? $INC{$_} : "") } keys %INC;
+                    syswrite($writer, join("\n", @names) . "\n\n" . join("\n", @INC) . "\nend");
+                    $leave->(0);
+                };
+                my $at_the_end = $report;
+                eval 'INIT { $at_the_end->() } 1';    # CHECK blocks are run after errors as well
+                @ARGV = ();
+                $0 = $script;
+                $^W = $warnings;
+                our $source_handle = $source;
+                $read_on_from->($script, fileno($source));
+                last ORDER;
+            }
+            my $text = "";
+            if (open(my $file, "<", $script)) {
+                local $/;
+                $text = <$file>;
+                close($file);
+            }
+            if (defined $has_learnt && $has_learnt =~ s/\nend\z//) {
+                if ($text =~ /\b(seek|tell)\b/ && $text =~ /\bDATA\b/) {
+                    syswrite($orders, "C$script\0it looks at places in its DATA");
+                } else {
+                    $load->($has_learnt);
+                    $learnt = $identity;
+                }
+            } else {
+                syswrite($orders, "C$script\0it does not compile without a request");
+            }
+            syswrite($orders, "G");
+        }
+        my $ready = "";
+        vec($ready, fileno($orders), 1) = 1;
+        vec($ready, fileno($news), 1) = 1;
+        next if select($ready, undef, undef, defined $wanted ? 0.2 : undef) <= 0;
+        if (vec($ready, fileno($news), 1)) {
+            my ($message, undef, $uid) = $receive->($news, 65536);
+            syswrite($orders, substr($message, 0, 8000)) if defined $uid && $uid == $<;
+        }
+        next if !vec($ready, fileno($orders), 1);
+        my ($order, $fds) = $receive->($orders, 8192);
+        $leave->(0) if !defined $order;
+        if ($order =~ /^S/) {
+            my $identity = substr($order, 1, 40);
+            syswrite($orders, "Q"), next if $learnt ne "" && $learnt ne $identity;
+            $wanted = $identity if $learnt eq "";
+        } elsif ($order =~ /^F/ && @$fds) {
+            my $pid = syscall($sys_clone, $CLONE_FLAGS, 0, 0, $tid, $tid);
+            if ($pid == 0) {
+                $become->($fds->[0]);
+                last ORDER;
+            }
+            syswrite($orders, $pid > 0 ? "P" . pack("L", $pid) : "X" . pack("L", $!));
+            syscall($sys_close, $fds->[0]);
+        }
+    }
+}
