@@ -275,6 +275,7 @@ def test_a_client_that_goes(server: Server) -> None:
 def test_stop_and_reload(serve: Any) -> None:
     server = serve({"chat.py": APPLICATION}, config=CONFIG)
     server.fds_before = {}  # every worker is replaced
+    old = set(server.pids("workers/main.py"))
     with client(server) as connection:
         connection.send("before")
         assert connection.recv() == "before"
@@ -283,6 +284,7 @@ def test_stop_and_reload(serve: Any) -> None:
             connection.recv()
         assert closed.value.rcvd is not None
         assert closed.value.rcvd.code == 1012
+    wait_for(lambda: not old & set(server.pids("workers/main.py")), "the old workers have gone")
     with client(server) as connection:
         connection.send("again")
         assert connection.recv() == "again"
