@@ -93,7 +93,7 @@ bench: build $(STAMPS)/peers ## measure against nginx, lighttpd, h2o, granian an
 $(STAMPS)/peers: deploy/system-packages.sh
 	@deploy/system-packages.sh bench
 	@$(PYTHON) -m venv build/bench/venv
-	@build/bench/venv/bin/pip install -q --disable-pip-version-check 'granian>=2'
+	@build/bench/venv/bin/pip install -q --disable-pip-version-check 'granian>=2' 'legacy-cgi; python_version >= "3.13"'
 	@mkdir -p $(@D) && touch $@
 
 .PHONY: clean

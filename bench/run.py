@@ -104,7 +104,7 @@ class Runner:
         """The server, started and warm. A peer that does not work is left out; this server must work."""
         try:
             running = self._start(stack, case)
-            run_load(running.port, case.load, 1, LOAD_CPU, self.root)
+            run_load(running.port, case.load, 3 if case.kind == "cgi" else 1, LOAD_CPU, self.root)
         except BenchError as error:
             if case.peer == OURS:
                 raise

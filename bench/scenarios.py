@@ -44,6 +44,20 @@ def _cgi() -> list[Case]:
     ]
 
 
+def _cgi_script(name: str) -> list[Case]:
+    return [
+        Case(each, each, Load(f"/cgi-bin/{name}?name=x", connections=16), kind="cgi") for each in (OURS, "lighttpd")
+    ]
+
+
+def _cgi_alone() -> list[Case]:
+    return [
+        Case(f"{name}, {warmth}", OURS, Load(f"/cgi-bin/{name}?name=x", connections=1), kind=kind)
+        for name in ("python", "perl")
+        for warmth, kind in (("warm", "cgi"), ("cold", "cgi-cold"))
+    ]
+
+
 def all_scenarios() -> dict[str, Scenario]:
     """Every scenario by name, in the order in which they run."""
     scenarios = [
@@ -75,6 +89,15 @@ def all_scenarios() -> dict[str, Scenario]:
             "CGI program in C, linked dynamically and statically, 16 connections",
             _cgi(),
             base=f"{OURS}, dynamic",
+        ),
+        Scenario("cgi-sh", "CGI script for /bin/sh, 16 connections", _cgi_script("sh")),
+        Scenario("cgi-python", "CGI script in Python: json, urllib.parse, cgi; 16 connections", _cgi_script("python")),
+        Scenario("cgi-perl", "CGI script in Perl: CGI.pm; 16 connections", _cgi_script("perl")),
+        Scenario(
+            "cgi-alone",
+            "The same scripts, one connection, warm and cold",
+            _cgi_alone(),
+            base="python, warm",
         ),
         Scenario(
             "pipelining",

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from cgi_scripts import write_scripts
 from load import MANY, BenchError, Wanted, write_list
 from measure import tree_of
 from mix import make_mix
@@ -40,6 +41,7 @@ FILE_SIZES = {
 }
 START_S = 20.0
 STOP_S = 20.0
+WARM_UP = 40  #: requests to CGI scripts before they are measured
 
 
 @dataclass(frozen=True)
@@ -110,7 +112,9 @@ def _ours(setup: Setup, folder: Path, port: int) -> Command:
         pool = {"python": "wsgi_hello:application", "directory": str(HERE), "processes": 1, "threads": 1}
         config["pools"] = {"hello": pool}
         site["rules"] = [{"match": {"path": "/*"}, "handler": {"python": "hello"}}]
-    elif setup.kind == "cgi":
+    elif setup.kind in ("cgi", "cgi-cold"):
+        if setup.kind == "cgi-cold":
+            config["cgi"] = {"warm": "off"}
         site["rules"] = [{"match": {"path": "/cgi-bin/*"}, "handler": {"cgi": str(setup.root / "cgi-bin")}}]
     path = _write(folder, "config.yaml", yaml.safe_dump({**config, **setup.config}, sort_keys=False))
     return Command([str(TOP / ".venv/bin/cherokee-app"), "serve", "--config", str(path)])
@@ -151,7 +155,7 @@ def _lighttpd(setup: Setup, folder: Path, port: int) -> Command:
     if setup.access_log:
         modules.append('"mod_accesslog"')
         extra += f'accesslog.filename = "{folder}/access.log"\n'
-    if setup.kind == "cgi":
+    if setup.kind in ("cgi", "cgi-cold"):
         modules.append('"mod_cgi"')
         extra += '$HTTP["url"] =~ "^/cgi-bin/" { cgi.assign = ( "" => "" ) }\n'
     config = _write(
@@ -412,6 +416,10 @@ def serving(peer: Peer, setup: Setup, path: str, cpus: str) -> Iterator[Running]
             if process.poll() is not None or time.monotonic() > end:
                 raise BenchError(f"{peer.name} does not answer {path}:\n{_output_of(folder)}")
             time.sleep(0.02)
+        if setup.kind == "cgi":  # what is measured is not how soon interpreters are warm
+            for _ in range(WARM_UP):
+                _answers(port, path)
+                time.sleep(0.05)
         yield running
     finally:
         _stop(running)
@@ -427,6 +435,7 @@ def prepare(root: Path) -> None:
     _compile("many.c", MANY)
     _compile("cgi_hello.c", root / "cgi-bin" / "dynamic")
     _compile("cgi_hello.c", root / "cgi-bin" / "static", "-static")
+    write_scripts(root / "cgi-bin", BUILT / "venv/bin/python")
     for name, size in FILE_SIZES.items():
         (root / name).write_bytes(os.urandom(size))
         write_list(root, name, [Wanted(0, 1.0, size, f"/{name}")])

@@ -29,6 +29,7 @@ case ${1:-} in
   test)
     need unshare util-linux
     need strace strace
+    perl -MCGI -e 1 2>/dev/null || optional+=(libcgi-pm-perl)
     want pypy3 pypy3
     ;;
   fuzz)
@@ -44,6 +45,7 @@ case ${1:-} in
     want apache2 apache2
     want h2o h2o
     want caddy caddy
+    perl -MCGI -e 1 2>/dev/null || optional+=(libcgi-pm-perl)
     ;;
   *)
     echo "usage: system-packages.sh build|test|fuzz|bench" >&2

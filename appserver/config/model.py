@@ -143,7 +143,7 @@ class Log:
     access: str = _key(
         "choice",
         "Format of the access log. json also says how long a request took (duration_ms), waited for an executor "
-        "(queue_ms), ran in it (run_ms), and what CPU it took there (cpu_ms).",
+        "(queue_ms), ran in it (run_ms), what CPU it took there (cpu_ms), and how much of a body was received.",
         "combined",
         choices=("combined", "json", "off"),
     )
@@ -239,6 +239,13 @@ class Health:
 
     live: str = _key("path", "Answers 200 as long as the process lives.", "/livez")
     ready: str = _key("path", "Answers 200 when requests can be served, else 503.", "/readyz")
+    metrics: str | None = _key(
+        "path",
+        "Answers with the [metrics](metrics.md) of all sites, as text for Prometheus. Off by default, because whoever"
+        " reaches a site can read them: names of sites, rules and pools, and how much they are used.",
+        None,
+        default_text="off",
+    )
 
 
 @dataclass(frozen=True, slots=True)

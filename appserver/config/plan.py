@@ -256,7 +256,10 @@ class _Planner:
         if health is None:
             return []
         paths = ((health.live, "live"), (health.ready, "ready"))
-        return [_rule(path, self._handler({"kind": "health", "what": what})) for path, what in paths]
+        rules = [_rule(path, self._handler({"kind": "health", "what": what})) for path, what in paths]
+        if health.metrics is not None:
+            rules.append(_rule(health.metrics, self._handler({"kind": "metrics"})))
+        return rules
 
     def _rules(self, rule: Rule, site: Site) -> list[dict[str, Any]]:
         """One rule of the configuration is one of the core, except that a folder of scripts is one for each script."""
@@ -367,7 +370,7 @@ class _Planner:
     def _hidden(self, prefix: str, names: list[str]) -> list[str]:
         """A script whose own URL a health path takes."""
         health = self.config.health
-        taken = () if health is None else (health.live, health.ready)
+        taken = () if health is None else (health.live, health.ready, health.metrics)
         return [
             f"handler script {name}.py: its path {prefix}{url_path(name)} is a health path; rename one"
             for name in names

@@ -81,8 +81,12 @@ def _check_pool(reading: Reading, name: str, pool: Pool) -> None:
 
 def _check_health(reading: Reading) -> None:
     health = reading.config.health
-    if health is not None and health.live == health.ready:
+    if health is None:
+        return
+    if health.live == health.ready:
         reading.report("health", f"found '{health.live}' for live and ready; expected two paths")
+    if health.metrics in (health.live, health.ready):
+        reading.report("health.metrics", f"found '{health.metrics}', a health path; expected another path")
 
 
 def _check_sites(reading: Reading) -> None:

@@ -78,11 +78,13 @@ void as_snapshot_route(as_request *request)
     request->rule_prefix = AS_STR_NONE;
     if (site == NULL)
         return;
+    request->route = site->route;
     for (int i = 0; i < site->rules_len; i++) {
         const as_rule *rule = &site->rules[i];
         if (matches(rule, request)) {
             request->rule_prefix = rule->prefix ? rule->path : AS_STR_NONE;
             request->handler = snapshot->handlers[rule->handler];
+            request->route = rule->route;
             return;
         }
     }

@@ -19,11 +19,12 @@
 #include "http/h1.h"
 #include "net/listener.h"
 #include "problem.h"
+#include "report/metrics.h"
 #include "snapshot.h"
 
 enum {
     MAX_LOOPS = 64,
-    MAX_POOLS = 256,
+    MAX_POOLS = AS_METRICS_POOLS,
     MAX_LISTENERS = 64,
     LOG_FLUSH_MS = 500,
 };
@@ -70,6 +71,7 @@ struct as_server {
     int event_fd;
     engine **engines;
     as_incidents *incidents;
+    as_metrics *metrics;
     as_gate gate;
     as_accept_mode accept;
     pool_record pools[MAX_POOLS];
@@ -159,10 +161,14 @@ static engine *new_engine(as_server *server, int index)
         .counters = &e->counters,
         .events = as_event_ring_new(index, server->event_fd, &e->counters),
         .incidents = server->incidents,
+        .metrics = server->metrics,
+        .routes = as_metrics_routes(server->metrics, index),
+        .pools = as_metrics_pools(server->metrics, index),
         .lanes = e->lanes,
         .lanes_len = 0,
         .next_request_id = (uint64_t)server->generation << 48 | (uint64_t)index << 40 | 1,
     };
+    as_metrics_set_loop(server->metrics, index, &e->counters);
     as_schedule_init(&e->home.schedule, &e->loop);
     as_loop_add_hook(&e->loop, &e->hook, turn_ends);
     return e;
@@ -310,6 +316,7 @@ as_server *as_server_new(int loops, uint32_t generation, int event_fd)
     server->event_fd = event_fd;
     as_gate_init(&server->gate, wake_for_place);
     server->incidents = as_incidents_new(event_fd);
+    server->metrics = as_metrics_new(loops, server->incidents);
     server->engines = as_alloc((size_t)loops * sizeof(*server->engines));
     for (int i = 0; i < loops; i++) {
         server->engines[i] = new_engine(server, i);
@@ -356,6 +363,7 @@ int as_server_set_pool(as_server *server, int index, const as_pool_settings *set
     pool_record *pool = &server->pools[index];
     if (is_new) {
         pool->name = as_strdup(as_str_from(settings->name));
+        as_metrics_add_pool(server->metrics, settings->name);
         pool->options.queue_fd = fcntl(queue_fd, F_DUPFD_CLOEXEC, 0);
         pool->options.slots_fd = fcntl(slots_fd, F_DUPFD_CLOEXEC, 0);
         server->pools_len++;
@@ -447,11 +455,13 @@ static void bury_executor(engine *e, order *o)
     as_free(death);
 }
 
-int as_server_executor_died(as_server *server, int pool, uint32_t executor)
+int as_server_executor_died(as_server *server, int pool, uint32_t executor, int expected)
 {
     if (pool < 0 || pool >= server->pools_len)
         return as_problem(AS_ENOTFOUND, "there is no pool %d", pool);
     const as_slot_header *segment = server->pools[pool].segment;
+    if (!expected)
+        as_metrics_count_death(server->metrics, pool);
     /* Counted before any loop gives up a slot. */
     uint32_t repeated = segment != NULL ? as_pool_count_repeated(segment, executor) : 0;
     for (int i = 0; i < server->loops; i++) {
@@ -719,6 +729,7 @@ void as_server_free(as_server *server)
     }
     if (server->current != NULL)
         as_snapshot_release(server->current);
+    as_metrics_free(server->metrics);
     as_incidents_free(server->incidents);
     as_gate_free(&server->gate);
     as_free(server->engines);
@@ -732,6 +743,11 @@ int as_server_next_event(as_server *server, as_event *event)
             return 1;
     }
     return 0;
+}
+
+uint32_t as_server_add_route(as_server *server, const char *site, const char *route, const char *handler)
+{
+    return as_metrics_add_route(server->metrics, site, route, handler);
 }
 
 int as_server_next_incident(as_server *server, as_incident *incident)

@@ -39,7 +39,8 @@ int as_server_set_capacity(as_server *server, int pool, uint32_t capacity);
 int as_server_set_at_once(as_server *server, int pool, uint32_t at_once);
 /* Whether the executors of a pool take large request bodies while they come, and upgrades; at first they do not. */
 int as_server_set_streaming(as_server *server, int pool, int stream_bodies);
-int as_server_executor_died(as_server *server, int pool, uint32_t executor);
+/* `expected`: it had been told to go. */
+int as_server_executor_died(as_server *server, int pool, uint32_t executor, int expected);
 
 /* How the loops share listening sockets: 0 self-managed (also without this call), 1 coordinator, 2 independent, 3 a socket for each loop. Before the first
  * listener. */
@@ -72,6 +73,9 @@ int as_server_next_incident(as_server *server, as_incident *incident);
 int as_server_counters(as_server *server, uint64_t *values, int len);
 const char *as_counter_name(int index);
 
+/* The number under which the metrics know these three; the same names have the same one. At most 1023 for the server's life, then 0. */
+uint32_t as_server_add_route(as_server *server, const char *site, const char *route, const char *handler);
+
 /* A snapshot under construction. Index results count from 0. */
 as_snapshot *as_snapshot_new(const as_limits *limits, const char *server_software, const char *spool_directory);
 void as_snapshot_free(as_snapshot *snapshot); /* only one that was never applied */
@@ -97,13 +101,14 @@ int as_snapshot_add_respond(as_snapshot *snapshot, int status, const char *conte
 int as_snapshot_add_otherwise(as_snapshot *snapshot, int first, int second);
 /* what: 0 live, 1 ready */
 int as_snapshot_add_health(as_snapshot *snapshot, int what);
-/* `fallback`: handler index or -1. */
-int as_snapshot_add_site(as_snapshot *snapshot, const char *name, int fallback);
+int as_snapshot_add_metrics(as_snapshot *snapshot);
+/* `fallback`: handler index or -1. `route`, here and below: a number of as_server_add_route(); 0 for none. */
+int as_snapshot_add_site(as_snapshot *snapshot, const char *name, int fallback, uint32_t route);
 /* "example.org", "*.example.org", or "*" for the default site (the first site is the default when none says so). */
 int as_snapshot_add_host(as_snapshot *snapshot, int site, const char *pattern);
 /* path: NULL for any, "/exact" or "/prefix/" + "*". extensions, methods: NUL-separated, ended by an empty one; empty for any. */
 int as_snapshot_add_rule(as_snapshot *snapshot, int site, const char *path, const char *extensions, const char *methods,
-                         int handler);
+                         int handler, uint32_t route);
 int as_snapshot_add_error_page(as_snapshot *snapshot, int site, int status, const char *path);
 /* Whether the server counts as ready (the readiness path answers 200, else 503); any thread. */
 void as_server_set_ready(as_server *server, int ready);

@@ -3,6 +3,7 @@
 #include <ctype.h>
 #include <errno.h>
 
+#include "handler/metrics.h"
 #include "handler/otherwise.h"
 #include "handler/pool.h"
 #include "handler/respond.h"
@@ -187,16 +188,21 @@ int as_snapshot_add_otherwise(as_snapshot *snapshot, int first, int second)
     return add_handler(snapshot, as_otherwise_handler_new(snapshot->handlers[first], snapshot->handlers[second]));
 }
 
-int as_snapshot_add_site(as_snapshot *snapshot, const char *name, int fallback)
+int as_snapshot_add_site(as_snapshot *snapshot, const char *name, int fallback, uint32_t route)
 {
     if (fallback >= snapshot->handlers_len)
         return as_problem(AS_EINVALID, "site %s: there is no handler %d", name, fallback);
     snapshot->sites = grow(snapshot->sites, snapshot->sites_len, sizeof(*snapshot->sites));
-    snapshot->sites[snapshot->sites_len] =
-        (struct as_site){.name = as_strdup(as_str_from(name)), .fallback = fallback < 0 ? -1 : fallback};
+    snapshot->sites[snapshot->sites_len] = (struct as_site){
+        .name = as_strdup(as_str_from(name)), .fallback = fallback < 0 ? -1 : fallback, .route = route};
     if (snapshot->default_site < 0)
         snapshot->default_site = 0;
     return snapshot->sites_len++;
+}
+
+int as_snapshot_add_metrics(as_snapshot *snapshot)
+{
+    return add_handler(snapshot, as_metrics_handler_new());
 }
 
 static struct as_site *site_at(as_snapshot *snapshot, int site)
@@ -222,7 +228,7 @@ int as_snapshot_add_host(as_snapshot *snapshot, int site, const char *pattern)
 }
 
 int as_snapshot_add_rule(as_snapshot *snapshot, int site, const char *path, const char *extensions, const char *methods,
-                         int handler)
+                         int handler, uint32_t route)
 {
     struct as_site *where = site_at(snapshot, site);
     if (where == NULL || !has_handler(snapshot, handler))
@@ -238,6 +244,7 @@ int as_snapshot_add_rule(as_snapshot *snapshot, int site, const char *path, cons
         .extensions = copy_list(extensions),
         .methods = copy_list(methods),
         .handler = handler,
+        .route = route,
     };
     return where->rules_len++;
 }

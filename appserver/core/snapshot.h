@@ -13,11 +13,13 @@ typedef struct as_rule {
     char *extensions; /* NUL-separated, ended by an empty one; NULL: any */
     char *methods;
     int handler;
+    uint32_t route; /* its number in the metrics */
 } as_rule;
 
 struct as_site {
     char *name;
-    int fallback; /* handler or -1 */
+    int fallback;   /* handler or -1 */
+    uint32_t route; /* of requests that no rule matches */
     as_rule *rules;
     int rules_len;
     struct as_error_page {

@@ -123,7 +123,7 @@ class Runtime:
             answers = [os.dup(fds[f"answer:{spec.name}:{loop}"]) for loop in range(loaded.threads)]
             settings = pool_settings(loaded.plan["pools"][0])
             core.set_pool(0, settings, fds[f"queue:{spec.name}"], fds[f"slots:{spec.name}"], answers)
-        snapshot = build_snapshot(loaded.plan, {} if spec is None else {spec.name: 0})
+        snapshot = build_snapshot(loaded.plan, {} if spec is None else {spec.name: 0}, core.add_route)
         for listener in loaded.listeners:
             core.add_listener([fd for name, fd in self._listeners.fds([listener.id]).items()])
         self._open_access_log(core)
@@ -173,6 +173,9 @@ class Runtime:
                 executor.monitor()
 
     def _forward_events(self) -> None:
+        for incident in self._core.incidents():  # what is to be said of them is in the log
+            if incident.fd >= 0:
+                os.close(incident.fd)
         for event in self._core.events():
             if event.kind == EventKind.DRAINED:
                 self._drained.add(event.loop)

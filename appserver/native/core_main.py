@@ -14,6 +14,7 @@ import select
 import sys
 import time
 from collections.abc import Iterable, Mapping
+from functools import partial
 from typing import Any
 
 from appserver.native import report
@@ -87,7 +88,7 @@ class CoreProcess:
             case "capacity":
                 self._with_pool(message, lambda server, pool: _set_capacity(server, pool, message))
             case "executor-died":
-                self._with_pool(message, lambda server, pool: server.executor_died(pool, message.number("executor")))
+                self._with_pool(message, partial(_bury, message))
             case "readiness":
                 self._the_server().set_ready(bool(message.fields.get("ready")))
             case "reopen":
@@ -130,7 +131,7 @@ class CoreProcess:
         """Everything that can be refused comes before the first thing that clients can see."""
         for pool in plan["pools"]:
             self._set_pool(server, pool, fds)
-        snapshot = build_snapshot(plan, self._pools)
+        snapshot = build_snapshot(plan, self._pools, server.add_route)
         self._add_listeners(server, fds)
         self._set_access_log(server, plan, fds)
         server.apply(snapshot)
@@ -262,6 +263,10 @@ class CoreProcess:
 
     def _log(self, level: str, event: str) -> None:
         self._channel.send("log", level=level, event=event)
+
+
+def _bury(message: Message, server: Server, pool: int) -> None:
+    server.executor_died(pool, message.number("executor"), expected=bool(message.fields.get("expected")))
 
 
 def _set_capacity(server: Server, pool: int, message: Message) -> None:

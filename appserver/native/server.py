@@ -111,9 +111,13 @@ class Server:
         """Whether the executors of a pool take large request bodies while they come, and upgrades."""
         check(lib.as_server_set_streaming(self._handle, pool, stream_bodies))
 
-    def executor_died(self, pool: int, executor: int) -> None:
-        """Its requests are given to others or answered."""
-        check(lib.as_server_executor_died(self._handle, pool, executor))
+    def executor_died(self, pool: int, executor: int, *, expected: bool) -> None:
+        """Its requests are given to others or answered. `expected`: it had been told to go."""
+        check(lib.as_server_executor_died(self._handle, pool, executor, expected))
+
+    def add_route(self, site: str, route: str, handler: str) -> int:
+        """The number of a route in the metrics; the same names have the same one."""
+        return int(lib.as_server_add_route(self._handle, c_text(site), c_text(route), c_text(handler)))
 
     def set_accept(self, mode: str) -> None:
         """How the loops share listening sockets; before the first of them."""

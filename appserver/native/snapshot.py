@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from appserver.native._core import ffi, lib
 from appserver.native.server import CoreError, PoolSettings, c_text, check, problem
 
 Plan = Mapping[str, Any]
+AddRoute = Callable[[str, str, str], int]
 
 PLAN_VERSION = 1
 SYMLINKS = {"beneath": 0, "deny": 1, "follow": 2}
@@ -35,8 +36,10 @@ class Snapshot:
         return handle
 
 
-def build_snapshot(plan: Plan, pools: Mapping[str, int]) -> Snapshot:
-    """The snapshot of `plan`; `pools` gives the core's number of each pool. Raises CoreError."""
+def build_snapshot(plan: Plan, pools: Mapping[str, int], add_route: AddRoute) -> Snapshot:
+    """The snapshot of `plan`; `pools` gives the core's number of each pool, `add_route` that of a site's name, a rule's
+    text and a kind of handler. Raises CoreError.
+    """
     if plan.get("version") != PLAN_VERSION:
         raise CoreError(f"the plan has version {plan.get('version')}; this core reads {PLAN_VERSION}")
     snapshot = Snapshot(plan)
@@ -60,7 +63,7 @@ def build_snapshot(plan: Plan, pools: Mapping[str, int]) -> Snapshot:
         for handler in plan["handlers"]:
             check(_add_handler(snapshot.handle, handler, pools))
         for site in plan["sites"]:
-            _add_site(snapshot.handle, site)
+            _add_site(snapshot.handle, site, plan["handlers"], add_route)
     except (KeyError, TypeError, OverflowError) as error:
         raise CoreError(f"the plan is not complete: {type(error).__name__}: {error}") from error
     return snapshot
@@ -115,6 +118,8 @@ def _add_handler(handle: Any, handler: Mapping[str, Any], pools: Mapping[str, in
             return int(lib.as_snapshot_add_otherwise(handle, handler["first"], handler["second"]))
         case "health":
             return int(lib.as_snapshot_add_health(handle, HEALTH[handler["what"]]))
+        case "metrics":
+            return int(lib.as_snapshot_add_metrics(handle))
         case kind:
             raise CoreError(f"the plan has a handler of an unknown kind: {kind}")
 
@@ -125,14 +130,32 @@ def _set_sendfile(handle: Any, handler: int, sendfile: Mapping[str, Any]) -> Non
     check(lib.as_snapshot_set_sendfile(handle, handler, roots, locations, c_text(sendfile["key"])))
 
 
-def _add_site(handle: Any, site: Mapping[str, Any]) -> None:
-    fallback = site["fallback"]
-    index = check(lib.as_snapshot_add_site(handle, c_text(site["name"]), -1 if fallback is None else fallback))
+def _add_site(handle: Any, site: Mapping[str, Any], handlers: Sequence[Mapping[str, Any]], add_route: AddRoute) -> None:
+    fallback, name = site["fallback"], site["name"]
+    kind = "(none)" if fallback is None else handler_name(handlers[fallback])
+    route = add_route(name, "(none)", kind)
+    index = check(lib.as_snapshot_add_site(handle, c_text(name), -1 if fallback is None else fallback, route))
     for host in site["hosts"]:
         check(lib.as_snapshot_add_host(handle, index, c_text(host)))
     for rule in site["rules"]:
         path = ffi.NULL if rule["path"] is None else c_text(rule["path"])
         extensions, methods = text_list(rule["extension"]), text_list(rule["method"])
-        check(lib.as_snapshot_add_rule(handle, index, path, extensions, methods, rule["handler"]))
+        route = add_route(name, route_name(rule), handler_name(handlers[rule["handler"]]))
+        check(lib.as_snapshot_add_rule(handle, index, path, extensions, methods, rule["handler"], route))
     for status, page in site["errors"].items():
         check(lib.as_snapshot_add_error_page(handle, index, int(status), c_text(page)))
+
+
+def route_name(rule: Mapping[str, Any]) -> str:
+    """What a rule matches, as the metrics name it: path, extensions, methods; `*` for every request."""
+    parts = [rule["path"]] if rule["path"] is not None else []
+    if rule["extension"]:
+        parts.append(",".join(f".{extension}" for extension in rule["extension"]))
+    if rule["method"]:
+        parts.append(",".join(rule["method"]))
+    return " ".join(parts) or "*"
+
+
+def handler_name(handler: Mapping[str, Any]) -> str:
+    """The kind of a handler, as the metrics name it; of a pool's its own name."""
+    return str(handler["pool"] if handler["kind"] == "pool" else handler["kind"])

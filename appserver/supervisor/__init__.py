@@ -16,6 +16,11 @@ segments    what joins core and executors: queue, answers, slots
 watch       what has changed on disk (--dev)
 identity    user and group of the children
 access_log  its descriptor
+incidents   what went wrong with workers, put together and kept (appserver/incidents/)
+incidents_pool      the same for one pool: facts and sentences
+incidents_evidence  memory of the living, out-of-memory kills
+replay      `cherokee-app incidents replay`: supervisor and core for one request
+frames      requests and answers, for that
 """
 
 from appserver.supervisor.supervisor import run

@@ -80,7 +80,7 @@ class Executors:
         loops: int,
         identity: Identity | None,
         on_change: Callable[[], None],
-        on_death: Callable[[str, int], None],
+        on_death: Callable[[str, int, bool], None],
         incidents: Incidents,
         can_adopt: bool = False,
         on_files: Callable[[set[Path]], None] = lambda files: None,
@@ -507,14 +507,14 @@ class Executors:
         stacks = self._forget_stacks(number)
         held = self._links.segment.held_by(number)
         kill_groups(held)
+        is_leaving = self.policy.is_leaving(number)
+        is_wanted = is_leaving and (death.is_clean or number in self._killed)
         # The core looks into the slots as soon as it knows.
-        self._on_death(self._links.name, number)
+        self._on_death(self._links.name, number, is_wanted)
         no_boot = number in self._failed or death.status == EXIT_NO_BOOT
         if number not in self._failed and self.policy.state_of(number) != "leaving":
             about = "was not ready in time" if number in self._killed else death.sentence()
             self.boot_failure = BootFailure(f"executor {number} {about}")
-        is_leaving = self.policy.is_leaving(number)
-        is_wanted = is_leaving and (death.is_clean or number in self._killed)
         circumstances = Circumstances(
             held=held,
             stacks=stacks,

@@ -202,8 +202,8 @@ class Supervisor:
                 self._capacities[name] = known
                 self.core.send("capacity", pool=name, capacity=known[0], at_once=known[1], stream_bodies=known[2])
 
-    def _executor_died(self, pool: str, number: int) -> None:
-        self.core.send("executor-died", pool=pool, executor=number)
+    def _executor_died(self, pool: str, number: int, expected: bool) -> None:
+        self.core.send("executor-died", pool=pool, executor=number, expected=expected)
 
     def _tell_readiness(self) -> None:
         """Ready: it serves, and every pool has somebody who takes requests."""

@@ -6,6 +6,6 @@ neighbours relatively: `main.py` loads this folder under a private name, where n
 Reading order: `wire` (frames), `interpreter` (how they differ), `executor` (threads that take requests), `watchdog`
 (stacks, interrupts), `forks` (children of handlers), `exchange` (one request's way back), `heads` (header validation),
 `wsgi`, `interface` (WSGI or ASGI), `script` and `packages` (loading), `request`, `values` and `multipart` (handler
-scripts), `control`, `worker` (start and stop). For the event loop: `aexecutor`, `asynchronous`, `aserver`, `asgi`,
-`scope`, `astreams`, `lifespan`, `tasks`, `ahandle`.
+scripts), `control`, `growth` (of memory), `worker` (start and stop). For the event loop: `aexecutor`, `asynchronous`,
+`aserver`, `asgi`, `scope`, `astreams`, `lifespan`, `tasks`, `ahandle`.
 """

@@ -217,6 +217,8 @@ class Zygote:
                 task = self.obey(data, descriptors_of(ancillary))
                 if task is not None:
                     return task
+                if has_work:  # however many processes are wanted: they are better when it is done
+                    self.learn()
             elif self.news.fileno() in ready:
                 self.hear()
             elif has_work:

@@ -50,6 +50,7 @@ static as_peer peer;
 static as_event_ring *events;
 static as_incidents *incidents;
 static as_quarantine quarantine;
+static as_pool_counters pool_counters;
 static int event_fd;
 static int queue[2];   /* core, executor */
 static int answers[2]; /* core, executor */
@@ -202,11 +203,13 @@ static inline void open_lane(void (*change)(as_pool_options *options), uint32_t 
     events = as_event_ring_new(0, event_fd, &counters);
     incidents = as_incidents_new(event_fd);
     quarantine = (as_quarantine){0};
+    pool_counters = (as_pool_counters){0};
     home = (as_home){
         .loop = &loop,
         .counters = &counters,
         .events = events,
         .incidents = incidents,
+        .pools = &pool_counters,
         .lanes = lanes,
         .lanes_len = 1,
     };

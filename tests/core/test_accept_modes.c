@@ -47,7 +47,7 @@ static as_snapshot *make_snapshot(const as_limits *changes)
                         .wait_over_limit = changes->wait_over_limit};
     as_snapshot *snapshot = as_snapshot_new(&limits, "test", "/tmp");
     int handler = as_snapshot_add_respond(snapshot, 200, "text/plain", "yes", 3);
-    CHECK(handler >= 0 && as_snapshot_add_site(snapshot, "main", handler) >= 0);
+    CHECK(handler >= 0 && as_snapshot_add_site(snapshot, "main", handler, 0) >= 0);
     return snapshot;
 }
 

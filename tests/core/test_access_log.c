@@ -82,11 +82,12 @@ static void test_json(void)
     request.queue_ns = 1500000;
     request.run_ns = 2500000;
     request.cpu_us = 750;
+    request.received = 4711;
     const char *text = line_of(AS_LOG_JSON, true);
     CHECK(strstr(text,
                  "{\"time\":\"1994-11-06T08:49:37Z\",\"request\":\"0000000000000abc\",\"remote\":\"192.0.2.7\","
                  "\"host\":\"h\",\"method\":\"GET\",\"target\":\"/\\\"a\",\"protocol\":\"HTTP/1.1\",\"status\":200,"
-                 "\"bytes\":123,\"duration_ms\":") == text);
+                 "\"bytes\":123,\"received\":4711,\"duration_ms\":") == text);
     CHECK(strstr(text, ",\"queue_ms\":1.500,\"run_ms\":2.500,\"cpu_ms\":0.750,\"referer\":\"\",\"user_agent\":"
                        "\"\\u00ff\\u0009\\\\\","
                        "\"cut\":true}\n") != NULL);

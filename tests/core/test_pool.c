@@ -26,8 +26,8 @@ static void test_plain_answer(void)
     CHECK(v->request.queue_ns >= 0);
     CHECK(v->request.handler_state == NULL);
     CHECK_INT(AS_SLOT_LOAD_STATE(slot_of_frame(&frame)), AS_SLOT_FREE);
-    CHECK_INT(counters.pool_dispatched, 1);
-    CHECK_INT(counters.pool_queued, 0);
+    CHECK_INT(pool_counters.dispatched, 1);
+    CHECK_INT(pool_counters.waiting, 0);
     visitor_free(v);
     close_lane();
 }
@@ -70,13 +70,13 @@ static void test_batch(void)
         v[i] = get("/");
     as_request_frame alone = receive_request(); /* at once, and alone */
     CHECK(queue_has_nothing());
-    CHECK_INT(counters.pool_queued, 9);
+    CHECK_INT(pool_counters.waiting, 9);
     turn();
     delivery got;
     CHECK(receive_requests(&got));
     CHECK_INT(got.count, 9);
     CHECK(queue_has_nothing());
-    CHECK_INT(counters.pool_queued, 0);
+    CHECK_INT(pool_counters.waiting, 0);
     char out[4096];
     size_t len = put_answer(out, &alone, AS_ANSWER_RESPONSE, 200, "", "x");
     for (int i = 0; i < got.count; i++) {
@@ -379,7 +379,7 @@ static void test_skipped(void)
     turn();
     CHECK_INT(v->errors, 0);
     CHECK_INT(v->responses, 1);
-    CHECK_INT(counters.pool_retried, 0);
+    CHECK_INT(pool_counters.retried, 0);
     visitor_free(v);
     close_lane();
 }
@@ -670,7 +670,7 @@ static void test_answer_socket_closed(void)
 static void test_segments_that_do_not_fit(void)
 {
     CHECK_INT(as_loop_init(&loop), AS_OK);
-    home = (as_home){.loop = &loop};
+    home = (as_home){.loop = &loop, .pools = &pool_counters};
     static const size_t offsets[] = {0, 4, 8, 12};
     static const uint32_t values[] = {1, 2, SLOTS + 1, 2};
     int before = open_descriptors();

@@ -36,7 +36,7 @@ static void test_death_with_retry(void)
     as_request_frame second = receive_request();
     CHECK(second.head.request_id != first.head.request_id);
     CHECK(AS_SLOT_LOAD(slot_of_frame(&first), request_id) != first.head.request_id);
-    CHECK_INT(counters.pool_retried, 1);
+    CHECK_INT(pool_counters.retried, 1);
     /* a late word of the dead one is not taken for the other's */
     send_answer(&first, AS_ANSWER_RESPONSE, 200, "", "late");
     send_answer(&second, AS_ANSWER_RESPONSE, 200, "", "good");
@@ -192,7 +192,7 @@ static void test_death_without_retry(void)
     executor_died(EXECUTOR);
     CHECK_INT(v->error_status, 502);
     CHECK(event_seen(AS_EVENT_INCIDENT, "POST /order"));
-    CHECK_INT(counters.pool_retried, 0);
+    CHECK_INT(pool_counters.retried, 0);
     visitor_free(v);
     close_lane();
 }

@@ -107,7 +107,7 @@ static int connect_client(void)
 /* One request on an open connection; the status, or -1. */
 static int get(int fd, const char *path)
 {
-    char text[4096];
+    char text[128 * 1024];
     int len = snprintf(text, sizeof(text), "GET %s HTTP/1.1\r\nHost: test\r\n\r\n", path);
     if (send(fd, text, (size_t)len, MSG_NOSIGNAL) != len)
         return -1;
@@ -130,21 +130,21 @@ static void *client_thread(void *argument)
     long *failures = argument;
     int fd = connect_client();
     for (int i = 0; i < REQUESTS; i++) {
-        static const char *const paths[] = {"/a.txt", "/pool/x", "/none", "/big.bin"};
+        static const char *const paths[] = {"/a.txt", "/pool/x", "/none", "/metrics"};
         static const int expected[] = {200, 200, 404, 200};
         if (i % 10 == 9) { /* connections come and go */
             close(fd);
             fd = connect_client();
         }
-        int status = get(fd, paths[i % 3]);
-        if (status != expected[i % 3])
+        int status = get(fd, paths[i % 4]);
+        if (status != expected[i % 4])
             (*failures)++;
     }
     close(fd);
     return NULL;
 }
 
-static as_snapshot *make_snapshot(void)
+static as_snapshot *make_snapshot(as_server *server)
 {
     as_limits limits = {.header_size = 16384,
                         .target_size = 8192,
@@ -158,9 +158,12 @@ static as_snapshot *make_snapshot(void)
     as_snapshot_set_cache(snapshot, 1 << 20, 100, 65536, 100, 0);
     int files = as_snapshot_add_file(snapshot, root, "index.html\0", 0, NULL, 0, "");
     int pool = as_snapshot_add_pool(snapshot, 0, 1, "A\0b", 4, root);
-    int site = as_snapshot_add_site(snapshot, "main", files);
+    int site = as_snapshot_add_site(snapshot, "main", files, 0);
     CHECK(files >= 0 && pool >= 0 && site >= 0);
-    CHECK(as_snapshot_add_rule(snapshot, site, "/pool/*", "\0", "\0", pool) >= 0);
+    uint32_t route = as_server_add_route(server, "main", "/pool/*", "test");
+    CHECK(as_snapshot_add_rule(snapshot, site, "/pool/*", "\0", "\0", pool, route) >= 0);
+    int metrics = as_snapshot_add_metrics(snapshot);
+    CHECK(as_snapshot_add_rule(snapshot, site, "/metrics", "\0", "\0", metrics, 0) >= 0);
     return snapshot;
 }
 
@@ -215,7 +218,7 @@ int main(void)
     CHECK(as_server_add_listener(server, listener) == AS_OK);
     int log = open("/dev/null", O_WRONLY | O_CLOEXEC);
     CHECK(as_server_set_access_log(server, log, 2) == AS_OK);
-    CHECK(as_server_apply(server, make_snapshot()) == AS_OK);
+    CHECK(as_server_apply(server, make_snapshot(server)) == AS_OK);
     CHECK(as_server_start(server) == AS_OK);
 
     pthread_t executor, clients[CLIENTS];
@@ -224,10 +227,10 @@ int main(void)
     for (int i = 0; i < CLIENTS; i++)
         pthread_create(&clients[i], NULL, client_thread, &failures[i]);
     for (int i = 0; i < 20; i++) {
-        CHECK(as_server_apply(server, make_snapshot()) == AS_OK);
+        CHECK(as_server_apply(server, make_snapshot(server)) == AS_OK);
         CHECK(as_server_set_capacity(server, 0, 1 + (uint32_t)i % 3) == AS_OK);
         CHECK(as_server_set_pool(server, 0, &settings, -1, -1, NULL) == AS_OK);
-        as_server_executor_died(server, 0, 999);
+        as_server_executor_died(server, 0, 999, i % 2);
         as_server_set_ready(server, i % 2);
         as_server_set_access_log(server, log, 1 + i % 2);
         uint64_t values[64];

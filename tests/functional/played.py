@@ -6,6 +6,7 @@ executor is sent and when, and can be one that is slow, dies, or breaks the prot
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import socket
@@ -17,6 +18,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from harness import PATIENCE_S, TOP, Connection, sanitizer_environment, wait_for
@@ -24,8 +26,23 @@ from harness import PATIENCE_S, TOP, Connection, sanitizer_environment, wait_for
 from appserver.config.load import load_file
 from appserver.config.plan import build
 from appserver.native.control import Channel, Message
-from appserver.supervisor.segments import HEADER_SIZE, SLOT_SIZE, STATE_RUNNING, Links
 from appserver.workers import wire
+
+
+def _load_segments() -> ModuleType:
+    """The supervisor's module without its package: that loads the compiled core, and a core with sanitizers can only be
+    loaded by a process that was started with their runtime.
+    """
+    spec = importlib.util.spec_from_file_location("played_segments", TOP / "appserver/supervisor/segments.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+_segments = _load_segments()
+HEADER_SIZE, SLOT_SIZE, STATE_RUNNING = _segments.HEADER_SIZE, _segments.SLOT_SIZE, _segments.STATE_RUNNING
 
 POOL = "played"
 EXECUTOR = 7
@@ -135,7 +152,7 @@ class PlayedCore:
         (pool,) = plan["pools"]
         if self.change_pool is not None:
             self.change_pool(pool)
-        self.links = Links(POOL, pool["slots"], 1)
+        self.links = _segments.Links(POOL, pool["slots"], 1)
         self.links.segment.set_generation(GENERATION)
         self.executor_fds = self.links.executor_fds()
         self.queue = socket.socket(fileno=os.dup(self.executor_fds["queue"]))

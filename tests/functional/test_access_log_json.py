@@ -33,9 +33,10 @@ def test_numbers_of_a_line(serve):
 def test_times_of_a_request_in_a_pool(serve):
     work = "def handle(request):\n    return str(sum(range(100_000)))\n"
     server = serve({"handlers/work.py": work}, config=POOL_CONFIG)
-    assert server.get("/work/").status == 200
+    assert server.post("/work/", b"twelve bytes").status == 200
     path = server.folder / "access.log"
     (line,) = wait_for(lambda: path.exists() and path.read_text().splitlines(), "a line")
     times = json.loads(line)
+    assert times["received"] == 12
     assert times["queue_ms"] >= 0
     assert times["cpu_ms"] > 0 and 0 < times["run_ms"] <= times["duration_ms"]

@@ -85,7 +85,7 @@ void as_lane_push_waiting(as_lane *lane, as_pending *pending, bool in_front)
     *(pending->previous != NULL ? &pending->previous->next : &lane->waiting) = pending;
     *(pending->next != NULL ? &pending->next->previous : &lane->waiting_last) = pending;
     lane->waiting_len++;
-    AS_COUNT(lane->home->counters, pool_queued, 1);
+    AS_COUNT(lane->counts, waiting, 1);
 }
 
 void as_lane_remove_waiting(as_lane *lane, as_pending *pending)
@@ -95,7 +95,7 @@ void as_lane_remove_waiting(as_lane *lane, as_pending *pending)
     *(pending->next != NULL ? &pending->next->previous : &lane->waiting_last) = pending->previous;
     pending->next = pending->previous = NULL;
     lane->waiting_len--;
-    AS_COUNT(lane->home->counters, pool_queued, -1);
+    AS_COUNT(lane->counts, waiting, -1);
 }
 
 uint64_t as_pending_deadline_ns(const as_pending *pending)
@@ -286,6 +286,7 @@ as_lane *as_lane_new(as_home *home, const as_pool_options *options, int answer_f
     lane->home = home;
     lane->options = *options;
     lane->loops = loops;
+    lane->counts = &home->pools[options->index];
     lane->answer_fd = answer_fd;
     lane->answers = (as_watch){.fd = answer_fd, .ready = on_answers};
     if (!map_segment(lane, options->slots_fd) || as_loop_watch(home->loop, &lane->answers, EPOLLIN) != AS_OK) {

@@ -88,6 +88,7 @@ struct as_lane {
     as_pool_options options;
     char *name;
     int loops;
+    as_pool_counters *counts;
     as_watch answers; /* fd -1: every executor's end has been closed */
     int answer_fd;
     as_hook hook;

@@ -162,7 +162,7 @@ static void mark_sent(as_lane *lane, const batch *together)
         as_pending_set_phase(pending, AS_PENDING_SENT);
         lane->slots[pending->slot].datagram = lane->datagrams;
     }
-    AS_COUNT(lane->home->counters, pool_dispatched, together->count);
+    AS_COUNT(lane->counts, dispatched, together->count);
 }
 
 /* The stream, if it has one, is the executor's now. Last: the request goes on. */
@@ -285,6 +285,7 @@ static void waited_too_long(as_pending *pending)
 {
     as_lane *lane = pending->lane;
     complain(lane, "no executor became free within queue_time");
+    AS_COUNT(lane->counts, refused_time, 1);
     pending->request->queue_ns = lane->home->loop->now_ns - pending->arrived_ns;
     as_request_add_field(pending->request, AS_STR("Retry-After: 1\r\n"));
     if (pending->slot != AS_LANE_NONE)
@@ -305,6 +306,7 @@ static void ran_too_long(as_pending *pending, int64_t start_ns)
     request->run_ns = lane->home->loop->now_ns - start_ns;
     uint32_t executor = AS_SLOT_LOAD(&lane->shared[pending->slot], executor);
     as_pending_record(pending, AS_INCIDENT_TIMEOUT, 504, executor);
+    AS_COUNT(lane->counts, timeouts, 1);
     as_lane_cancel_slot(lane, pending->slot);
     if (!lane->options.cancel) {
         as_event about = {
@@ -468,7 +470,7 @@ void as_pending_retry(as_pending *pending)
     pending->retried = true;
     pending->arrived_ns = lane->home->loop->now_ns;
     as_pending_send_again(pending);
-    AS_COUNT(lane->home->counters, pool_retried, 1);
+    AS_COUNT(lane->counts, retried, 1);
 }
 
 /* The handler. */
@@ -506,11 +508,13 @@ static as_verdict pool_handle(const as_handler *handler, as_request *request)
         return AS_VERDICT_ERROR;
     }
     if (is_held_back(lane, (const as_pool_handler *)handler, request)) {
+        AS_COUNT(lane->counts, refused_quarantine, 1);
         request->response.status = 503;
         return AS_VERDICT_ERROR;
     }
     if (is_full(lane)) {
         complain(lane, "the queue is full");
+        AS_COUNT(lane->counts, refused_full, 1);
         as_request_add_field(request, AS_STR("Retry-After: 1\r\n"));
         request->response.status = 503;
         return AS_VERDICT_ERROR;

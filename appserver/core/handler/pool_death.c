@@ -31,6 +31,11 @@ static void cut(as_lane *lane, as_pending *pending, uint32_t executor)
 
 static void fail(as_lane *lane, as_pending *pending, uint32_t executor, int status)
 {
+    int64_t start_ns = as_lane_slot_start_ns(lane, pending->slot);
+    if (start_ns >= pending->arrived_ns) {
+        pending->request->queue_ns = start_ns - pending->arrived_ns;
+        pending->request->run_ns = lane->home->loop->now_ns - start_ns;
+    }
     as_pending_record(pending, AS_INCIDENT_DIED, status, executor);
     as_lane_give_slot(lane, pending->slot);
     as_pending_name_incident(pending);
@@ -50,6 +55,7 @@ static void hold_back(as_lane *lane, as_pending *pending, uint32_t executor)
              (options->quarantine_ms + AS_MS_PER_S - 1) / AS_MS_PER_S, (unsigned long long)fingerprint);
     report(lane, pending->request, executor, what);
     as_request_retry_after(pending->request, time_ns);
+    AS_COUNT(lane->counts, quarantined, 1);
     fail(lane, pending, executor, 503);
 }
 
@@ -57,6 +63,7 @@ static void lose_for_good(as_lane *lane, as_pending *pending, uint32_t executor)
 {
     report(lane, pending->request, executor,
            pending->retried ? "lost with its executor, the second one" : "lost with its executor");
+    AS_COUNT(lane->counts, lost, 1);
     fail(lane, pending, executor, 502);
 }
 
@@ -90,6 +97,7 @@ static void lose_unmarked(as_lane *lane, uint32_t index)
         as_pending_record(pending, AS_INCIDENT_DIED, AS_INCIDENT_RETRIED, 0);
         as_lane_give_slot(lane, index);
         as_pending_send_again(pending);
+        AS_COUNT(lane->counts, retried, 1);
     } else {
         lose_for_good(lane, pending, 0);
     }

@@ -351,6 +351,10 @@ static void json(line *l, as_access_lane *lane, const as_request *request, uint6
     put_number(l, request->response.status);
     put(l, AS_STR(",\"bytes\":"));
     put_number(l, bytes);
+    if (request->received > 0) {
+        put(l, AS_STR(",\"received\":"));
+        put_number(l, request->received);
+    }
     put_ms(l, AS_STR(",\"duration_ms\":"), as_clock_monotonic_ns() - request->start_ns);
     if (request->queue_ns >= 0)
         put_ms(l, AS_STR(",\"queue_ms\":"), request->queue_ns);

@@ -126,6 +126,8 @@ static void begin_exchange(as_exchange *x)
     request->epoch->live++;
     request->site = NULL;
     request->handler = NULL;
+    request->route = 0;
+    request->received = 0;
     request->peer = &x->peer;
     request->id = home->next_request_id++;
     request->start_ns = home->loop->now_ns;
@@ -198,21 +200,26 @@ static const as_limits *limits_of(const as_exchange *x)
 
 /* Receiving. */
 
+static void count(const as_request *request, as_route_counters *route)
+{
+    AS_COUNT(route, responses[request->response.status / 100], 1);
+    /* The loop's time is that of its turn: what was answered in the turn in which it came counts as no time. */
+    int64_t duration_ns = request->home->loop->now_ns - request->start_ns;
+    if (duration_ns > 0)
+        as_count_duration(route, duration_ns);
+    if (request->queue_ns > 0)
+        AS_COUNT(route, queue_ns, request->queue_ns);
+    if (request->run_ns > 0)
+        AS_COUNT(route, run_ns, request->run_ns);
+    if (request->cpu_us > 0)
+        AS_COUNT(route, cpu_us, request->cpu_us);
+}
+
 static void log_request(as_exchange *x, bool cut)
 {
     as_request *request = &x->request;
-    as_counters *counters = x->home->counters;
-    uint16_t status = request->response.status;
-    if (status < 200)
-        ; /* counted when it was sent */
-    else if (status < 300)
-        AS_COUNT(counters, responses_2xx, 1);
-    else if (status < 400)
-        AS_COUNT(counters, responses_3xx, 1);
-    else if (status < 500)
-        AS_COUNT(counters, responses_4xx, 1);
-    else
-        AS_COUNT(counters, responses_5xx, 1);
+    if (x->home->routes != NULL)
+        count(request, &x->home->routes[request->route]);
     if (x->home->access_log != NULL)
         as_access_log_write(x->home->access_log, request, x->body_sent, cut);
 }

@@ -22,12 +22,14 @@ static ssize_t take_body(as_exchange *x, char *data, size_t len, as_str *piece)
         bool done = false;
         int n = as_chunked_decode(&x->chunked, data, len, piece, &done);
         x->body_done = done;
+        x->request.received += piece->len;
         return n;
     }
     size_t n = len < x->body_left ? len : (size_t)x->body_left;
     *piece = as_str_of(data, n);
     x->body_left -= n;
     x->body_done = x->body_left == 0;
+    x->request.received += n;
     return (ssize_t)n;
 }
 

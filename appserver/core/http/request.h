@@ -41,6 +41,9 @@ struct as_home {
     struct as_counters *counters;     /* report/counters.h */
     struct as_event_ring *events;     /* report/event.h */
     struct as_incidents *incidents;   /* report/incident.h: one for all loops */
+    struct as_metrics *metrics;       /* report/metrics.h: likewise */
+    struct as_route_counters *routes; /* report/counters.h: by request->route; NULL: not counted */
+    struct as_pool_counters *pools;   /* likewise: by pool index */
     struct as_file_cache *file_cache; /* handler/file_cache.h */
     struct as_lane **lanes;           /* handler/pool.h: this loop's end of each pool, by pool index */
     int lanes_len;
@@ -125,6 +128,7 @@ struct as_request {
     as_epoch *epoch; /* held from head to end */
     const as_site *site;
     const as_handler *handler; /* the one that answers */
+    uint32_t route;            /* the rule that led to it, as a number for home->routes */
     const as_peer *peer;
     uint64_t id;      /* unique over the life of the server: generation, loop, count */
     int64_t start_ns; /* CLOCK_MONOTONIC, first byte of the head seen */
@@ -140,6 +144,7 @@ struct as_request {
     as_str extra_fields; /* see as_request_add_field() */
     as_arena arena;      /* lives as long as the request */
     as_response response;
+    uint64_t received;   /* for the log: bytes of the request's body so far */
     void *handler_state; /* the handler's own record of a pending or streaming request; NULL otherwise */
     int64_t queue_ns;    /* for the log: waited for an executor / ran in it; -1 when not applicable */
     int64_t run_ns;

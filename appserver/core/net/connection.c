@@ -147,6 +147,8 @@ ssize_t as_conn_read(as_conn *conn, void *buf, size_t len)
      * the one being handled, and the end of the stream is still to be read. */
     if (n == AS_EAGAIN || (n > 0 && (size_t)n < len && !conn->half_closed && !conn->broken))
         conn->readable = false;
+    if (n > 0)
+        AS_COUNT(conn->net->counters, bytes_received, n);
     return n;
 }
 

@@ -172,6 +172,10 @@ FAULTS = [
     ("types: {foo: a/b}\n", "1:9: types.foo: found 'foo'; expected an extension"),
     ("types: {.foo: ab}\n", "1:15: types..foo: found 'ab'; expected a media type such as text/plain"),
     ("health: {live: l}\n", "1:16: health.live: found 'l'; expected a path that begins with '/'; did you mean '/l'?"),
+    (
+        "health: {metrics: /livez}\n",
+        "1:19: health.metrics: found '/livez', a health path; expected another path",
+    ),
     ("health: {live: /a, ready: /a}\n", "1:9: health: found '/a' for live and ready; expected two paths"),
     ("cgi: {environment: {A-B: c}}\n", "found 'A-B'; expected the name of an environment variable"),
     ("sites: [{hosts: ['http://a.b:80/']}]\n", "without port; did you mean 'a.b'?"),
