@@ -415,6 +415,19 @@ int as_server_set_capacity(as_server *server, int pool, uint32_t capacity)
     return AS_OK;
 }
 
+static void change_at_once(engine *e, order *o)
+{
+    as_lane *lane = lane_at(e, o->number);
+    if (lane != NULL)
+        as_lane_set_at_once(lane, o->value);
+}
+
+int as_server_set_at_once(as_server *server, int pool, uint32_t at_once)
+{
+    post_all(server, change_at_once, NULL, pool, at_once);
+    return AS_OK;
+}
+
 static void change_streaming(engine *e, order *o)
 {
     as_lane *lane = lane_at(e, o->number);

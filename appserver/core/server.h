@@ -35,6 +35,8 @@ const char *as_server_problem(void);
 int as_server_set_pool(as_server *server, int index, const as_pool_settings *settings, int queue_fd, int slots_fd,
                        const int *answer_fds);
 int as_server_set_capacity(as_server *server, int pool, uint32_t capacity);
+/* How many of these run at the same time; after as_server_set_capacity, which sets it to all. */
+int as_server_set_at_once(as_server *server, int pool, uint32_t at_once);
 /* Whether the executors of a pool take large request bodies while they come, and upgrades; at first they do not. */
 int as_server_set_streaming(as_server *server, int pool, int stream_bodies);
 /* `expected`: it had been told to go. */

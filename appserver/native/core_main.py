@@ -270,7 +270,7 @@ def _bury(message: Message, server: Server, pool: int) -> None:
 
 
 def _set_capacity(server: Server, pool: int, message: Message) -> None:
-    server.set_capacity(pool, message.number("capacity"))
+    server.set_capacity(pool, message.number("capacity"), message.number("at_once"))
     server.set_streaming(pool, bool(message.fields.get("stream_bodies")))
 
 

@@ -101,9 +101,11 @@ class Server:
         fds = ffi.new("int[]", list(answer_fds)) if answer_fds else ffi.NULL
         check(lib.as_server_set_pool(self._handle, index, record, queue_fd, slots_fd, fds))
 
-    def set_capacity(self, pool: int, capacity: int) -> None:
-        """Requests that the pool's executors run at once."""
+    def set_capacity(self, pool: int, capacity: int, at_once: int | None = None) -> None:
+        """Requests that the pool's executors hold at once, and how many of these run at the same time (None: all)."""
         check(lib.as_server_set_capacity(self._handle, pool, capacity))
+        if at_once is not None:
+            check(lib.as_server_set_at_once(self._handle, pool, at_once))
 
     def set_streaming(self, pool: int, stream_bodies: bool) -> None:
         """Whether the executors of a pool take large request bodies while they come, and upgrades."""

@@ -462,8 +462,8 @@ class Executors:
                 self._log.info("executor is ready", executor=number, pid=self._children[number].pid)
                 self._note_files(paths_in(message.fields.get("files")))
                 streams = bool(message.fields.get("stream_bodies"))
-                capacity = message.number("capacity") or None
-                self._step(self.policy.ready(number, self._loop.now(), capacity, stream_bodies=streams))
+                capacity, at_once = message.number("capacity") or None, message.number("at_once") or None
+                self._step(self.policy.ready(number, self._loop.now(), capacity, at_once, stream_bodies=streams))
             case "memory":
                 self._growth[number] = growth_of(message)
             case "failed":

@@ -82,7 +82,8 @@ class Sitter:
     number: int
     since: float  #: its start
     kill_at: float | None
-    capacity: int = 0  #: requests that it runs at once
+    capacity: int = 0  #: requests that it holds at once
+    at_once: int = 0  #: of these, how many run at the same time
     streams: bool = False  #: takes request bodies while they come, and upgrades
     is_ready: bool = False
     is_condemned: bool = False  #: told to die; its death is no surprise, but the seat stays
@@ -175,6 +176,11 @@ class PoolPolicy:
         return len(self._crew.seats)
 
     @property
+    def at_once(self) -> int:
+        """How many of these run at the same time: an event loop holds many and runs one."""
+        return sum(member.at_once for crew in self._crews() for member in crew.members() if member.counts)
+
+    @property
     def stream_bodies(self) -> bool:
         """Whether every ready executor takes request bodies while they come: any of them may get any request."""
         ready = [member for crew in self._crews() for member in crew.members() if member.counts]
@@ -250,9 +256,16 @@ class PoolPolicy:
         return actions
 
     def ready(
-        self, number: int, now: float, capacity: int | None = None, *, stream_bodies: bool = False
+        self,
+        number: int,
+        now: float,
+        capacity: int | None = None,
+        at_once: int | None = None,
+        *,
+        stream_bodies: bool = False,
     ) -> list[Action]:
-        """An executor takes requests, `capacity` at once (None: as many as the specification says).
+        """An executor takes requests: it holds `capacity` (None: as many as the specification says), and runs `at_once`
+        of these at the same time (None: all).
 
         `stream_bodies`: and their bodies while they come, and upgrades.
         """
@@ -263,6 +276,7 @@ class PoolPolicy:
         member.is_ready = seat.was_settled = True
         member.kill_at = None
         member.capacity = _capacity(crew.spec) if capacity is None else capacity
+        member.at_once = member.capacity if at_once is None else at_once
         member.streams = stream_bodies
         seat.backoff.booted()
         self._up_at = now
@@ -488,7 +502,9 @@ class PoolPolicy:
             self._leaving[member.number] = now if member.kill_at is None else member.kill_at
             return []
         stop_time_s = crew.spec.stop_time_ms / 1000
-        self._leaving[member.number] = now + (stop_time_s if member.is_ready else min(stop_time_s, BOOT_STOP_TIME_S))
+        if not member.is_ready:
+            stop_time_s = min(stop_time_s, BOOT_STOP_TIME_S)
+        self._leaving[member.number] = now + stop_time_s
         return [Stop(member.number)]
 
 

@@ -60,7 +60,7 @@ class Supervisor:
         self._announces_anyway = False  #: ANNOUNCE_TIME_S is over
         self._ready_said: bool | None = None
         self._ready_timer: Timer | None = None
-        self._capacities: dict[str, tuple[int, bool]] = {}  #: what the core knows
+        self._capacities: dict[str, tuple[int, int, bool]] = {}  #: what the core knows
         self._reload: Reload | None = None
         self._next_reloads: dict[str | None, list[Done]] = {}  #: pool or None for all: who waits for its end
         self._seen: Seen = {}
@@ -196,10 +196,11 @@ class Supervisor:
 
     def _tell_capacities(self) -> None:
         for name, pool in self.pools.items():
-            known = pool.policy.capacity, pool.policy.stream_bodies
+            policy = pool.policy
+            known = policy.capacity, policy.at_once, policy.stream_bodies
             if self.core.is_running and self._capacities.get(name) != known:
                 self._capacities[name] = known
-                self.core.send("capacity", pool=name, capacity=known[0], stream_bodies=known[1])
+                self.core.send("capacity", pool=name, capacity=known[0], at_once=known[1], stream_bodies=known[2])
 
     def _executor_died(self, pool: str, number: int, expected: bool) -> None:
         self.core.send("executor-died", pool=pool, executor=number, expected=expected)

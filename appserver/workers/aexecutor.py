@@ -68,6 +68,7 @@ class LoopRunner(Runner):
     """Attributes belong to the loop's thread; methods may be called by it alone unless they say otherwise."""
 
     RECEIVE_FLAGS = MSG_CMSG_CLOEXEC | socket.MSG_DONTWAIT
+    _environment = bytes  #: as a block: most requests need no dictionary of it
 
     loop: asyncio.AbstractEventLoop
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any, Callable, Dict
+from typing import TYPE_CHECKING, Any, Callable, Dict, Optional
 
 from . import forks
 from .asgi import HttpCall
 from .awebsocket import Settings, WebSocketCall, is_asked_for
-from .interface import HANDLE, Application
+from .interface import ASGI, Application
 from .lifespan import Lifespan
 from .tasks import start_task
 from .websocket import HandshakeError
@@ -34,6 +34,9 @@ class AsyncServer:
         self._errors = errors
         self._log = log
         self._settings = settings
+        #: The pool's own, which answers all of its requests.
+        self._application: Optional[Application] = None
+        self._life: Optional[Lifespan] = None
         self._lives: Dict[int, Lifespan] = {}  #: by identity of the application
 
     async def startup(self, application: Application, name: str) -> None:
@@ -41,6 +44,7 @@ class AsyncServer:
         life = Lifespan(application.call, name, self._log)
         self._lives[id(application.call)] = life
         await life.startup()
+        self._application, self._life = application, life
 
     async def shutdown(self, time_s: float) -> None:
         """Of all applications, at the end of the worker."""
@@ -60,30 +64,31 @@ class AsyncServer:
 
     async def _run(self, runner: LoopRunner, call: HttpCall) -> None:
         try:
-            if isinstance(call, WebSocketCall):
-                call.check_handshake()
-            application = self._find(call.environ)
-            if application.interface == HANDLE:
-                self._add_limits(call)
-                await application.call(call)
-            else:
-                life = self._lives.get(id(application.call)) or self._new_life(application, call)
+            application = self._application or self._find(call.environ)
+            if application.interface == ASGI:
+                if isinstance(call, WebSocketCall):
+                    call.check_handshake()
+                life = self._life or self._lives.get(id(application.call)) or self._new_life(application, call)
                 if not life.is_started:
                     await life.startup()
                 await application.call(call.scope(life.state), call.receive, call.send)
-            call.check_end()
+            else:
+                self._add_limits(call)
+                await application.call(call)
+            if not call.is_complete:
+                call.check_end()
         except BaseException as error:
             if runner.executor.in_child:
                 forks.leave(self._log, error)
             self._fail(call, error)
-        finally:
-            if runner.executor.in_child:
-                forks.leave(self._log)
+        if runner.executor.in_child:
+            forks.leave(self._log)
+        if call.has_parts or not call.sent:
             call.close()
-            if call.task is not None:
-                del runner.calls[call.request_id]
-            if call.has_ended():
-                runner.ended()
+        if call.task is not None:
+            del runner.calls[call.request_id]
+        if call.has_ended():
+            runner.ended()
 
     def _add_limits(self, call: HttpCall) -> None:
         environ, limit_ns = call.environ, self._errors.limit_ns

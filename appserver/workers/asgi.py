@@ -17,7 +17,7 @@ from . import heads, wire
 from .astreams import READ_SIZE, BodyReader, PipeWriter
 from .exchange import Exchange
 from .heads import Head
-from .scope import Scope, http_scope
+from .scope import Scope, http_scope, scope_of_block
 
 if TYPE_CHECKING:
     from .aexecutor import LoopRunner
@@ -51,12 +51,16 @@ class HttpCall(Exchange):
     # For the log and the errors of `wsgi.Server`, which has the same words for an answer.
     head_only = False
     sent = False  #: whether the answer has begun
+    has_parts = False  #: anything that :meth:`close` must look at
 
+    _block = b""
+    _environ: Optional[Dict[str, Any]] = None  #: made of the block when it is needed
     task: Optional[asyncio.Task[None]] = None
     gone = False  #: the client, before it had all
     timed_out = False
     _step = NOTHING
     _head: Head
+    _is_plain = True  #: neither HEAD nor trailers
     _has_trailers = False
     _trailers = b""
     _writer: Optional[PipeWriter] = None
@@ -71,24 +75,31 @@ class HttpCall(Exchange):
         slot: int,
         loop: int,
         request_id: int,
-        environ: Dict[str, Any],
+        environ: Any,
         body: bytes,
         body_fd: int,
         flags: int,
     ) -> None:
+        """`environ`: also as the block that it came as."""
         self.runner = runner
         self.slot = slot
         self.loop = loop
         self.request_id = request_id
-        self.environ = environ
         self.body = body
         self._started_ns = runner.now
-        if environ["REQUEST_METHOD"] == "HEAD":
-            self.head_only = True
+        if type(environ) is bytes:
+            self._block = environ
+            is_head = b"REQUEST_METHOD\0HEAD\0" in environ
+        else:
+            self._environ = environ
+            is_head = environ["REQUEST_METHOD"] == "HEAD"
+        if is_head:
+            self.head_only, self._is_plain = True, False
         if body_fd >= 0:
             self._take_body(body_fd, flags)
 
     def _take_body(self, fd: int, flags: int) -> None:
+        self.has_parts = True
         if flags & wire.BODY_STREAM:
             self._reader = BodyReader(self.runner.loop, fd)
         elif flags & wire.BODY_FD:
@@ -107,8 +118,17 @@ class HttpCall(Exchange):
         """Whether the body comes while the request runs already."""
         return self._reader is not None
 
+    @property
+    def environ(self) -> Dict[str, Any]:  # type: ignore[override]
+        environ = self._environ
+        if environ is None:
+            environ = self._environ = wire.environment(self._block)
+        return environ
+
     def scope(self, state: Dict[str, Any]) -> Scope:
-        return http_scope(self.environ, EXTENSIONS, state)
+        if self._environ is None:
+            return scope_of_block(self._block, EXTENSIONS, state)
+        return http_scope(self._environ, EXTENSIONS, state)
 
     @property
     def is_whole(self) -> bool:
@@ -142,6 +162,16 @@ class HttpCall(Exchange):
         step = self._step
         if kind == "http.response.body":
             if step == START:
+                if self._is_plain and not message.get("more_body"):
+                    # The common case without the calls that would find that it is.
+                    body = message.get("body", b"")
+                    status, fields, length, bodyless = self._head
+                    if type(body) is bytes and not bodyless and (length is None or length == len(body)):
+                        self._step = COMPLETE
+                        self.respond(status, fields, body)
+                        if self._waiters:
+                            self._wake_receivers()
+                        return
                 await self._first_body(_bytes(message.get("body", b"")), bool(message.get("more_body", False)))
             elif step == BODY:
                 await self._more_body(_bytes(message.get("body", b"")), bool(message.get("more_body", False)))
@@ -152,7 +182,7 @@ class HttpCall(Exchange):
                 raise _out_of_order(kind, step)
             self._head = encode_head(message)
             if message.get("trailers"):
-                self._has_trailers = True
+                self._has_trailers, self._is_plain = True, False
             self._step = START
         elif kind == "http.response.pathsend":
             if step != START:
@@ -182,12 +212,14 @@ class HttpCall(Exchange):
             return
         future = self.runner.loop.create_future()
         self._waiters += (future,)
+        self.has_parts = True
         self.runner.watch(self)
         await future
 
     def look(self) -> bool:
         """Whether the client is still there, and somebody still waits for that to change."""
-        if self._waiters and self.cancelled:
+        # While an answer streams, its pipe is what tells.
+        if self._waiters and (self.cancelled if self._writer is None else self._writer.is_broken()):
             self._lose_client()
         return bool(self._waiters)
 
@@ -315,7 +347,7 @@ class HttpCall(Exchange):
         fd = self.open_stream(head.status, head.fields, length)
         self._writer = PipeWriter(self.runner.loop, fd)
         self._left = length
-        self.sent = True
+        self.sent = self.has_parts = True
         self._step = BODY
 
     async def _write(self, body: bytes) -> None:
@@ -359,6 +391,10 @@ class HttpCall(Exchange):
         """Ends a stream that is open."""
         if self._writer is not None:
             self._end_stream(complete)
+
+    @property
+    def is_complete(self) -> bool:
+        return self._step == COMPLETE
 
     def check_end(self) -> None:
         """The application has returned. Raises when something is missing."""

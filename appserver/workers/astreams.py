@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import select
 import socket
 from typing import List
 
@@ -84,6 +85,12 @@ class PipeWriter:
                 rest = rest[os.write(self.fd, rest) :]
             except BlockingIOError:
                 await self._waiting.wait()
+
+    def is_broken(self) -> bool:
+        """Whether nobody reads any more, asked without writing."""
+        poll = select.poll()
+        poll.register(self.fd, 0)
+        return bool(poll.poll(0))
 
     def wake(self) -> None:
         """Lets a writer see that something has changed."""

@@ -49,8 +49,12 @@ def settings_of(configuration: Dict[str, Any]) -> Settings:
     )
 
 
-def is_asked_for(environ: Dict[str, Any], flags: int) -> bool:
-    return bool(flags & wire.UPGRADE) and environ.get("HTTP_UPGRADE", "").strip().lower() == "websocket"
+def is_asked_for(environ: Any, flags: int) -> bool:
+    if not flags & wire.UPGRADE:
+        return False
+    if type(environ) is bytes:
+        environ = wire.environment(environ)
+    return bool(environ.get("HTTP_UPGRADE", "").strip().lower() == "websocket")
 
 
 class WebSocketCall(HttpCall, asyncio.Protocol):
@@ -75,6 +79,7 @@ class WebSocketCall(HttpCall, asyncio.Protocol):
         self._left_alone = False  #: the application has come to its end before the connection
 
     def _take_body(self, fd: int, flags: int) -> None:
+        self.has_parts = True
         self._socket = socket.socket(fileno=fd)
 
     def scope(self, state: Dict[str, Any]) -> Scope:
@@ -192,9 +197,11 @@ class WebSocketCall(HttpCall, asyncio.Protocol):
 
     def eof_received(self) -> bool:
         if self._state == OPEN:
+            # The client has gone; or it is there and the core, which is going to stop, wants to see a farewell.
+            self._transport.write(websocket.close_frame(websocket.GOING_AWAY))
             self.gone = True
             self._end(websocket.ABNORMAL, "")
-        return False  # the transport closes
+        return False  # the transport closes, once it has sent what it has
 
     def connection_lost(self, error: Optional[BaseException]) -> None:
         if self._state == OPEN:

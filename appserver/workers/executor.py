@@ -235,6 +235,7 @@ class Runner:
     """One request thread. Attributes are its own unless said otherwise."""
 
     RECEIVE_FLAGS = MSG_CMSG_CLOEXEC
+    _environment: Callable[[memoryview], Any] = staticmethod(wire.environment)
 
     def __init__(self, executor: Executor, number: int) -> None:
         self.executor = executor
@@ -416,7 +417,8 @@ class Runner:
                 self._refuse(flags, slot, loop, request_id)
                 continue
             body = bytes(view[middle:end]) if end > middle else b""
-            self.items.append((slot, loop, request_id, wire.environment(view[start:middle]), body, fd, wanted))
+            environ = self._environment(view[start:middle])
+            self.items.append((slot, loop, request_id, environ, body, fd, wanted))
 
     def _refuse(self, flags: int, slot: int, loop: int, request_id: int) -> None:
         if not flags & socket.MSG_CTRUNC:

@@ -23,16 +23,16 @@ else:
     def start_task(loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Called from a callback of the running loop, outside of any task."""
         # A new task gives its first step to loop.call_soon. That is taken from it here, and run.
-        steps: List[Tuple[Callable[[], object], Any]] = []
-
-        def call_soon(step: Callable[[], object], *, context: Any = None) -> None:
-            steps.append((step, context))
-
-        loop.call_soon = call_soon  # type: ignore
+        loop.call_soon = _take_step  # type: ignore
         try:
             task = asyncio.Task(coroutine, loop=loop)
         finally:
             del loop.call_soon
-        step, context = steps[0]
+        step, context = _steps.pop()
         context.run(step)
         return task
+
+    _steps: List[Tuple[Callable[[], object], Any]] = []
+
+    def _take_step(step: Callable[[], object], *, context: Any = None) -> None:
+        _steps.append((step, context))

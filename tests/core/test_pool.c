@@ -93,6 +93,43 @@ static void test_batch(void)
     close_lane();
 }
 
+/* An event loop holds many and runs one: only what comes while it is free goes alone, and many may be held. */
+static void test_batch_for_an_event_loop(void)
+{
+    open_lane(NULL, 100);
+    as_lane_set_at_once(lane, 1);
+    lane->run_ns = 50000;
+    visitor *v[30];
+    for (int i = 0; i < 30; i++)
+        v[i] = get("/");
+    receive_request();
+    CHECK(queue_has_nothing());
+    turn();
+    delivery got;
+    CHECK(receive_requests(&got));
+    CHECK_INT(got.count, 20);
+    CHECK(receive_requests(&got));
+    CHECK_INT(got.count, 9);
+    CHECK_INT(lane->sent, 30);
+    for (int i = 0; i < 30; i++)
+        visitor_free(v[i]);
+    close_lane();
+
+    open_lane(NULL, 100);
+    as_lane_set_at_once(lane, 1);
+    lane->run_ns = 50 * AS_NS_PER_MS; /* they wait for something: all are sent, each alone */
+    for (int i = 0; i < 30; i++)
+        v[i] = get("/");
+    turn();
+    int datagrams = 0;
+    for (; receive_requests(&got); datagrams++)
+        CHECK_INT(got.count, 1);
+    CHECK_INT(datagrams, 30);
+    for (int i = 0; i < 30; i++)
+        visitor_free(v[i]);
+    close_lane();
+}
+
 /* A slow pool: one by one, and the kernel's queue stays short. */
 static void test_slow_runs_are_not_batched(void)
 {
@@ -605,6 +642,14 @@ static void test_capacity_is_shared(void)
     home.index = 3;
     as_lane_set_capacity(lane, 6);
     CHECK_INT(lane->share, 1);
+    CHECK_INT(lane->at_once, 1);
+    as_lane_set_capacity(lane, 400);
+    CHECK_INT(lane->at_once, 100);
+    as_lane_set_at_once(lane, 4);
+    CHECK_INT(lane->at_once, 1);
+    CHECK_INT(lane->share, 100);
+    as_lane_set_at_once(lane, 4000);
+    CHECK_INT(lane->at_once, 100);
     as_lane_set_capacity(lane, 0);
     CHECK_INT(lane->share, 1);
     home.index = 0;
@@ -651,6 +696,7 @@ int main(void)
     test_plain_answer();
     test_bodies();
     test_batch();
+    test_batch_for_an_event_loop();
     test_slow_runs_are_not_batched();
     test_run_time_is_learnt();
     test_file_answer();

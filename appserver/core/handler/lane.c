@@ -300,7 +300,7 @@ as_lane *as_lane_new(as_home *home, const as_pool_options *options, int answer_f
     }
     lane->name = as_strdup(as_str_from(options->name));
     lane->options.name = lane->name;
-    lane->share = 1;
+    lane->share = lane->at_once = 1;
     lane->run_ns = FIRST_RUN_NS;
     lane->in = as_alloc(AS_DATAGRAM_MAX);
     lane->out = as_alloc(AS_DATAGRAM_MAX);
@@ -347,9 +347,20 @@ void as_lane_set_streaming(as_lane *lane, bool stream_bodies)
     lane->stream_bodies = stream_bodies;
 }
 
-void as_lane_set_capacity(as_lane *lane, uint32_t capacity)
+static uint32_t share_of(const as_lane *lane, uint32_t whole)
 {
     uint32_t loops = (uint32_t)lane->loops;
-    uint32_t share = capacity / loops + ((uint32_t)lane->home->index < capacity % loops);
-    lane->share = share > 0 ? share : 1;
+    uint32_t share = whole / loops + ((uint32_t)lane->home->index < whole % loops);
+    return share > 0 ? share : 1;
+}
+
+void as_lane_set_capacity(as_lane *lane, uint32_t capacity)
+{
+    lane->share = lane->at_once = share_of(lane, capacity);
+}
+
+void as_lane_set_at_once(as_lane *lane, uint32_t at_once)
+{
+    uint32_t share = share_of(lane, at_once);
+    lane->at_once = share < lane->share ? share : lane->share;
 }

@@ -112,8 +112,9 @@ struct as_lane {
     uint32_t active; /* records in use */
 
     bool stream_bodies;
-    uint32_t share; /* of the pool's capacity; at least 1 */
-    int64_t run_ns; /* a request's usual run, moving average */
+    uint32_t share;   /* of the pool's capacity; at least 1 */
+    uint32_t at_once; /* of that: what runs at the same time; the rest waits for something inside its executor */
+    int64_t run_ns;   /* a request's usual run, moving average */
     uint64_t next_wire_id;
     uint64_t datagrams; /* sent so far */
     uint64_t received;  /* the last of them that is known to have been received */

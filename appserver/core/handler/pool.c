@@ -221,7 +221,7 @@ void as_lane_flush(as_lane *lane)
     as_lane_send_cancels(lane);
     while (lane->waiting != NULL) {
         uint32_t most = 1;
-        if (lane->sent >= lane->share) {
+        if (lane->sent >= lane->at_once) {
             uint32_t limit = sent_limit(lane);
             uint32_t harmless = batch_limit(lane);
             /* Answers come one or a few at a time. To fill up after each would make every datagram as small as that, and a datagram costs two processes a wake-up. */
@@ -520,7 +520,7 @@ static as_verdict pool_handle(const as_handler *handler, as_request *request)
         request->response.status = 503;
         return AS_VERDICT_ERROR;
     }
-    bool at_once = lane->waiting == NULL && lane->sent < lane->share;
+    bool at_once = lane->waiting == NULL && lane->sent < lane->at_once;
     as_pending *pending = as_pending_new(lane, request);
     as_lane_push_waiting(lane, pending, false);
     as_pending_set_timer(pending);

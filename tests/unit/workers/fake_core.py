@@ -220,27 +220,27 @@ class FakeCore:
         values = {
             "REQUEST_METHOD": method,
             "REQUEST_URI": path,
-            "REQUEST_SCHEME": "http",
             "SCRIPT_NAME": "",
             "PATH_INFO": path,
             "QUERY_STRING": query,
             "SERVER_NAME": "example.org",
             "SERVER_PORT": "8080",
             "SERVER_PROTOCOL": "HTTP/1.1",
+            "REQUEST_SCHEME": "http",
             "SERVER_SOFTWARE": "fake",
             "GATEWAY_INTERFACE": "CGI/1.1",
             "REMOTE_ADDR": "127.0.0.1",
             "HTTP_HOST": "example.org:8080",
-            "appserver.request_id": f"{request_id:016x}",
         }
         if body:
             values["CONTENT_LENGTH"] = str(len(body))
-        if script is not None:
-            values["appserver.script"] = str(script)
         for name, value in (headers or {}).items():
             key = name.upper().replace("-", "_")
             values[key if key == "CONTENT_TYPE" else "HTTP_" + key] = value
         values.update(environment or {})
+        values["appserver.request_id"] = values.pop("appserver.request_id", f"{request_id:016x}")
+        if script is not None:
+            values["appserver.script"] = str(script)
         block = "".join(f"{name}\0{value}\0" for name, value in values.items()).encode("latin-1")
         inline = b"" if flags else body
         body_len = len(body) if body_len is None else body_len

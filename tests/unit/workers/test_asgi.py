@@ -310,11 +310,18 @@ def test_scope(asgi: Run) -> None:
         "QUERY_STRING": "a=%20b",
         "SERVER_ADDR": "127.0.0.2",
         "REMOTE_PORT": "4711",
-        "CONTENT_TYPE": "text/x",
     }
     source = APPLICATION.replace('scope["path"]', 'scope["path"][len(scope["root_path"]):]')
     core = asgi(source)
-    found = json.loads(core.fetch(environment=environment, headers={"X-Any": "caf\u00e9"}).body)
+    headers = {"X-Any": "caf\u00e9", "Content-Type": "text/x"}
+    found = json.loads(core.fetch(environment=environment, headers=headers).body)
+    # The same client again, and one that comes in another order.
+    assert json.loads(core.fetch(environment=environment, headers=headers).body) == found
+    moved = core.frame(environment=environment, headers=headers)
+    at = moved.index(b"REQUEST_METHOD\0GET\0")
+    size = len(b"REQUEST_METHOD\0GET\0")
+    core.send(moved[:at] + moved[at + size :] + moved[at : at + size])
+    assert json.loads(core.next_answer().body) == found
     assert found == {
         "type": "http",
         "asgi": {"version": "3.0", "spec_version": "2.5"},
@@ -412,10 +419,10 @@ def test_disconnect(asgi: Run) -> None:
     core = asgi()
     core.send(core.frame(path="/watches", slot=5))
     answer = core.next_answer()
-    core.cancel(5)
+    assert os.read(answer.fd, 10) == b"go"
+    os.close(answer.fd)
     wait_for_line(core, "watched http.disconnect")
     assert core.next_answer().kind == wire.END
-    os.close(answer.fd)
     assert core.fetch(path="/after_end").body == b"x"
     while len(found := json.loads(core.fetch(path="/log_of").body)) < 2:
         assert core.process.poll() is None

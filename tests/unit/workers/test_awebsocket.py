@@ -313,6 +313,7 @@ def test_the_client_goes(start: Run) -> None:
     with Client(core).opened() as client:
         client.socket.shutdown(socket.SHUT_WR)
         assert wait_for_line(core, "left") == 'left [1006, ""]\n'
+        assert client.closing() == (1001, "")
         client.ended()
     with Client(core).opened() as client:
         client.send(masked(CLOSE))
