@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import shutil
 import signal
 import subprocess
@@ -17,6 +18,7 @@ from fake_core import FakeCore, write_scripts
 from appserver.workers import wire
 
 Run = Callable[..., FakeCore]
+STOP_ATTEMPTS = 20
 
 ECHO = """
 import os
@@ -310,14 +312,20 @@ def test_requests_that_the_core_has_given_up_are_not_run(run: Run) -> None:
 
 @pytest.mark.parametrize("threads", [1, 4])
 def test_requests_that_come_after_stop_are_handed_back(run: Run, threads: int) -> None:
-    core = run(ECHO, threads=threads)
-    core.stop()
-    kinds = []
-    while wire.SKIPPED not in kinds:  # until it has noticed
-        core.send(core.frame("POST", "/late"))
-        kinds.append(core.next_answer().kind)
-    assert set(kinds) <= {wire.RESPONSE, wire.SKIPPED}
-    assert core.exit_status() == 0
+    """Or stay in the queue for another executor, when the worker has ended between two of them: then once more."""
+    kinds: set[int] = set()
+    for _ in range(STOP_ATTEMPTS):
+        core = run(ECHO, threads=threads)
+        core.stop()
+        while core.process.poll() is None and wire.SKIPPED not in kinds:
+            core.send(core.frame("POST", "/late"))
+            if select.select(core.answers[:1], [], [], 0.05)[0]:
+                kinds |= {answer.kind for answer in core.datagram()}
+        assert core.exit_status() == 0
+        assert kinds <= {wire.RESPONSE, wire.SKIPPED}
+        if wire.SKIPPED in kinds:
+            return
+    pytest.fail(f"no request was handed back in {STOP_ATTEMPTS} attempts")
 
 
 def test_cancel_frames_are_ignored(run: Run) -> None:
