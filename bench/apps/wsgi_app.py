@@ -27,7 +27,7 @@ def as_json(environ, start_response):
 
 def echo(environ, start_response):
     """The request's body."""
-    body = environ["wsgi.input"].read(int(environ["CONTENT_LENGTH"]))
+    body = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
     start_response("200 OK", [("Content-Type", "application/octet-stream"), ("Content-Length", str(len(body)))])
     return [body]
 

@@ -12,8 +12,9 @@
 enum {
     FIRST_REST_MS = 1000,
     LAST_REST_MS = 60 * 1000,
-    /* A fork takes a millisecond; a zygote that loads what it has learnt takes longer, and programs start cold meanwhile. */
-    PATIENCE_MS = 100,
+    /* A fork takes a millisecond, but longer when the CPU is busy and while the zygote loads what it has learnt. To start cold then would take many times
+     * the CPU time of a fork and keep the zygote from its turn all the more; so only a zygote that hangs is given up. */
+    PATIENCE_MS = 1000,
     /* Then it is started anew, so that what it has drawn or looked up at its start (the seed of its hashes, this year) is not the same for ever. */
     RUNS_MAX = 20000,
     AGE_MAX_S = 3600,
