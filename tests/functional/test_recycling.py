@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 from crews import Clients, ask, pool, workers
-from harness import Connection, Server, wait_for
+from harness import SANITIZE, Connection, Server, wait_for
+
+pytestmark = pytest.mark.skipif(bool(SANITIZE), reason="the sanitizers' shadow memory counts against limits of memory")
 
 APPLICATION = """\
 import os, time
