@@ -27,21 +27,20 @@ pools:
   naming:
     python: "naming:application"
     processes: 1
-    sendfile: {{roots: {folder}/files, locations: {{/protected: {folder}/protected, /protected/deep: {folder}/deep}}}}
-  plain: {{python: "naming:application", processes: 1}}
-cgi: {{sendfile: {{roots: [{folder}/files]}}}}
+    sendfile: {roots: files, locations: {/protected: protected, /protected/deep: deep}}
+  plain: {python: "naming:application", processes: 1}
+cgi: {sendfile: {roots: [files]}}
 sites:
   - rules:
-      - {{match: {{path: /plain}}, handler: {{python: plain}}}}
-      - {{match: {{path: /cgi-bin/*}}, handler: {{cgi: {folder}/cgi-bin}}}}
-      - {{match: {{path: /*}}, handler: {{python: naming}}}}
+      - {match: {path: /plain}, handler: {python: plain}}
+      - {match: {path: /cgi-bin/*}, handler: {cgi: cgi-bin}}
+      - {match: {path: /*}, handler: {python: naming}}
 """
 LARGE = bytes(range(256)) * 4096
 
 
 @pytest.fixture(scope="module")
-def server(serve_module: Callable[..., Server], tmp_path_factory: pytest.TempPathFactory) -> Server:
-    folder = tmp_path_factory.getbasetemp() / "site0"
+def server(serve_module: Callable[..., Server]) -> Server:
     running = serve_module(
         {
             "naming.py": APPLICATION,
@@ -54,9 +53,9 @@ def server(serve_module: Callable[..., Server], tmp_path_factory: pytest.TempPat
             "secret.txt": "secret",
             "filesystem/x.txt": "not below files",
         },
-        config=CONFIG.format(folder=folder),
+        config=CONFIG,
     )
-    assert running.folder == folder
+    folder = running.folder
     (folder / "files" / "out").symlink_to(folder / "secret.txt")
     (folder / "files" / "in").symlink_to("a.txt")
     return running

@@ -267,6 +267,9 @@ bool as_relay_advance(as_conn *conn)
     /* So that it can say goodbye in its protocol. */
     if (conn->draining)
         relay->to_executor.at_end = true;
+    /* The executor writes first and says `end` then, but the event of the stream may come behind that of the answer. */
+    if (x->stream_over && !relay->to_client.at_end)
+        x->stream.is_readable = true;
     bool rests = head == AS_SEND_CUT || conn->broken;
     if (!rests) {
         rests = run(x, &towards_client, &relay->to_client);
