@@ -82,20 +82,20 @@ def ablation_scenarios() -> list[Scenario]:
         Scenario(
             "ablation-cork",
             "`tuning.cork`: 300 KiB by sendfile behind a head, keep-alive",
-            _tuning(Load("/300k", files="300k"), "more", cork={"cork": "cork"}, off={"cork": "off"}),
-            base="more",
+            _tuning(Load("/300k", files="300k"), "cork", more={"cork": "more"}, off={"cork": "off"}),
+            base="cork",
         ),
         Scenario(
             "ablation-cork-1m",
             "`tuning.cork`: 1 MiB by sendfile behind a head, keep-alive",
-            _tuning(large, "more", cork={"cork": "cork"}),
-            base="more",
+            _tuning(large, "cork", more={"cork": "more"}),
+            base="cork",
         ),
         Scenario(
             "ablation-cork-100m",
             "`tuning.cork`: 100 MiB by sendfile behind a head, keep-alive",
-            _tuning(Load("/100m", connections=8, files="100m"), "more", cork={"cork": "cork"}),
-            base="more",
+            _tuning(Load("/100m", connections=8, files="100m"), "cork", more={"cork": "more"}),
+            base="cork",
         ),
         Scenario(
             "ablation-sendfile",
