@@ -231,7 +231,9 @@ def state_of_threads(pid: int) -> set[str]:
 
 
 def count_fds(pid: int, site: Path) -> int:
-    """Open descriptors of a process; -1 when it has gone. A file of the site that each loop keeps open is none."""
+    """Open descriptors of a process; -1 when it has gone. A file of the site that each loop keeps open is none, nor is
+    /dev/null: uvloop opens it with the first stream that it has, and keeps it for when there are no descriptors left.
+    """
     kept: dict[str, int] = {}
     count = 0
     try:
@@ -239,6 +241,8 @@ def count_fds(pid: int, site: Path) -> int:
             try:
                 target = str(entry.readlink())
             except OSError:
+                continue
+            if target == os.devnull:
                 continue
             if target.startswith(f"{site}/"):
                 kept[target] = kept.get(target, 0) + 1
