@@ -9,8 +9,6 @@ from load import Load
 from mix import CLASS_NAMES
 from setups import OURS
 
-KIB = 1024
-
 
 def _case(label: str, load: Load, loops: int = 1, **config: Any) -> Case:
     return Case(label, OURS, load, loops=loops, config=config)
@@ -18,8 +16,7 @@ def _case(label: str, load: Load, loops: int = 1, **config: Any) -> Case:
 
 def _tuning(load: Load, usual: str, **others: dict[str, str]) -> list[Case]:
     """The server as it is (`usual` says how), then with each other value of a key of `tuning`."""
-    cases = [_case(usual, load)]
-    return cases + [_case(label.replace("_", " "), load, tuning=tuning) for label, tuning in others.items()]
+    return [_case(usual, load), *(_case(label, load, tuning=tuning) for label, tuning in others.items())]
 
 
 def _accept(load: Load, loops: int) -> list[Case]:
@@ -28,8 +25,7 @@ def _accept(load: Load, loops: int) -> list[Case]:
 
 
 def _thresholds(name: str) -> list[Case]:
-    sizes = {"sendfile": 0, "held in memory": 2048 * KIB}
-    # Memory for contents stays as it is: the same set of descriptors and of contents would not be the same cache.
+    sizes = {"sendfile": "0", "held in memory": "2MiB"}
     return [_case(label, Load(f"/{name}", files=name), cache={"file_size": size}) for label, size in sizes.items()]
 
 

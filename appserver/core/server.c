@@ -402,42 +402,31 @@ static as_lane *lane_at(engine *e, int pool)
     return pool >= 0 && pool < e->home.lanes_len ? e->lanes[pool] : NULL;
 }
 
+typedef struct capacity_order {
+    uint32_t capacity;
+    uint32_t at_once;
+    bool stream_bodies;
+} capacity_order;
+
 static void change_capacity(engine *e, order *o)
 {
+    capacity_order *wanted = o->subject;
     as_lane *lane = lane_at(e, o->number);
-    if (lane != NULL)
-        as_lane_set_capacity(lane, o->value);
+    if (lane != NULL) {
+        as_lane_set_capacity(lane, wanted->capacity);
+        as_lane_set_at_once(lane, wanted->at_once);
+        as_lane_set_streaming(lane, wanted->stream_bodies);
+    }
+    as_free(wanted);
 }
 
-int as_server_set_capacity(as_server *server, int pool, uint32_t capacity)
+int as_server_set_capacity(as_server *server, int pool, uint32_t capacity, uint32_t at_once, int stream_bodies)
 {
-    post_all(server, change_capacity, NULL, pool, capacity);
-    return AS_OK;
-}
-
-static void change_at_once(engine *e, order *o)
-{
-    as_lane *lane = lane_at(e, o->number);
-    if (lane != NULL)
-        as_lane_set_at_once(lane, o->value);
-}
-
-int as_server_set_at_once(as_server *server, int pool, uint32_t at_once)
-{
-    post_all(server, change_at_once, NULL, pool, at_once);
-    return AS_OK;
-}
-
-static void change_streaming(engine *e, order *o)
-{
-    as_lane *lane = lane_at(e, o->number);
-    if (lane != NULL)
-        as_lane_set_streaming(lane, o->value != 0);
-}
-
-int as_server_set_streaming(as_server *server, int pool, int stream_bodies)
-{
-    post_all(server, change_streaming, NULL, pool, stream_bodies != 0);
+    for (int i = 0; i < server->loops; i++) {
+        capacity_order *wanted = as_alloc(sizeof(*wanted));
+        *wanted = (capacity_order){.capacity = capacity, .at_once = at_once, .stream_bodies = stream_bodies != 0};
+        post(server->engines[i], change_capacity, wanted, pool, 0);
+    }
     return AS_OK;
 }
 

@@ -34,11 +34,9 @@ const char *as_server_problem(void);
  * server runs; a pool that exists already gets the new settings and the descriptors are then ignored (and closed when taken). */
 int as_server_set_pool(as_server *server, int index, const as_pool_settings *settings, int queue_fd, int slots_fd,
                        const int *answer_fds);
-int as_server_set_capacity(as_server *server, int pool, uint32_t capacity);
-/* How many of these run at the same time; after as_server_set_capacity, which sets it to all. */
-int as_server_set_at_once(as_server *server, int pool, uint32_t at_once);
-/* Whether the executors of a pool take large request bodies while they come, and upgrades; at first they do not. */
-int as_server_set_streaming(as_server *server, int pool, int stream_bodies);
+/* What the pool's executors are good for: `capacity` requests held by all of them, `at_once` of these running at the same time; `stream_bodies`: they take large request bodies
+ * while they come, and upgrades. Until the first of these one request, and no streams. */
+int as_server_set_capacity(as_server *server, int pool, uint32_t capacity, uint32_t at_once, int stream_bodies);
 /* `expected`: it had been told to go. */
 int as_server_executor_died(as_server *server, int pool, uint32_t executor, int expected);
 

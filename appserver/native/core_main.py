@@ -270,8 +270,8 @@ def _bury(message: Message, server: Server, pool: int) -> None:
 
 
 def _set_capacity(server: Server, pool: int, message: Message) -> None:
-    server.set_capacity(pool, message.number("capacity"), message.number("at_once"))
-    server.set_streaming(pool, bool(message.fields.get("stream_bodies")))
+    streams = bool(message.fields.get("stream_bodies"))
+    server.set_capacity(pool, message.number("capacity"), message.number("at_once"), stream_bodies=streams)
 
 
 def _listener_id(name: str) -> str:

@@ -101,15 +101,11 @@ class Server:
         fds = ffi.new("int[]", list(answer_fds)) if answer_fds else ffi.NULL
         check(lib.as_server_set_pool(self._handle, index, record, queue_fd, slots_fd, fds))
 
-    def set_capacity(self, pool: int, capacity: int, at_once: int | None = None) -> None:
-        """Requests that the pool's executors hold at once, and how many of these run at the same time (None: all)."""
-        check(lib.as_server_set_capacity(self._handle, pool, capacity))
-        if at_once is not None:
-            check(lib.as_server_set_at_once(self._handle, pool, at_once))
-
-    def set_streaming(self, pool: int, stream_bodies: bool) -> None:
-        """Whether the executors of a pool take large request bodies while they come, and upgrades."""
-        check(lib.as_server_set_streaming(self._handle, pool, stream_bodies))
+    def set_capacity(self, pool: int, capacity: int, at_once: int, *, stream_bodies: bool) -> None:
+        """Requests that the pool's executors hold at once, how many of these run at the same time, and whether they
+        take large request bodies while they come, and upgrades.
+        """
+        check(lib.as_server_set_capacity(self._handle, pool, capacity, at_once, stream_bodies))
 
     def executor_died(self, pool: int, executor: int, *, expected: bool) -> None:
         """Its requests are given to others or answered. `expected`: it had been told to go."""

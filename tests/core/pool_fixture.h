@@ -466,6 +466,15 @@ static inline void send_answer_fd(const as_request_frame *to, as_answer_kind kin
     close(fd);
 }
 
+/* A 200 whose body is written to the returned end of a pipe. */
+static inline int send_stream(const as_request_frame *to)
+{
+    int ends[2];
+    CHECK(pipe2(ends, O_CLOEXEC) == 0);
+    send_answer_fd(to, AS_ANSWER_STREAM, 200, "", AS_STREAM_UNKNOWN, 0, ends[0]);
+    return ends[1];
+}
+
 static inline void send_end(const as_request_frame *to, int status)
 {
     send_answer(to, AS_ANSWER_END, status, "", "");

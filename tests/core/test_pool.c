@@ -542,9 +542,7 @@ static void test_abandon_while_streaming(void)
     open_lane(NULL, 1);
     visitor *v = get("/");
     as_request_frame frame = receive_request();
-    int ends[2];
-    CHECK(pipe2(ends, O_CLOEXEC) == 0);
-    send_answer_fd(&frame, AS_ANSWER_STREAM, 200, "", AS_STREAM_UNKNOWN, 0, ends[0]);
+    int writer = send_stream(&frame);
     turn();
     visitor_free(v);
     CHECK_INT(AS_SLOT_LOAD(slot_of_frame(&frame), cancelled), 1);
@@ -552,7 +550,7 @@ static void test_abandon_while_streaming(void)
     send_end(&frame, 1);
     turn();
     CHECK_INT(lane->sent, 0);
-    close(ends[1]);
+    close(writer);
     close_lane();
 }
 

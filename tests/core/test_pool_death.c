@@ -229,15 +229,13 @@ static void test_death_while_streaming(void)
     open_lane(NULL, 2);
     visitor *v = get("/");
     as_request_frame frame = receive_request();
-    int ends[2];
-    CHECK(pipe2(ends, O_CLOEXEC) == 0);
-    send_answer_fd(&frame, AS_ANSWER_STREAM, 200, "", AS_STREAM_UNKNOWN, 0, ends[0]);
+    int writer = send_stream(&frame);
     turn();
     executor_died(EXECUTOR);
     CHECK_INT(v->ends, 1);
     CHECK(!v->complete);
     CHECK(event_seen(AS_EVENT_INCIDENT, "in the middle"));
-    close(ends[1]);
+    close(writer);
     visitor_free(v);
     close_lane();
 }
@@ -421,15 +419,13 @@ static void test_incident_of_a_cut_response(void)
     open_lane(NULL, 2);
     visitor *v = get("/");
     as_request_frame frame = receive_request();
-    int ends[2];
-    CHECK(pipe2(ends, O_CLOEXEC) == 0);
-    send_answer_fd(&frame, AS_ANSWER_STREAM, 200, "", AS_STREAM_UNKNOWN, 0, ends[0]);
+    int writer = send_stream(&frame);
     turn();
     executor_died(EXECUTOR);
     as_incident incident = take_incident();
     CHECK_INT(incident.outcome, AS_INCIDENT_CUT);
     close(incident.fd);
-    close(ends[1]);
+    close(writer);
     visitor_free(v);
     close_lane();
 }
