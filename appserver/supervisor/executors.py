@@ -29,7 +29,7 @@ from appserver.supervisor.process import Adopted, Child, Command, Death
 from appserver.supervisor.segments import Held, Links
 from appserver.supervisor.stacks import SIGNAL, Stacks
 from appserver.supervisor.template import Template
-from appserver.supervisor.usage import QueueWatch, StatsPage
+from appserver.supervisor.usage import StatsPage, load_of
 
 PACKAGE_PARENT = Path(appserver.__file__).resolve().parent.parent
 WORKER_MAIN = Path(appserver.__file__).resolve().parent / "workers" / "main.py"
@@ -107,7 +107,6 @@ class Executors:
         self._killed: set[int] = set()  #: by us
         self._given_up: set[int] = set()  #: in a request that does not end
         self._stats: dict[int, StatsPage] = {}
-        self._queue = QueueWatch(links.segment)
         self._timer: Timer | None = None
         self._look_timer: Timer | None = None
         self._observed_at = 0.0
@@ -297,7 +296,7 @@ class Executors:
         now, spec = self._loop.now(), self.policy.spec
         actions: list[Action] = []
         if spec.most_processes > spec.processes:
-            actions += self.policy.scale(self._queue.look(now), now)
+            actions += self.policy.scale(load_of(self._links.segment, now), now)
         if spec.is_observed and now >= self._observed_at + USAGE_LOOK_S:
             self._observed_at = now
             usages = {

@@ -25,7 +25,7 @@ class Load:
     """What a pool has to do just now."""
 
     running: int  #: requests that executors have
-    oldest_wait_s: float  #: how long the first of those in the queue has been seen there; 0: the queue is empty
+    oldest_wait_s: float  #: since the first of those in the queue came; 0: the queue is empty
 
 
 class Scaler:

@@ -21,9 +21,10 @@ SLOT_VERSION = 1
 HEADER = struct.Struct("=IIIII")  #: magic, version, slots, loops, generation
 HEADER_SIZE = 64
 GENERATION_OFFSET = 16
-#: state, executor, thread, process, request_id, start_ns, deadline_ns, cancelled, log_id
+#: state, executor, thread, process, request_id, start_ns, deadline_ns, cancelled, log_id; behind them arrived_ns
 SLOT = struct.Struct("=IIIiQQQI4xQ")
 SLOT_SIZE = 64
+ARRIVED_OFFSET = 56
 STATE_FREE = 0
 STATE_QUEUED = 1
 STATE_RUNNING = 2
@@ -78,24 +79,27 @@ class Segment:
 
     def load(self) -> tuple[int, int]:
         """Requests that wait in the queue, and those that executors have."""
-        with memoryview(self._memory) as whole, whole.cast("I") as words:
-            states = words[HEADER_SIZE // 4 : HEADER_SIZE // 4 + self.slots * SLOT_SIZE // 4 : SLOT_SIZE // 4].tolist()
+        states = self._column("I", 0)
         return states.count(STATE_QUEUED), states.count(STATE_RUNNING)
+
+    def oldest_queued_ns(self) -> int:
+        """When the first of those came that wait in the queue, on CLOCK_MONOTONIC; 0 when nobody waits."""
+        pairs = zip(self._column("I", 0), self._column("Q", ARRIVED_OFFSET), strict=True)
+        return min((arrived for state, arrived in pairs if state == STATE_QUEUED), default=0)
+
+    def _column(self, kind: str, offset: int) -> list[int]:
+        """One field of all records: words or long words at `offset`."""
+        with memoryview(self._memory) as whole, whole.cast(kind) as cells:  # type: ignore[call-overload]
+            size = cells.itemsize
+            end = (HEADER_SIZE + self.slots * SLOT_SIZE) // size
+            found: list[int] = cells[(HEADER_SIZE + offset) // size : end : SLOT_SIZE // size].tolist()
+        return found
 
     def queue(self, slot: int, request_id: int) -> None:
         """What the core does before it sends a request."""
         SLOT.pack_into(
             self._memory, HEADER_SIZE + slot * SLOT_SIZE, STATE_QUEUED, 0, 0, 0, request_id, 0, 0, 0, request_id
         )
-
-    def queued(self) -> list[int]:
-        """The ids of those that wait in the queue."""
-        found = []
-        for at in range(HEADER_SIZE, HEADER_SIZE + self.slots * SLOT_SIZE, SLOT_SIZE):
-            state, _, _, _, request_id, *_ = SLOT.unpack_from(self._memory, at)
-            if state == STATE_QUEUED:
-                found.append(request_id)
-        return found
 
     def close(self) -> None:
         self._memory.close()

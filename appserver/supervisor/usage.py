@@ -47,22 +47,10 @@ class StatsPage:
         os.close(self.fd)
 
 
-class QueueWatch:
-    """How long requests wait in the queue of one pool, by looking again and again at who is still there.
-
-    The queue is first in, first out, and the core puts the next request into it as soon as there is room: what waits in
-    the core has come later than what waits here.
+def load_of(segment: Segment, now: float) -> Load:
+    """What the executors of a pool have to do. A request's wait begins when it comes: the queue is kept short, and most
+    of the waiting is done in the core.
     """
-
-    def __init__(self, segment: Segment) -> None:
-        self._segment = segment
-        self._seen: dict[int, float] = {}  #: request in the queue -> when it was first seen there
-
-    def look(self, now: float) -> Load:
-        """What is there now."""
-        queued, running = self._segment.load()
-        if not queued:
-            self._seen.clear()
-            return Load(running, 0.0)
-        self._seen = {request: self._seen.get(request, now) for request in self._segment.queued()}
-        return Load(running, max((now - since for since in self._seen.values()), default=0.0))
+    _, running = segment.load()
+    oldest_ns = segment.oldest_queued_ns()
+    return Load(running, max(0.0, now - oldest_ns / 1e9) if oldest_ns else 0.0)

@@ -137,6 +137,7 @@ uint32_t as_lane_take_slot(as_lane *lane, as_pending *pending)
     as_slot *shared = &lane->shared[index];
     AS_SLOT_STORE(shared, request_id, slot->wire_id);
     AS_SLOT_STORE(shared, log_id, slot->log_id);
+    AS_SLOT_STORE(shared, arrived_ns, (uint64_t)pending->arrived_ns);
     AS_SLOT_STORE(shared, deadline_ns, as_pending_deadline_ns(pending));
     AS_SLOT_STORE(shared, cancelled, 0);
     AS_SLOT_STORE(shared, repeated, pending->retried);

@@ -37,7 +37,8 @@ typedef struct as_slot {
     uint32_t cancelled;   /* core: not 0 when nobody wants the answer any more */
     uint32_t repeated;    /* core: 1 when an executor has died with the request before */
     uint64_t log_id;      /* core: the request's id in the logs; `request_id` is another one for each sending */
-    uint64_t reserved_too;
+    uint64_t
+        arrived_ns; /* core: when the request came, CLOCK_MONOTONIC; it may have waited in the core before it got the slot */
 } as_slot;
 
 _Static_assert(sizeof(as_slot_header) == 64, "the header is 64 bytes");
@@ -48,7 +49,8 @@ _Static_assert(sizeof(as_slot) == AS_CACHE_LINE, "a record is one cache line");
 _Static_assert(offsetof(as_slot, executor) == 4 && offsetof(as_slot, thread) == 8 && offsetof(as_slot, process) == 12 &&
                    offsetof(as_slot, request_id) == 16 && offsetof(as_slot, start_ns) == 24 &&
                    offsetof(as_slot, deadline_ns) == 32 && offsetof(as_slot, cancelled) == 40 &&
-                   offsetof(as_slot, repeated) == 44 && offsetof(as_slot, log_id) == 48,
+                   offsetof(as_slot, repeated) == 44 && offsetof(as_slot, log_id) == 48 &&
+                   offsetof(as_slot, arrived_ns) == 56,
                "a record's layout is the protocol's");
 
 /* Bytes of a segment with `slots` records. */

@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 
 from appserver.supervisor import segments
+from appserver.supervisor.scaling import Load
 from appserver.supervisor.segments import HEADER, HEADER_SIZE, SLOT, SLOT_SIZE, Held, Links, Segment
+from appserver.supervisor.usage import load_of
 from appserver.workers import wire
 
 
@@ -43,6 +45,16 @@ def test_layout_is_the_protocols(segment: Segment) -> None:
     put(segment, 3, 2, 5, process=77, log_id=0x1234)
     assert struct.unpack("=IIIi", os.pread(segment.fd, 16, 64 + 3 * 64)) == (2, 5, 103, 77)
     assert struct.unpack("=Q", os.pread(segment.fd, 8, 64 + 3 * 64 + 48)) == (0x1234,)
+
+
+def test_the_wait_in_the_queue_begins_when_the_request_comes(segment: Segment) -> None:
+    assert load_of(segment, 100.0) == Load(0, 0.0)
+    for slot, state, arrived_s in ((1, 1, 98.5), (2, 1, 97.0), (3, 2, 90.0), (5, 0, 80.0)):
+        put(segment, slot, state, 5)
+        with mmap.mmap(segment.fd, 0) as memory:
+            struct.pack_into("=Q", memory, HEADER_SIZE + slot * SLOT_SIZE + 56, int(arrived_s * 1e9))
+    assert segment.load() == (2, 1)
+    assert load_of(segment, 100.0) == Load(1, 3.0)
 
 
 def test_generation(segment: Segment) -> None:
