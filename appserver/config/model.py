@@ -484,6 +484,47 @@ class Cgi:
     limits: CgiLimits = _key("block", "Limits of CGI programs.", CgiLimits, block=CgiLimits)
 
 
+_AS_CGI = "as in `cgi`"
+
+
+@dataclass(frozen=True, slots=True)
+class CgiFolder:
+    """CGI programs of one rule. What is left out is as in `cgi`. Rules with the same settings share a spawner, and with
+    it `limits.programs` and `limits.queue`.
+    """
+
+    directory: str = _key("directory", "Folder of the programs.", "", required=True)
+    environment: Mapping[str, str] = _key(
+        "environment", "Environment variables that are added, beside those of `cgi`.", dict, default_text=_AS_CGI
+    )
+    pass_environment: tuple[str, ...] = _key(
+        "variable_names",
+        "Variables of the server's own environment that programs get as well, beside those of `cgi`.",
+        (),
+        default_text=_AS_CGI,
+    )
+    interpreters: Mapping[str, str] = _key(
+        "interpreters",
+        "Programs with these extensions are run by this interpreter; beside those of `cgi`.",
+        dict,
+        default_text=_AS_CGI,
+    )
+    warm: str | None = _key(
+        "choice",
+        "Whether scripts run in interpreters that have started already.",
+        None,
+        choices=("auto", "off"),
+        default_text=_AS_CGI,
+    )
+    limits: Mapping[str, int] = _key(
+        "some_of",
+        "Limits of these programs: any of the keys of `cgi.limits`.",
+        dict,
+        block=CgiLimits,
+        default_text=_AS_CGI,
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class Match:
     """Which requests a rule is for; all that is given must fit, an empty match fits every request."""
@@ -566,7 +607,9 @@ class Handler:
         " another one nor a file of the site does. The path must end in `/*`.",
         None,
     )
-    cgi: str | None = _key("directory", "Folder of CGI programs.", None)
+    cgi: CgiFolder | None = _key(
+        "folder_or_block", "Folder of CGI programs. A block can say more.", None, block=CgiFolder
+    )
     file: Files | None = _key(
         "folder_or_block",
         "Root for files; the whole path is looked up below it. A block can say more.",
