@@ -234,7 +234,7 @@ RULE_FAULTS = [
     ("{handler: {cgi: {extensions: [php]}}}", "handler.cgi: found no key 'directory'; expected it: the folder"),
     (
         "{handler: {cgi: {directory: /a, extensions: ['*.php']}}}",
-        "cgi.extensions[0]: found '*.php'; expected an extension in small letters with its dot, such as .foo; did you mean",
+        "cgi.extensions[0]: found '*.php'; expected an extension in small letters with its dot, such as .foo; did",
     ),
     ("{handler: {python: a b}}", "handler.python: found 'a b'; expected a name of letters"),
     (

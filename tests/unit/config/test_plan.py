@@ -366,7 +366,7 @@ def test_the_cgi_pool_as_the_supervisor_gets_it(monkeypatch: pytest.MonkeyPatch)
 def test_programs_by_extension() -> None:
     """Alone at the top of a site their folder is the document root; names of sources are not for the file handler."""
     loaded = load(
-        "sites:\n- index: [index.html, index.htm]\n  symlinks: deny\n  fallback: /x.html\n  rules:\n"
+        "sites:\n- index: [index.html, index.htm]\n  symlinks: deny\n  rules:\n"
         "  - {match: {path: /b/*}, handler: {cgi: {directory: /b, extensions: [php, .PL], index: [a.php, b.html]}}}\n"
         "  - {match: {path: /c/*}, handler: {cgi: {directory: /c, index: [i.sh]}}}\n"
         "  - {handler: {cgi: {directory: /a, extensions: .php}}}\n"
