@@ -57,7 +57,7 @@ def site_of(folder: Path) -> Site:
         if complaint:
             raise ConfigError([f"{complaint}; change its mode or owner"])
     if cgi_bin.is_dir():
-        rules.append(Rule(Match(path=f"/{CGI_BIN}/*"), Handler(cgi=CgiFolder(str(cgi_bin)))))
+        rules.append(Rule(Match(path=f"/{CGI_BIN}/*"), Handler(cgi=CgiFolder(directory=str(cgi_bin)))))
     if handlers.is_dir():
         rules.append(Rule(Match(path="/*"), Handler(scripts=str(handlers))))
     if root == folder:

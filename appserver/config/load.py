@@ -213,8 +213,8 @@ class _Reader:
         if key.kind == "block_or_off" and _is_off(node):
             return None
         if key.kind == "folder_or_block" and isinstance(node, yaml.ScalarNode) and not _is_null(node):
-            folder = next(iter(keys_of(key.block)))
-            return key.block(**{folder: self._scalar(node, SCALARS["directory"], Key("directory", key.doc), path)})
+            name, folder = next((name, each) for name, each in keys_of(key.block).values() if each.required)
+            return key.block(**{name: self._scalar(node, SCALARS[folder.kind], folder, path)})
         if key.kind == "some_of":
             return self._fields(node, key.block, path)
         if key.kind == "count_or_block" and isinstance(node, yaml.ScalarNode) and not _is_null(node):

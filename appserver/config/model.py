@@ -489,11 +489,27 @@ _AS_CGI = "as in `cgi`"
 
 @dataclass(frozen=True, slots=True)
 class CgiFolder:
-    """CGI programs of one rule. What is left out is as in `cgi`. Rules with the same settings share a spawner, and with
-    it `limits.programs` and `limits.queue`.
+    """CGI programs of one folder ([cgi.md](cgi.md#where-programs-are)). Without `extensions` every file below it is a
+    program; with them those are that have one, anywhere below, and other files are served as they are. The keys that
+    `cgi` has as well are over those. Rules for which these come to the same share a spawner, and with it
+    `limits.programs` and `limits.queue`.
     """
 
-    directory: str = _key("directory", "Folder of the programs.", "", required=True)
+    directory: str = _key(
+        "directory", "The folder; what follows the path of the rule is looked up below it.", "", required=True
+    )
+    extensions: tuple[str, ...] = _key(
+        "program_extensions",
+        'Files with these extensions (".php") are programs; they need not be executable, and are never sent as files.',
+        (),
+        default_text="none: every file is a program",
+    )
+    index: tuple[str, ...] | None = _key(
+        "file_names",
+        "Programs and files that answer for a folder, the first that exists.",
+        None,
+        default_text="with `extensions`: `index` with each of them, then the site's; else none",
+    )
     environment: Mapping[str, str] = _key(
         "environment", "Environment variables that are added, beside those of `cgi`.", dict, default_text=_AS_CGI
     )

@@ -29,7 +29,7 @@ def test_www_handlers_and_programs_have_their_places(tmp_path: Path) -> None:
     site = site_of(tmp_path)
     assert site.root == str(tmp_path / "www")
     assert rules(site) == [("/cgi-bin/*", "cgi"), ("/*", "scripts")]
-    assert site.rules[0].handler.cgi == CgiFolder(str(tmp_path / "cgi-bin"))
+    assert site.rules[0].handler.cgi == CgiFolder(directory=str(tmp_path / "cgi-bin"))
     assert site.rules[1].handler.scripts == str(tmp_path / "handlers")
 
 
