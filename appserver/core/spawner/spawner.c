@@ -308,6 +308,7 @@ static void take_stops(as_spawner *spawner)
 int as_spawner_run(as_spawner *spawner)
 {
     as_launcher_note_process(&spawner->runner.launcher);
+    as_launcher_give_way(&spawner->runner.launcher);
     go_on(spawner);
     take_stops(spawner);
     while (!is_over(spawner)) {
