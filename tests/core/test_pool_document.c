@@ -212,7 +212,7 @@ static void test_local_redirect(void)
     close_output();
     CHECK_INT(client->reentries, 1);
     CHECK_STR(as_str_from(client->reentry), "/else?a||/cgi-bin/x");
-    CHECK_STR(client->request.extra_fields, "Set-Cookie: c=1\r\n");
+    CHECK_STR(as_str_from(client->extra), "Set-Cookie: c=1\r\n");
     CHECK_INT(lane->sent, 1); /* the program may still work */
     CHECK(!was_cancelled());
     finish_program();
