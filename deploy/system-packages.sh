@@ -31,6 +31,10 @@ case ${1:-} in
     need strace strace
     perl -MCGI -e 1 2>/dev/null || optional+=(libcgi-pm-perl)
     want pypy3 pypy3
+    want git git
+    want php-cgi php-cgi
+    [[ -e /usr/share/gitweb/gitweb.cgi ]] || optional+=(gitweb)
+    [[ -e /usr/lib/cgit/cgit.cgi ]] || optional+=(cgit)
     ;;
   fuzz)
     need clang clang
