@@ -209,8 +209,8 @@ class _Reader:
         if key.kind == "block_or_off" and _is_off(node):
             return None
         if key.kind == "folder_or_block" and isinstance(node, yaml.ScalarNode) and not _is_null(node):
-            root = Key("directory", key.doc)
-            return key.block(root=self._scalar(node, SCALARS[root.kind], root, path))
+            name, folder = next((name, each) for name, each in keys_of(key.block).values() if each.required)
+            return key.block(**{name: self._scalar(node, SCALARS[folder.kind], folder, path)})
         if key.kind == "count_or_block" and isinstance(node, yaml.ScalarNode) and not _is_null(node):
             number = self._scalar(node, SCALARS["count"], key, path)
             return key.block(min=number, max=number)

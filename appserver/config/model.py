@@ -493,6 +493,29 @@ class Cgi:
 
 
 @dataclass(frozen=True, slots=True)
+class CgiFolder:
+    """CGI programs of one folder ([cgi.md](cgi.md#where-programs-are)). Without `extensions` every file below it is a
+    program; with them those are that have one, anywhere below, and other files are served as they are.
+    """
+
+    directory: str = _key(
+        "directory", "The folder; what follows the path of the rule is looked up below it.", "", required=True
+    )
+    extensions: tuple[str, ...] = _key(
+        "program_extensions",
+        'Files with these extensions (".php") are programs; they need not be executable, and are never sent as files.',
+        (),
+        default_text="none: every file is a program",
+    )
+    index: tuple[str, ...] | None = _key(
+        "file_names",
+        "Programs and files that answer for a folder, the first that exists.",
+        None,
+        default_text="with `extensions`: `index` with each of them, then the site's; else none",
+    )
+
+
+@dataclass(frozen=True, slots=True)
 class Match:
     """Which requests a rule is for; all that is given must fit, an empty match fits every request."""
 
@@ -574,7 +597,9 @@ class Handler:
         " another one nor a file of the site does. The path must end in `/*`.",
         None,
     )
-    cgi: str | None = _key("directory", "Folder of CGI programs.", None)
+    cgi: CgiFolder | None = _key(
+        "folder_or_block", "Folder of CGI programs. A block can say more.", None, block=CgiFolder
+    )
     file: Files | None = _key(
         "folder_or_block",
         "Root for files; the whole path is looked up below it. A block can say more.",

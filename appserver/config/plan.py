@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -16,7 +17,18 @@ from appserver import __version__
 from appserver.config.conventions import list_scripts, url_path
 from appserver.config.cpus import usable_cpus
 from appserver.config.media_types import read_types
-from appserver.config.model import CGI_POOL, MAX_THREADS, SCRIPT_POOL, Config, Files, Handler, Log, Pool, Rule, Site
+from appserver.config.model import (
+    CGI_POOL,
+    MAX_THREADS,
+    SCRIPT_POOL,
+    CgiFolder,
+    Config,
+    Files,
+    Log,
+    Pool,
+    Rule,
+    Site,
+)
 from appserver.config.selfcheck import environment_of
 
 Plan = dict[str, Any]
@@ -24,6 +36,16 @@ Plan = dict[str, Any]
 MIN_SLOTS_PER_LOOP = 64
 SERVER_SOFTWARE = f"cherokee-app/{__version__}"
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+#: What runs programs that say nothing of it themselves (no `#!` line), by their extension.
+USUAL_INTERPRETERS = {
+    ".php": "php-cgi",
+    ".pl": "perl",
+    ".py": "python3",
+    ".rb": "ruby",
+    ".lua": "lua",
+    ".tcl": "tclsh",
+    ".sh": "sh",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +95,8 @@ class PoolSpec:
     dev: bool = False
     interrupt_time_ms: int = 5000  #: python: from the interrupt of a request to the replacement of its worker
     interpreters: Mapping[str, str] = field(default_factory=dict)  #: cgi: ".ext" to the interpreter's absolute path
+    usual_interpreters: Mapping[str, str] = field(default_factory=dict)
+    """cgi: likewise, for programs that the system cannot execute."""
     programs: int = 0  #: cgi: running at once
     kill_grace_ms: int = 0  #: cgi: from SIGTERM to SIGKILL
     warm: str = "off"  #: cgi: whether interpreters are started beforehand
@@ -269,14 +293,14 @@ class _Planner:
         match, handler = rule.match, rule.handler
         if handler.scripts is not None:
             return self._script_rules(rule, handler.scripts, site)
-        return [_rule(match.path, self._handler(self._plain(handler, site)), match.extension, match.method)]
+        return [_rule(match.path, self._handler(self._plain(rule, site)), match.extension, match.method)]
 
-    def _plain(self, handler: Handler, site: Site) -> dict[str, Any]:
+    def _plain(self, rule: Rule, site: Site) -> dict[str, Any]:
+        handler = rule.handler
         if handler.python is not None:
             return self._python(handler.python, site)
         if handler.cgi is not None:
-            self.used.add(CGI_POOL)
-            return self._pool(CGI_POOL, site, {"appserver.cgi.root": handler.cgi})
+            return self._programs(handler.cgi, rule, site)
         if handler.redirect is not None:
             return {"kind": "redirect", "status": handler.redirect.status, "location": handler.redirect.to}
         if handler.respond is not None:
@@ -289,6 +313,34 @@ class _Planner:
             }
         assert handler.file is not None, "the loader lets exactly one kind through"
         return _files(handler.file, site)
+
+    def _programs(self, folder: CgiFolder, rule: Rule, site: Site) -> dict[str, Any]:
+        self.used.add(CGI_POOL)
+        extra = {"appserver.cgi.root": folder.directory}
+        if not folder.extensions:
+            pool = self._pool(CGI_POOL, site, extra)
+            return self._among_files(pool, folder, site, folder.index or ()) if folder.index else pool
+        prefix = (rule.match.path or "/*").removesuffix("/*")
+        pool = self._pool(CGI_POOL, site, {**extra, "appserver.cgi.extensions": ",".join(folder.extensions)})
+        if not prefix and rule.match.path != "/":
+            pool["document_root"] = folder.directory
+        index = (*(f"index{extension}" for extension in folder.extensions), *site.index)
+        return self._among_files(pool, folder, site, index if folder.index is None else folder.index)
+
+    def _among_files(
+        self, pool: dict[str, Any], folder: CgiFolder, site: Site, index: tuple[str, ...]
+    ) -> dict[str, Any]:
+        """Programs by their extension, and files beside them; without extensions only programs, also for folders."""
+        plain = [name for name in index if not name.lower().endswith(folder.extensions or ("",))]
+        files = _files(Files(root=folder.directory, index=tuple(plain)), site) | {"fallback": None}
+        return {
+            "kind": "programs",
+            "files": self._handler(files) if folder.extensions else None,
+            "pool": self._handler(pool),
+            "root": folder.directory,
+            "extensions": list(folder.extensions),
+            "index": list(index),
+        }
 
     def _python(self, value: str, site: Site) -> dict[str, Any]:
         script = value if value.startswith("/") else self.config.pools[value].scripts
@@ -449,6 +501,7 @@ class _Planner:
 
     def _cgi_pool(self) -> PoolSpec:
         cgi = self.config.cgi
+        environment = cgi_environment(cgi.pass_environment, cgi.environment)
         return PoolSpec(
             name=CGI_POOL,
             kind="cgi",
@@ -459,9 +512,10 @@ class _Planner:
             idle_time_ms=cgi.limits.idle_time_ms,
             # The spawner ends what still runs itself; it needs a moment more than the programs get.
             stop_time_ms=cgi.limits.kill_grace_ms + 5000,
-            environment=cgi_environment(cgi.pass_environment, cgi.environment),
+            environment=environment,
             dev=self.dev,
             interpreters=dict(cgi.interpreters),
+            usual_interpreters=usual_interpreters(environment["PATH"]),
             programs=cgi.limits.programs,
             kill_grace_ms=cgi.limits.kill_grace_ms,
             warm=cgi.warm,
@@ -475,6 +529,16 @@ def cgi_environment(passed: Iterable[str], added: Mapping[str, str]) -> dict[str
     environment = {"PATH": os.environ.get("PATH") or DEFAULT_PATH}
     environment |= {name: os.environ[name] for name in passed if name in os.environ}
     return environment | dict(added)
+
+
+def usual_interpreters(search: str) -> dict[str, str]:
+    """Those of USUAL_INTERPRETERS in the folders `search`; one that is not there has a path nevertheless, which the log
+    then names.
+    """
+    return {
+        extension: shutil.which(name, path=search) or f"/usr/bin/{name}"
+        for extension, name in USUAL_INTERPRETERS.items()
+    }
 
 
 def _folder_of(scripts: str | None) -> str | None:

@@ -71,6 +71,7 @@ sites:
       - {match: {path: /hook/*}, handler: {python: /srv/h/hook.py}}   # one handler script
       - {match: {path: /tools/*}, handler: {scripts: tools}}          # /tools/NAME/ is NAME.py of the pool's folder
       - {match: {path: /cgi-bin/*}, handler: {cgi: /srv/cgi-bin}}
+      - {match: {path: /blog/*}, handler: {cgi: {directory: /srv/blog, extensions: [.php], index: [index.php]}}}
       - {match: {path: /files/*}, handler: {file: /srv/pub}}          # /files/a is /srv/pub/files/a
       - {match: {path: /docs/*}, handler: {file: {root: /srv/docs, index: [start.html], precompressed: off}}}
       - {match: {path: /old}, handler: {redirect: {to: /new, status: 301}}}
@@ -156,6 +157,7 @@ _TYPES = {
     "output": 'file or "-"',
     "path": "URL path",
     "pattern": "URL path or prefix",
+    "program_extensions": "list of extensions",
     "python_handler": "pool or script",
     "redirect_status": "status",
     "scripts": "folder or script",

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from appserver.config.load import load_file, peek, read_text
-from appserver.config.model import Config, Pool, Redirect, Respond
+from appserver.config.model import CgiFolder, Config, Pool, Redirect, Respond
 from appserver.errors import ConfigError
 
 EVERYTHING = """\
@@ -40,6 +40,7 @@ sites:
       - {match: {path: /more/*}, handler: {scripts: ./h}}
       - {match: {path: /cgi-bin/*}, handler: {cgi: cgi}}
       - {match: {path: /old}, handler: {redirect: {to: /new, status: 301}}}
+      - {match: {path: /b/*}, handler: {cgi: {directory: b, extensions: [php, .Pl], index: [index.php]}}}
       - {match: {extension: [.php, inc], method: GET}, handler: {respond: {status: 403, body: ""}}}
       - {handler: {file: /srv/files}}
     errors: {404: /404.html}
@@ -101,14 +102,17 @@ def test_sites_and_rules_are_read() -> None:
         "scripts",
         "cgi",
         "redirect",
+        "cgi",
         "respond",
         "file",
     ]
+    assert first.rules[4].handler.cgi == CgiFolder("/base/cgi")
+    assert first.rules[6].handler.cgi == CgiFolder("/base/b", (".php", ".pl"), ("index.php",))
     assert first.rules[1].handler.python == "/base/h/hook.py"
     assert [first.rules[index].handler.scripts for index in (2, 3)] == ["folder", "/base/h"]
     assert first.rules[5].handler.redirect == Redirect("/new", 301)
-    assert (first.rules[6].match.extension, first.rules[6].match.method) == (("php", "inc"), ("GET",))
-    assert first.rules[6].handler.respond == Respond(403, "")
+    assert (first.rules[7].match.extension, first.rules[7].match.method) == (("php", "inc"), ("GET",))
+    assert first.rules[7].handler.respond == Respond(403, "")
     assert dict(first.errors) == {404: "/404.html"}
 
 
@@ -226,6 +230,11 @@ RULE_FAULTS = [
     (
         "{handler: {pyton: a}}",
         "handler.pyton: unknown key; expected one of python, scripts, cgi, file, redirect, respond; did",
+    ),
+    ("{handler: {cgi: {extensions: [php]}}}", "handler.cgi: found no key 'directory'; expected it: the folder"),
+    (
+        "{handler: {cgi: {directory: /a, extensions: ['*.php']}}}",
+        "cgi.extensions[0]: found '*.php'; expected an extension in small letters with its dot, such as .foo; did",
     ),
     ("{handler: {python: a b}}", "handler.python: found 'a b'; expected a name of letters"),
     (

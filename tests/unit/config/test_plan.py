@@ -13,7 +13,15 @@ import pytest
 from appserver import __version__
 from appserver.config.load import read_text
 from appserver.config.model import Config, Health, Site
-from appserver.config.plan import LoadedConfig, PoolSpec, build, cgi_environment, listener_url, slots_for
+from appserver.config.plan import (
+    LoadedConfig,
+    PoolSpec,
+    build,
+    cgi_environment,
+    listener_url,
+    slots_for,
+    usual_interpreters,
+)
 
 
 def load(text: str, base: Path = Path("/base"), **more: Any) -> LoadedConfig:
@@ -353,6 +361,47 @@ def test_the_cgi_pool_as_the_supervisor_gets_it(monkeypatch: pytest.MonkeyPatch)
     assert (spec.programs, spec.kill_grace_ms, dict(spec.interpreters)) == (5, 2000, {".sh": "/bin/sh"})
     assert dict(spec.environment) == {"PATH": "/p", "LANG": "C", "A": "b"}
     assert loaded.plan["pools"][0]["cancel"] is True
+
+
+def test_programs_by_extension() -> None:
+    """Alone at the top of a site their folder is the document root; names of sources are not for the file handler."""
+    loaded = load(
+        "sites:\n- index: [index.html, index.htm]\n  symlinks: deny\n  rules:\n"
+        "  - {match: {path: /b/*}, handler: {cgi: {directory: /b, extensions: [php, .PL], index: [a.php, b.html]}}}\n"
+        "  - {match: {path: /c/*}, handler: {cgi: {directory: /c, index: [i.sh]}}}\n"
+        "  - {handler: {cgi: {directory: /a, extensions: .php}}}\n"
+    )
+    handlers = loaded.plan["handlers"]
+    blog, only, whole = (handler for _, handler in routes(loaded))
+    assert blog == {
+        "kind": "programs",
+        "root": "/b",
+        "extensions": [".php", ".pl"],
+        "index": ["a.php", "b.html"],
+        "files": handlers.index({**FILES, "root": "/b", "index": ["b.html"], "symlinks": "deny"}),
+        "pool": handlers.index(
+            {
+                "kind": "pool",
+                "pool": "cgi",
+                "mounted": True,
+                "document_root": "",
+                "sendfile": None,
+                "extra": {"appserver.cgi.root": "/b", "appserver.cgi.extensions": ".php,.pl"},
+            }
+        ),
+    }
+    assert (only["files"], only["extensions"], only["index"]) == (None, [], ["i.sh"])
+    assert handlers[only["pool"]]["extra"] == {"appserver.cgi.root": "/c"}
+    assert whole["index"] == ["index.php", "index.html", "index.htm"]
+    assert handlers[whole["files"]]["index"] == ["index.html", "index.htm"]
+    assert handlers[whole["pool"]]["document_root"] == "/a"
+
+
+def test_usual_interpreters_have_absolute_paths(tmp_path: Path) -> None:
+    (tmp_path / "perl").write_text("")
+    (tmp_path / "perl").chmod(0o755)
+    found = usual_interpreters(str(tmp_path))
+    assert (found[".pl"], found[".php"]) == (f"{tmp_path}/perl", "/usr/bin/php-cgi")
 
 
 def test_programs_always_have_a_path(monkeypatch: pytest.MonkeyPatch) -> None:
