@@ -492,10 +492,15 @@ class Cgi:
     limits: CgiLimits = _key("block", "Limits of CGI programs.", CgiLimits, block=CgiLimits)
 
 
+_AS_CGI = "as in `cgi`"
+
+
 @dataclass(frozen=True, slots=True)
 class CgiFolder:
     """CGI programs of one folder ([cgi.md](cgi.md#where-programs-are)). Without `extensions` every file below it is a
-    program; with them those are that have one, anywhere below, and other files are served as they are.
+    program; with them those are that have one, anywhere below, and other files are served as they are. The keys that
+    `cgi` has as well are over those. Rules for which these come to the same share a spawner, and with it
+    `limits.programs` and `limits.queue`.
     """
 
     directory: str = _key(
@@ -512,6 +517,35 @@ class CgiFolder:
         "Programs and files that answer for a folder, the first that exists.",
         None,
         default_text="with `extensions`: `index` with each of them, then the site's; else none",
+    )
+    environment: Mapping[str, str] = _key(
+        "environment", "Environment variables that are added, beside those of `cgi`.", dict, default_text=_AS_CGI
+    )
+    pass_environment: tuple[str, ...] = _key(
+        "variable_names",
+        "Variables of the server's own environment that programs get as well, beside those of `cgi`.",
+        (),
+        default_text=_AS_CGI,
+    )
+    interpreters: Mapping[str, str] = _key(
+        "interpreters",
+        "Programs with these extensions are run by this interpreter; beside those of `cgi`.",
+        dict,
+        default_text=_AS_CGI,
+    )
+    warm: str | None = _key(
+        "choice",
+        "Whether scripts run in interpreters that have started already.",
+        None,
+        choices=("auto", "off"),
+        default_text=_AS_CGI,
+    )
+    limits: Mapping[str, int] = _key(
+        "some_of",
+        "Limits of these programs: any of the keys of `cgi.limits`.",
+        dict,
+        block=CgiLimits,
+        default_text=_AS_CGI,
     )
 
 

@@ -6,10 +6,11 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import sys
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from appserver.config.model import (
     CGI_POOL,
     MAX_THREADS,
     SCRIPT_POOL,
+    Cgi,
     CgiFolder,
     Config,
     Files,
@@ -203,6 +205,7 @@ class _Planner:
         self.folders: dict[str, list[str]] = {}  #: pool -> folders of its scripts, in the order of the rules
         self.last_rules: list[dict[str, Any]] = []  #: of the site: for what no other rule of it takes
         self.used: set[str] = set()
+        self.cgi: dict[str, Cgi] = {}  #: pool -> its settings
         self.warnings: list[str] = []
         self.watch: list[Path] = []
         self.pool_specs: tuple[PoolSpec, ...] = ()
@@ -315,13 +318,13 @@ class _Planner:
         return _files(handler.file, site)
 
     def _programs(self, folder: CgiFolder, rule: Rule, site: Site) -> dict[str, Any]:
-        self.used.add(CGI_POOL)
+        name = self._cgi_pool_of(folder, rule, site)
         extra = {"appserver.cgi.root": folder.directory}
         if not folder.extensions:
-            pool = self._pool(CGI_POOL, site, extra)
+            pool = self._pool(name, site, extra)
             return self._among_files(pool, folder, site, folder.index or ()) if folder.index else pool
         prefix = (rule.match.path or "/*").removesuffix("/*")
-        pool = self._pool(CGI_POOL, site, {**extra, "appserver.cgi.extensions": ",".join(folder.extensions)})
+        pool = self._pool(name, site, {**extra, "appserver.cgi.extensions": ",".join(folder.extensions)})
         if not prefix and rule.match.path != "/":
             pool["document_root"] = folder.directory
         index = (*(f"index{extension}" for extension in folder.extensions), *site.index)
@@ -370,8 +373,8 @@ class _Planner:
 
     def _sendfile(self, pool: str) -> dict[str, Any] | None:
         """What the core is told of the files that the pool's applications may name; None: nothing."""
-        key = "cgi.sendfile" if pool == CGI_POOL else f"pools.{pool}.sendfile"
-        owner = self.config.cgi if pool == CGI_POOL else self.config.pools.get(pool, Pool())
+        key = "cgi.sendfile" if pool in self.cgi else f"pools.{pool}.sendfile"
+        owner = self.config.cgi if pool in self.cgi else self.config.pools.get(pool, Pool())
         sendfile = owner.sendfile
         if not sendfile.roots and not sendfile.locations:
             return None
@@ -448,9 +451,24 @@ class _Planner:
             pools.setdefault(SCRIPT_POOL, Pool())
         self.warnings += [f"pool {name}: no rule leads to it" for name in pools if name not in self.used]
         specs = [self._python_pool(name, pool) for name, pool in pools.items()]
-        if CGI_POOL in self.used:
-            specs.append(self._cgi_pool())
+        specs += [self._cgi_pool(name, cgi) for name, cgi in self.cgi.items()]
         return tuple(specs)
+
+    def _cgi_pool_of(self, folder: CgiFolder, rule: Rule, site: Site) -> str:
+        """The pool for the programs of a rule: that of all rules with these settings."""
+        settings = cgi_settings(self.config.cgi, folder)
+        for name, known in self.cgi.items():
+            if known == settings:
+                return name
+        # By the rule and not by the settings, so that a rule whose settings change keeps its pool, and its queue.
+        slug = re.sub(r"[^A-Za-z0-9]+", "-", f"{site.name}{rule.match.path or ''}")[:48].strip("-")
+        base = CGI_POOL if settings == self.config.cgi else f"{CGI_POOL}-{slug}"
+        name, number = base, 1
+        while name in self.cgi or name in self.config.pools:
+            number += 1
+            name = f"{base}-{number}"
+        self.cgi[name] = settings
+        return name
 
     def _python_pool(self, name: str, pool: Pool) -> PoolSpec:
         scripts = tuple(self.scripts.get(name, ()))
@@ -499,11 +517,10 @@ class _Planner:
             dev=self.dev,
         )
 
-    def _cgi_pool(self) -> PoolSpec:
-        cgi = self.config.cgi
+    def _cgi_pool(self, name: str, cgi: Cgi) -> PoolSpec:
         environment = cgi_environment(cgi.pass_environment, cgi.environment)
         return PoolSpec(
-            name=CGI_POOL,
+            name=name,
             kind="cgi",
             slots=slots_for(cgi.limits.queue, cgi.limits.programs, self.loops),
             queue_limit=cgi.limits.queue,
@@ -520,6 +537,18 @@ class _Planner:
             kill_grace_ms=cgi.limits.kill_grace_ms,
             warm=cgi.warm,
         )
+
+
+def cgi_settings(cgi: Cgi, folder: CgiFolder) -> Cgi:
+    """What holds for the programs of a rule: the server's settings with the rule's own over them."""
+    return replace(
+        cgi,
+        environment={**cgi.environment, **folder.environment},
+        pass_environment=tuple(dict.fromkeys((*cgi.pass_environment, *folder.pass_environment))),
+        interpreters={**cgi.interpreters, **folder.interpreters},
+        warm=folder.warm or cgi.warm,
+        limits=replace(cgi.limits, **folder.limits),
+    )
 
 
 def cgi_environment(passed: Iterable[str], added: Mapping[str, str]) -> dict[str, str]:

@@ -110,6 +110,7 @@ def test_sites_and_rules_are_read() -> None:
     assert first.rules[6].handler.cgi == CgiFolder("/base/b", (".php", ".pl"), ("index.php",))
     assert first.rules[1].handler.python == "/base/h/hook.py"
     assert [first.rules[index].handler.scripts for index in (2, 3)] == ["folder", "/base/h"]
+    assert first.rules[4].handler.cgi == CgiFolder("/base/cgi")
     assert first.rules[5].handler.redirect == Redirect("/new", 301)
     assert (first.rules[7].match.extension, first.rules[7].match.method) == (("php", "inc"), ("GET",))
     assert first.rules[7].handler.respond == Respond(403, "")
@@ -225,6 +226,16 @@ RULE_FAULTS = [
         "file.precompressed: found 'br' twice; expected each coding once",
     ),
     ("{match: {path: /a}}", "found no key 'handler'; expected it: what answers them"),
+    ("{handler: {cgi: {warm: off}}}", "handler.cgi: found no key 'directory'; expected it: the folder; what follows"),
+    (
+        "{handler: {cgi: {directory: /a, limits: {program: 3}}}}",
+        "handler.cgi.limits.program: unknown key; expected one of",
+    ),
+    ("{handler: {cgi: {directory: /a, limits: {programs: 0}}}}", "found '0'; expected a whole number from 1 to 4096"),
+    (
+        "{handler: {cgi: {directory: /a, limits: 3}}}",
+        "handler.cgi.limits: found '3'; expected a block with keys such as",
+    ),
     ("{handler: {}}", "handler: found none; expected exactly one of python, scripts, cgi, file, redirect, respond"),
     ("{handler: {cgi: /a, file: /b}}", "handler: found cgi and file; expected exactly one of"),
     (
