@@ -16,7 +16,7 @@ from appserver import __version__
 from appserver.config.conventions import list_scripts, url_path
 from appserver.config.cpus import usable_cpus
 from appserver.config.media_types import read_types
-from appserver.config.model import CGI_POOL, MAX_THREADS, SCRIPT_POOL, Config, Files, Handler, Log, Pool, Rule, Site
+from appserver.config.model import CGI_POOL, MAX_THREADS, SCRIPT_POOL, Config, Files, Log, Match, Pool, Rule, Site
 
 Plan = dict[str, Any]
 
@@ -266,9 +266,10 @@ class _Planner:
         match, handler = rule.match, rule.handler
         if handler.scripts is not None:
             return self._script_rules(rule, handler.scripts, site)
-        return [_rule(match.path, self._handler(self._plain(handler, site)), match.extension, match.method)]
+        return [_rule(match.path, self._handler(self._plain(rule, site)), match.extension, match.method)]
 
-    def _plain(self, handler: Handler, site: Site) -> dict[str, Any]:
+    def _plain(self, rule: Rule, site: Site) -> dict[str, Any]:
+        handler = rule.handler
         if handler.python is not None:
             return self._python(handler.python, site)
         if handler.cgi is not None:
@@ -285,7 +286,7 @@ class _Planner:
                 "body": answer.body,
             }
         assert handler.file is not None, "the loader lets exactly one kind through"
-        return _files(handler.file, site)
+        return _files(handler.file, site, rule.match)
 
     def _python(self, value: str, site: Site) -> dict[str, Any]:
         script = value if value.startswith("/") else self.config.pools[value].scripts
@@ -482,10 +483,11 @@ def _rule(path: str | None, handler: int, extension: Iterable[str] = (), method:
     return {"path": path, "extension": list(extension), "method": list(method), "handler": handler}
 
 
-def _files(files: Files, site: Site) -> dict[str, Any]:
+def _files(files: Files, site: Site, match: Match | None = None) -> dict[str, Any]:
     return {
         "kind": "file",
-        "root": files.root,
+        "root": files.root or files.alias,
+        "prefix": match.path.removesuffix("/*") if files.alias and match and match.path else None,
         "index": list(site.index if files.index is None else files.index),
         "symlinks": files.symlinks or site.symlinks,
         "precompressed": list(site.precompressed if files.precompressed is None else files.precompressed),
