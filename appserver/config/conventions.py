@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
-from appserver.config.model import Handler, Match, Respond, Rule, Site
+from appserver.config.model import CgiFolder, Handler, Match, Respond, Rule, Site
 from appserver.errors import ConfigError
 
 IMAGE_CONFIG = Path("/etc/cherokee-app/config.yaml")  #: read when neither a folder nor a file is named
@@ -57,7 +57,7 @@ def site_of(folder: Path) -> Site:
         if complaint:
             raise ConfigError([f"{complaint}; change its mode or owner"])
     if cgi_bin.is_dir():
-        rules.append(Rule(Match(path=f"/{CGI_BIN}/*"), Handler(cgi=str(cgi_bin))))
+        rules.append(Rule(Match(path=f"/{CGI_BIN}/*"), Handler(cgi=CgiFolder(directory=str(cgi_bin)))))
     if handlers.is_dir():
         rules.append(Rule(Match(path="/*"), Handler(scripts=str(handlers))))
     if root == folder:

@@ -168,6 +168,10 @@ class _Reader:
 
     def block(self, node: yaml.Node, block: type[Block], path: str) -> Block:
         """One mapping as an object of the class `block`; an empty value is an empty mapping."""
+        return block(**self._fields(node, block, path))
+
+    def _fields(self, node: yaml.Node, block: type[Any], path: str) -> dict[str, Any]:
+        """The fields of `block` that a mapping gives."""
         keys = keys_of(block)
         values: dict[str, Any] = {}
         given = []
@@ -188,7 +192,7 @@ class _Reader:
                 self._reading.report(
                     path, f"found no key '{name}'; expected it: {key.doc[0].lower()}{key.doc[1:].rstrip('.')}"
                 )
-        return block(**values)
+        return values
 
     def _value(self, node: yaml.Node, key: Key, path: str) -> Any:
         """The value of one key. Raises _FaultyError, noted, when it has none."""
@@ -209,8 +213,10 @@ class _Reader:
         if key.kind == "block_or_off" and _is_off(node):
             return None
         if key.kind == "folder_or_block" and isinstance(node, yaml.ScalarNode) and not _is_null(node):
-            root = Key("directory", key.doc)
-            return key.block(root=self._scalar(node, SCALARS[root.kind], root, path))
+            name, folder = next(iter(keys_of(key.block).values()))
+            return key.block(**{name: self._scalar(node, SCALARS[folder.kind], folder, path)})
+        if key.kind == "some_of":
+            return self._fields(node, key.block, path)
         if key.kind == "count_or_block" and isinstance(node, yaml.ScalarNode) and not _is_null(node):
             number = self._scalar(node, SCALARS["count"], key, path)
             return key.block(min=number, max=number)

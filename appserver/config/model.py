@@ -484,6 +484,63 @@ class Cgi:
     limits: CgiLimits = _key("block", "Limits of CGI programs.", CgiLimits, block=CgiLimits)
 
 
+_AS_CGI = "as in `cgi`"
+
+
+@dataclass(frozen=True, slots=True)
+class CgiFolder:
+    """CGI programs of one folder ([cgi.md](cgi.md#where-programs-are)). Without `extensions` every file below it is a
+    program; with them those are that have one, anywhere below, and other files are served as they are. The keys that
+    `cgi` has as well are over those. Rules for which these come to the same share a spawner, and with it
+    `limits.programs` and `limits.queue`.
+    """
+
+    directory: str = _key(
+        "directory", "The folder; what follows the path of the rule is looked up below it.", "", required=True
+    )
+    extensions: tuple[str, ...] = _key(
+        "program_extensions",
+        'Files with these extensions (".php") are programs; they need not be executable, and are never sent as files.',
+        (),
+        default_text="none: every file is a program",
+    )
+    index: tuple[str, ...] | None = _key(
+        "file_names",
+        "Programs and files that answer for a folder, the first that exists.",
+        None,
+        default_text="with `extensions`: `index` with each of them, then the site's; else none",
+    )
+    environment: Mapping[str, str] = _key(
+        "environment", "Environment variables that are added, beside those of `cgi`.", dict, default_text=_AS_CGI
+    )
+    pass_environment: tuple[str, ...] = _key(
+        "variable_names",
+        "Variables of the server's own environment that programs get as well, beside those of `cgi`.",
+        (),
+        default_text=_AS_CGI,
+    )
+    interpreters: Mapping[str, str] = _key(
+        "interpreters",
+        "Programs with these extensions are run by this interpreter; beside those of `cgi`.",
+        dict,
+        default_text=_AS_CGI,
+    )
+    warm: str | None = _key(
+        "choice",
+        "Whether scripts run in interpreters that have started already.",
+        None,
+        choices=("auto", "off"),
+        default_text=_AS_CGI,
+    )
+    limits: Mapping[str, int] = _key(
+        "some_of",
+        "Limits of these programs: any of the keys of `cgi.limits`.",
+        dict,
+        block=CgiLimits,
+        default_text=_AS_CGI,
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class Match:
     """Which requests a rule is for; all that is given must fit, an empty match fits every request."""
@@ -572,7 +629,9 @@ class Handler:
         " another one nor a file of the site does. The path must end in `/*`.",
         None,
     )
-    cgi: str | None = _key("directory", "Folder of CGI programs.", None)
+    cgi: CgiFolder | None = _key(
+        "folder_or_block", "Folder of CGI programs. A block can say more.", None, block=CgiFolder
+    )
     file: Files | None = _key(
         "folder_or_block",
         "Root for files; the whole path is looked up below it. A block can say more.",

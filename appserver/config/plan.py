@@ -6,9 +6,11 @@
 from __future__ import annotations
 
 import os
+import re
+import shutil
 import sys
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +18,35 @@ from appserver import __version__
 from appserver.config.conventions import list_scripts, url_path
 from appserver.config.cpus import usable_cpus
 from appserver.config.media_types import read_types
-from appserver.config.model import CGI_POOL, MAX_THREADS, SCRIPT_POOL, Config, Files, Log, Match, Pool, Rule, Site
+from appserver.config.model import (
+    CGI_POOL,
+    MAX_THREADS,
+    SCRIPT_POOL,
+    Cgi,
+    CgiFolder,
+    Config,
+    Files,
+    Log,
+    Match,
+    Pool,
+    Rule,
+    Site,
+)
 
 Plan = dict[str, Any]
 
 MIN_SLOTS_PER_LOOP = 64
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+#: What runs programs that say nothing of it themselves (no `#!` line), by their extension.
+USUAL_INTERPRETERS = {
+    ".php": "php-cgi",
+    ".pl": "perl",
+    ".py": "python3",
+    ".rb": "ruby",
+    ".lua": "lua",
+    ".tcl": "tclsh",
+    ".sh": "sh",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +96,8 @@ class PoolSpec:
     dev: bool = False
     interrupt_time_ms: int = 5000  #: python: from the interrupt of a request to the replacement of its worker
     interpreters: Mapping[str, str] = field(default_factory=dict)  #: cgi: ".ext" to the interpreter's absolute path
+    usual_interpreters: Mapping[str, str] = field(default_factory=dict)
+    """cgi: likewise, for programs that the system cannot execute."""
     programs: int = 0  #: cgi: running at once
     kill_grace_ms: int = 0  #: cgi: from SIGTERM to SIGKILL
     warm: str = "off"  #: cgi: whether interpreters are started beforehand
@@ -176,6 +203,7 @@ class _Planner:
         self.folders: dict[str, list[str]] = {}  #: pool -> folders of its scripts, in the order of the rules
         self.last_rules: list[dict[str, Any]] = []  #: of the site: for what no other rule of it takes
         self.used: set[str] = set()
+        self.cgi: dict[str, Cgi] = {}  #: pool -> its settings
         self.warnings: list[str] = []
         self.watch: list[Path] = []
         self.pool_specs: tuple[PoolSpec, ...] = ()
@@ -273,8 +301,7 @@ class _Planner:
         if handler.python is not None:
             return self._python(handler.python, site)
         if handler.cgi is not None:
-            self.used.add(CGI_POOL)
-            return self._pool(CGI_POOL, site, {"appserver.cgi.root": handler.cgi})
+            return self._programs(handler.cgi, rule, site)
         if handler.redirect is not None:
             return {"kind": "redirect", "status": handler.redirect.status, "location": handler.redirect.to}
         if handler.respond is not None:
@@ -287,6 +314,34 @@ class _Planner:
             }
         assert handler.file is not None, "the loader lets exactly one kind through"
         return _files(handler.file, site, rule.match)
+
+    def _programs(self, folder: CgiFolder, rule: Rule, site: Site) -> dict[str, Any]:
+        name = self._cgi_pool_of(folder, rule, site)
+        extra = {"appserver.cgi.root": folder.directory}
+        if not folder.extensions:
+            pool = self._pool(name, site, extra)
+            return self._among_files(pool, folder, site, folder.index or ()) if folder.index else pool
+        prefix = (rule.match.path or "/*").removesuffix("/*")
+        pool = self._pool(name, site, {**extra, "appserver.cgi.extensions": ",".join(folder.extensions)})
+        if not prefix and rule.match.path != "/":
+            pool["document_root"] = folder.directory
+        index = (*(f"index{extension}" for extension in folder.extensions), *site.index)
+        return self._among_files(pool, folder, site, index if folder.index is None else folder.index)
+
+    def _among_files(
+        self, pool: dict[str, Any], folder: CgiFolder, site: Site, index: tuple[str, ...]
+    ) -> dict[str, Any]:
+        """Programs by their extension, and files beside them; without extensions only programs, also for folders."""
+        plain = [name for name in index if not name.lower().endswith(folder.extensions or ("",))]
+        files = _files(Files(root=folder.directory, index=tuple(plain)), site) | {"fallback": None}
+        return {
+            "kind": "programs",
+            "files": self._handler(files) if folder.extensions else None,
+            "pool": self._handler(pool),
+            "root": folder.directory,
+            "extensions": list(folder.extensions),
+            "index": list(index),
+        }
 
     def _python(self, value: str, site: Site) -> dict[str, Any]:
         script = value if value.startswith("/") else self.config.pools[value].scripts
@@ -316,8 +371,8 @@ class _Planner:
 
     def _sendfile(self, pool: str) -> dict[str, Any] | None:
         """What the core is told of the files that the pool's applications may name; None: nothing."""
-        key = "cgi.sendfile" if pool == CGI_POOL else f"pools.{pool}.sendfile"
-        owner = self.config.cgi if pool == CGI_POOL else self.config.pools.get(pool, Pool())
+        key = "cgi.sendfile" if pool in self.cgi else f"pools.{pool}.sendfile"
+        owner = self.config.cgi if pool in self.cgi else self.config.pools.get(pool, Pool())
         sendfile = owner.sendfile
         if not sendfile.roots and not sendfile.locations:
             return None
@@ -394,9 +449,24 @@ class _Planner:
             pools.setdefault(SCRIPT_POOL, Pool())
         self.warnings += [f"pool {name}: no rule leads to it" for name in pools if name not in self.used]
         specs = [self._python_pool(name, pool) for name, pool in pools.items()]
-        if CGI_POOL in self.used:
-            specs.append(self._cgi_pool())
+        specs += [self._cgi_pool(name, cgi) for name, cgi in self.cgi.items()]
         return tuple(specs)
+
+    def _cgi_pool_of(self, folder: CgiFolder, rule: Rule, site: Site) -> str:
+        """The pool for the programs of a rule: that of all rules with these settings."""
+        settings = cgi_settings(self.config.cgi, folder)
+        for name, known in self.cgi.items():
+            if known == settings:
+                return name
+        # By the rule and not by the settings, so that a rule whose settings change keeps its pool, and its queue.
+        slug = re.sub(r"[^A-Za-z0-9]+", "-", f"{site.name}{rule.match.path or ''}")[:48].strip("-")
+        base = CGI_POOL if settings == self.config.cgi else f"{CGI_POOL}-{slug}"
+        name, number = base, 1
+        while name in self.cgi or name in self.config.pools:
+            number += 1
+            name = f"{base}-{number}"
+        self.cgi[name] = settings
+        return name
 
     def _python_pool(self, name: str, pool: Pool) -> PoolSpec:
         scripts = tuple(self.scripts.get(name, ()))
@@ -444,10 +514,10 @@ class _Planner:
             dev=self.dev,
         )
 
-    def _cgi_pool(self) -> PoolSpec:
-        cgi = self.config.cgi
+    def _cgi_pool(self, name: str, cgi: Cgi) -> PoolSpec:
+        environment = cgi_environment(cgi.pass_environment, cgi.environment)
         return PoolSpec(
-            name=CGI_POOL,
+            name=name,
             kind="cgi",
             slots=slots_for(cgi.limits.queue, cgi.limits.programs, self.loops),
             queue_limit=cgi.limits.queue,
@@ -456,13 +526,26 @@ class _Planner:
             idle_time_ms=cgi.limits.idle_time_ms,
             # The spawner ends what still runs itself; it needs a moment more than the programs get.
             stop_time_ms=cgi.limits.kill_grace_ms + 5000,
-            environment=cgi_environment(cgi.pass_environment, cgi.environment),
+            environment=environment,
             dev=self.dev,
             interpreters=dict(cgi.interpreters),
+            usual_interpreters=usual_interpreters(environment["PATH"]),
             programs=cgi.limits.programs,
             kill_grace_ms=cgi.limits.kill_grace_ms,
             warm=cgi.warm,
         )
+
+
+def cgi_settings(cgi: Cgi, folder: CgiFolder) -> Cgi:
+    """What holds for the programs of a rule: the server's settings with the rule's own over them."""
+    return replace(
+        cgi,
+        environment={**cgi.environment, **folder.environment},
+        pass_environment=tuple(dict.fromkeys((*cgi.pass_environment, *folder.pass_environment))),
+        interpreters={**cgi.interpreters, **folder.interpreters},
+        warm=folder.warm or cgi.warm,
+        limits=replace(cgi.limits, **folder.limits),
+    )
 
 
 def cgi_environment(passed: Iterable[str], added: Mapping[str, str]) -> dict[str, str]:
@@ -472,6 +555,16 @@ def cgi_environment(passed: Iterable[str], added: Mapping[str, str]) -> dict[str
     environment = {"PATH": os.environ.get("PATH") or DEFAULT_PATH}
     environment |= {name: os.environ[name] for name in passed if name in os.environ}
     return environment | dict(added)
+
+
+def usual_interpreters(search: str) -> dict[str, str]:
+    """Those of USUAL_INTERPRETERS in the folders `search`; one that is not there has a path nevertheless, which the log
+    then names.
+    """
+    return {
+        extension: shutil.which(name, path=search) or f"/usr/bin/{name}"
+        for extension, name in USUAL_INTERPRETERS.items()
+    }
 
 
 def _folder_of(scripts: str | None) -> str | None:

@@ -71,6 +71,8 @@ sites:
       - {match: {path: /hook/*}, handler: {python: /srv/h/hook.py}}   # one handler script
       - {match: {path: /tools/*}, handler: {scripts: tools}}          # /tools/NAME/ is NAME.py of the pool's folder
       - {match: {path: /cgi-bin/*}, handler: {cgi: /srv/cgi-bin}}
+      - {match: {path: /blog/*}, handler: {cgi: {directory: /srv/blog, extensions: [.php], index: [index.php]}}}
+      - {match: {path: /lists/*}, handler: {cgi: {directory: /srv/l, limits: {programs: 4}}}}
       - {match: {path: /files/*}, handler: {file: /srv/pub}}          # /files/a is /srv/pub/files/a
       - {match: {path: /docs/*}, handler: {file: {root: /srv/docs, index: [start.html], precompressed: off}}}
       - {match: {path: /old}, handler: {redirect: {to: /new, status: 301}}}
@@ -155,11 +157,13 @@ _TYPES = {
     "output": 'file or "-"',
     "path": "URL path",
     "pattern": "URL path or prefix",
+    "program_extensions": "list of extensions",
     "python_handler": "pool or script",
     "redirect_status": "status",
     "scripts": "folder or script",
     "scripts_handler": "folder or pool",
     "size": "size",
+    "some_of": "block",
     "socket": "path, auto or off",
     "state_directory": "folder or auto",
     "text": "text",
@@ -193,7 +197,7 @@ def _blocks(block: type[Any], path: str) -> Iterator[tuple[str, type[Any]]]:
     """Every block with its place in the file, from the top down."""
     yield path, block
     for name, (_, key) in keys_of(block).items():
-        if key.block is not None:
+        if key.block is not None and key.kind != "some_of":
             yield from _blocks(key.block, f"{path}.{name}{_below(key)}" if path else f"{name}{_below(key)}")
 
 
@@ -227,7 +231,7 @@ def _section(path: str, block: type[Any]) -> str:
 
 
 def _meaning(path: str, name: str, key: Key) -> str:
-    if key.block is None:
+    if key.block is None or key.kind == "some_of":
         return key.doc
     return f"{key.doc} See {_link(f'{path}.{name}{_below(key)}' if path else f'{name}{_below(key)}')}."
 

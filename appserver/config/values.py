@@ -209,6 +209,11 @@ def _rule_extension(text: str, _: Key, __: Path) -> str:
     return bare
 
 
+def _program_extension(text: str, key: Key, base: Path) -> str:
+    """With its dot, whichever way it is written, and in small letters: names are compared without regard to case."""
+    return _media_extension("." + text.removeprefix(".").lower(), key, base)
+
+
 def _method(text: str, _: Key, __: Path) -> str:
     if not _TOKEN.fullmatch(text):
         raise UnfitError("a request method such as GET", text.upper() if _TOKEN.fullmatch(text.upper()) else "")
@@ -405,6 +410,7 @@ LISTS: dict[str, Parser] = {
     "file_names": _file_name,
     "hosts": _host_pattern,
     "methods": _method,
+    "program_extensions": _program_extension,
     "variable_names": _variable,
 }
 #: Kinds whose value is a mapping of scalars: (parser of its keys, parser of its values).

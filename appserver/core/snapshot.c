@@ -6,6 +6,7 @@
 #include "handler/metrics.h"
 #include "handler/otherwise.h"
 #include "handler/pool.h"
+#include "handler/programs.h"
 #include "handler/respond.h"
 #include "handler/sendfile.h"
 #include "problem.h"
@@ -187,6 +188,21 @@ int as_snapshot_add_otherwise(as_snapshot *snapshot, int first, int second)
     if (!has_handler(snapshot, first) || !has_handler(snapshot, second))
         return as_problem(AS_EINVALID, "handlers %d and %d are not both there", first, second);
     return add_handler(snapshot, as_otherwise_handler_new(snapshot->handlers[first], snapshot->handlers[second]));
+}
+
+int as_snapshot_add_programs(as_snapshot *snapshot, int files, int pool, const char *root, const char *extensions,
+                             const char *index_names)
+{
+    if ((files >= 0 && !has_handler(snapshot, files)) || !has_handler(snapshot, pool))
+        return as_problem(AS_EINVALID, "handlers %d and %d are not both there", files, pool);
+    const as_programs_options options = {
+        .files = files < 0 ? NULL : snapshot->handlers[files],
+        .pool = snapshot->handlers[pool],
+        .root = root,
+        .extensions = extensions,
+        .index = index_names,
+    };
+    return add_handler(snapshot, as_programs_handler_new(&options));
 }
 
 int as_snapshot_add_site(as_snapshot *snapshot, const char *name, int fallback, uint32_t route)

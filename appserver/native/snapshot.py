@@ -116,6 +116,11 @@ def _add_handler(handle: Any, handler: Mapping[str, Any], pools: Mapping[str, in
             return int(lib.as_snapshot_add_respond(handle, handler["status"], media, body, len(body)))
         case "otherwise":
             return int(lib.as_snapshot_add_otherwise(handle, handler["first"], handler["second"]))
+        case "programs":
+            files = -1 if handler["files"] is None else handler["files"]
+            extensions = c_text(",".join(handler["extensions"]))
+            root, index = c_text(handler["root"]), text_list(handler["index"])
+            return int(lib.as_snapshot_add_programs(handle, files, handler["pool"], root, extensions, index))
         case "health":
             return int(lib.as_snapshot_add_health(handle, HEALTH[handler["what"]]))
         case "metrics":
@@ -158,4 +163,10 @@ def route_name(rule: Mapping[str, Any]) -> str:
 
 def handler_name(handler: Mapping[str, Any]) -> str:
     """The kind of a handler, as the metrics name it; of a pool's its own name."""
-    return str(handler["pool"] if handler["kind"] == "pool" else handler["kind"])
+    match handler["kind"]:
+        case "pool":
+            return str(handler["pool"])
+        case "programs":
+            return "cgi"
+        case kind:
+            return str(kind)

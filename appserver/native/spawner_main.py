@@ -68,6 +68,7 @@ def _new_spawner(message: Message, event_fd: int, descriptors: int) -> Any:
     answers = ffi.new("int[]", [message.fds[f"answer:{loop}"] for loop in range(loops)])
     environment = ffi.new("char[]", environment_block(configuration["environment"]) + b"\0")
     interpreters = ffi.new("char[]", _pairs(configuration["interpreters"]))
+    usual = ffi.new("char[]", _pairs(configuration["usual_interpreters"]))
     zygotes = [_zygote(configuration["warm"], name) for name in ("zygote.py", "zygote.pl")]
     options = ffi.new(
         "as_spawner_options *",
@@ -83,6 +84,7 @@ def _new_spawner(message: Message, event_fd: int, descriptors: int) -> Any:
             "program_descriptors": descriptors,
             "environment": environment,
             "interpreters": interpreters,
+            "usual_interpreters": usual,
             "python_zygote": zygotes[0],
             "perl_zygote": zygotes[1],
             "event_fd": event_fd,

@@ -602,6 +602,7 @@ def executor_configuration(spec: PoolSpec) -> Mapping[str, Any]:
         return {
             "environment": dict(spec.environment),
             "interpreters": dict(spec.interpreters),
+            "usual_interpreters": dict(spec.usual_interpreters),
             "programs": spec.programs,
             "kill_grace_ms": spec.kill_grace_ms,
             "request_time_ms": spec.request_time_ms,

@@ -77,12 +77,12 @@ class Reload:
         except (StartError, OSError) as error:
             self._fail(str(error), (str(error),))
             return
-        self._config = config
         server.look_again()
         for text in (*config.warnings, *fixed_warnings(server.config, config)):
             self._log.warning(text)
         for spec in config.pools:
             server.executors_of(spec).reload(spec)
+        self._config = config  # from now on what pools say counts: all of them are there
         self._timer = server.loop.call_later(SETTLE_TIME_S, self._apply)
         self.go_on()
 

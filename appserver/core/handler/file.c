@@ -333,7 +333,7 @@ static char *write_encoded(char *out, as_str path)
 }
 
 /* A directory was asked for without its slash: relative links in its index file would go astray. */
-static as_verdict redirect_to_directory(as_request *request)
+as_verdict as_file_redirect_to_folder(as_request *request)
 {
     as_str query = request->target.query;
     if (request->error_status != 0)
@@ -455,7 +455,7 @@ static as_verdict handle_by_lookup(const as_file_handler *handler, as_request *r
     if (what.error != 0)
         return refuse_for_error(handler, request, what.error);
     if (what.is_directory)
-        return redirect_to_directory(request);
+        return as_file_redirect_to_folder(request);
     entry = as_file_load(handler, request, &what);
     if (entry == NULL)
         return refuse_busy(request, "out of memory");

@@ -34,6 +34,9 @@ as_handler *as_file_handler_new(const as_file_options *options);
  * status in the response when there is no such file (404) or it cannot be had. */
 as_verdict as_file_respond(const as_handler *handler, as_request *request, int status);
 
+/* 301 to request->path with a slash behind it. */
+as_verdict as_file_redirect_to_folder(as_request *request);
+
 typedef struct as_file_cache as_file_cache;
 
 /* One per loop. `bytes`: most memory for mapped or held contents; `file_size`: larger files are not held but sent with sendfile;

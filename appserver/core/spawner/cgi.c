@@ -8,7 +8,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "handler/programs.h"
 #include "spawner/script_path.h"
+#include "spawner/shebang.h"
 
 enum {
     REASON_SIZE = 320,
@@ -25,7 +27,9 @@ struct as_attempt {
     as_script script;
     char *file; /* absolute path of the program */
     as_program program;
+    bool is_executable;
     char *argv[AS_QUERY_WORDS_MAX + 3];
+    char *cold_argv[4]; /* of a program that an interpreter has to run which it does not name to the system */
 };
 
 /* --- answers without a program --- */
@@ -114,6 +118,9 @@ static bool find_script(as_attempt *request)
         return false;
     }
     int verdict = as_script_find(variables->root, variables->path_info, &request->script);
+    if (verdict == AS_OK && variables->extensions[0] != '\0' &&
+        !as_programs_has_extension(as_str_from(variables->extensions), request->script.name))
+        verdict = AS_ENOTFOUND;
     if (verdict != AS_OK) {
         refuse_lookup(request, verdict, errno);
         return false;
@@ -170,16 +177,52 @@ static uint32_t add_query_words(as_attempt *request, char **argv, uint32_t count
     return count + as_query_words((char *)copy.ptr, argv + count);
 }
 
-static void plan_program(as_attempt *request, as_program *program, char **argv)
+/* What the #! line of a file says: 1 or 2 words, 0 for none. */
+static uint32_t read_line(as_attempt *request, char *words[2])
+{
+    char text[AS_SHEBANG_SIZE];
+    as_str path;
+    as_str option;
+    int fd = open(request->file, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+    ssize_t len = fd < 0 ? -1 : read(fd, text, sizeof(text));
+    if (fd >= 0)
+        close(fd);
+    if (len < 0 || as_shebang_split(as_str_of(text, (size_t)len), &path, &option) != AS_OK)
+        return 0;
+    words[0] = (char *)as_arena_copy(&request->runner->arena, path).ptr;
+    words[1] = (char *)as_arena_copy(&request->runner->arena, option).ptr;
+    return option.len > 0 ? 2 : 1;
+}
+
+/* For a program that the system will not execute by itself, because it lacks the mode for it. */
+static const char *plan_unexecutable(as_attempt *request)
+{
+    uint32_t count = read_line(request, request->cold_argv);
+    request->cold_argv[count] = count > 0 ? request->file : NULL;
+    return count > 0 ? NULL : as_script_interpreter(request->runner->usual_interpreters, request->script.name);
+}
+
+/* The command line; the interpreter when it begins with one, else NULL. */
+static const char *plan_arguments(as_attempt *request, char **argv)
 {
     const char *interpreter = as_script_interpreter(request->runner->interpreters, request->script.name);
     uint32_t count = 0;
+    request->is_executable = (request->script.mode & (S_IXUSR | S_IXGRP | S_IXOTH)) != 0;
+    request->cold_argv[0] = NULL;
+    if (interpreter == NULL && !request->is_executable && request->runner->variables.extensions[0] != '\0')
+        interpreter = plan_unexecutable(request);
     if (interpreter != NULL)
         argv[count++] = (char *)interpreter;
     argv[count++] = request->file;
-    if (interpreter == NULL)
+    if (interpreter == NULL && request->is_executable)
         count = add_query_words(request, argv, count);
     argv[count] = NULL;
+    return interpreter;
+}
+
+static void plan_program(as_attempt *request, as_program *program, char **argv)
+{
+    const char *interpreter = plan_arguments(request, argv);
     size_t directory_len = (size_t)(strrchr(request->file, '/') - request->file);
     as_str directory = as_str_of(request->file, directory_len > 0 ? directory_len : 1);
     *program = (as_program){
@@ -296,6 +339,32 @@ static void started(const as_attempt *request, const as_program *program, int ou
     output[0] = -1;
 }
 
+/* The system says that it is no program of this machine, and it has no #! line: 7-bit text as a rule. */
+static bool has_usual_interpreter(as_attempt *request, as_program *program)
+{
+    const char *interpreter = as_script_interpreter(request->runner->usual_interpreters, request->script.name);
+    if (program->failed_at != AS_PROGRAM_EXEC || errno != ENOEXEC || program->path != request->file ||
+        interpreter == NULL)
+        return false;
+    request->cold_argv[0] = (char *)interpreter;
+    request->cold_argv[1] = request->file;
+    request->cold_argv[2] = NULL;
+    return true;
+}
+
+static int start_cold(as_attempt *request, as_program *program)
+{
+    as_launcher *launcher = &request->runner->launcher;
+    if (request->cold_argv[0] == NULL) {
+        int verdict = as_program_start(launcher, program);
+        if (verdict == AS_OK || !has_usual_interpreter(request, program))
+            return verdict;
+    }
+    program->path = request->cold_argv[0];
+    program->argv = request->cold_argv;
+    return as_program_start(launcher, program);
+}
+
 /* AS_OK, also when the request has been refused; AS_EAGAIN when a warm process is on its way. */
 static int start_program(as_attempt *request, as_program *program)
 {
@@ -315,7 +384,7 @@ static int start_program(as_attempt *request, as_program *program)
     program->stdout_fd = output[1];
     program->stderr_fd = errors[1];
     bool is_warm = warmth == AS_OK && as_zygote_become(zygote, program, &request->script.mark) == AS_OK;
-    if (is_warm || as_program_start(&runner->launcher, program) == AS_OK)
+    if (is_warm || start_cold(request, program) == AS_OK)
         started(request, program, output, errors);
     else
         refuse_start(request, program, errno);
@@ -326,6 +395,21 @@ release:
         close(program->stdin_fd);
     return AS_OK;
 }
+
+/* PHP's own CGI program refuses to run without it, as a guard against being called directly with whatever path (its cgi.force_redirect). */
+static bool is_redirect_wanted(const as_attempt *request)
+{
+    return request->argv[0] != request->file || as_programs_has_extension(AS_STR(".php"), request->script.name);
+}
+
+static int add_redirect_status(as_variables *variables)
+{
+    static char entry[] = "REDIRECT_STATUS=200";
+    char *const entries[] = {entry};
+    return as_variables_add_absent(variables, entries, 1);
+}
+
+static const char too_many[] = "the environment has too many variables";
 
 /* AS_OK, also when the request has been refused; AS_EBADFRAME; AS_EAGAIN. */
 static int run_attempt(as_attempt *request)
@@ -344,11 +428,15 @@ static int run_attempt(as_attempt *request)
     if (verdict == AS_OK)
         verdict = complete_environment(request);
     if (verdict != AS_OK) {
-        refuse(request, variables->path_info, "the environment has too many variables", 500);
+        refuse(request, variables->path_info, too_many, 500);
         return AS_OK;
     }
     plan_program(request, &request->program, request->argv);
-    if (request->argv[0] == request->file && (request->script.mode & (S_IXUSR | S_IXGRP | S_IXOTH)) == 0)
+    if (is_redirect_wanted(request) && add_redirect_status(variables) != AS_OK) {
+        refuse(request, request->file, too_many, 500);
+        return AS_OK;
+    }
+    if (request->argv[0] == request->file && !request->is_executable && request->cold_argv[0] == NULL)
         refuse(request, request->file, "not executable: chmod +x", 500);
     else
         return start_program(request, &request->program);
@@ -424,6 +512,7 @@ int as_cgi_runner_init(as_cgi_runner *runner, const as_spawner_options *options)
     runner->attempt = as_alloc(sizeof(*runner->attempt));
     runner->attempt->body_fd = -1;
     runner->interpreters = copy_pairs(options->interpreters);
+    runner->usual_interpreters = copy_pairs(options->usual_interpreters);
     int verdict = as_launcher_init(&runner->launcher);
     runner->launcher.descriptors = options->program_descriptors;
     return verdict != AS_OK ? verdict : take_defaults(runner, options->environment);
@@ -475,4 +564,5 @@ void as_cgi_runner_free(as_cgi_runner *runner)
     as_arena_free(&runner->arena);
     as_free(runner->defaults_text);
     as_free(runner->interpreters);
+    as_free(runner->usual_interpreters);
 }

@@ -24,6 +24,7 @@ typedef struct as_cgi_runner {
     as_event_ring *events;
     as_launcher launcher;
     char *interpreters;
+    char *usual_interpreters;
     char *defaults_text;
     char *defaults[AS_DEFAULTS_MAX + 1]; /* ended by NULL */
     uint32_t defaults_count;

@@ -33,7 +33,7 @@ static void copy(char out[AS_SHEBANG_SIZE], const char *from, size_t len)
     out[len] = '\0';
 }
 
-int as_shebang_parse(as_str text, as_shebang *line)
+int as_shebang_split(as_str text, as_str *path, as_str *option)
 {
     if (!as_str_starts(text, AS_STR("#!")))
         return AS_ENOTFOUND;
@@ -46,8 +46,18 @@ int as_shebang_parse(as_str text, as_shebang *line)
     size_t len = 0;
     while (len < rest.len && rest.ptr[len] != ' ' && rest.ptr[len] != '\t')
         len++;
-    as_str option = as_str_trim(as_str_of(rest.ptr + len, rest.len - len));
-    copy(line->path, rest.ptr, len);
+    *path = as_str_of(rest.ptr, len);
+    *option = as_str_trim(as_str_of(rest.ptr + len, rest.len - len));
+    return len > 0 && rest.ptr[0] == '/' ? AS_OK : AS_ENOTFOUND;
+}
+
+int as_shebang_parse(as_str text, as_shebang *line)
+{
+    as_str path;
+    as_str option;
+    if (as_shebang_split(text, &path, &option) != AS_OK)
+        return AS_ENOTFOUND;
+    copy(line->path, path.ptr, path.len);
     copy(line->option, option.ptr, option.len);
     if (as_str_ends(as_str_from(line->path), AS_STR("/env"))) {
         /* Also a name with a slash, or an assignment, would be something else to env. */
@@ -55,8 +65,6 @@ int as_shebang_parse(as_str text, as_shebang *line)
             return AS_ENOTFOUND;
         copy(line->path, line->option, option.len);
         line->option[0] = '\0';
-    } else if (line->path[0] != '/') {
-        return AS_ENOTFOUND;
     }
     line->kind = as_interpreter_kind_of(line->path);
     return AS_OK;

@@ -23,6 +23,9 @@ typedef struct as_shebang {
     char option[AS_SHEBANG_SIZE]; /* all that follows it, which the kernel gives as one word; "" for none */
 } as_shebang;
 
+/* What the kernel makes of the beginning of a script: the interpreter's path, absolute, and all that follows it ("" for none), both in `text`. AS_OK; AS_ENOTFOUND
+ * when it has no such line, or one that is cut off or ends in CR. */
+int as_shebang_split(as_str text, as_str *path, as_str *option);
 /* Reads the beginning of a script. AS_OK; AS_ENOTFOUND when it has no such line, or one whose effect is not certain (cut off, CR at its end, env with options). */
 int as_shebang_parse(as_str text, as_shebang *line);
 /* By the last name of an interpreter's path: python, python3, python3.11; perl, perl5.36.0. */

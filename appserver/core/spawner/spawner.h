@@ -27,6 +27,8 @@ typedef struct as_spawner_options {
     const char *environment;
     /* Copied; NULL for none. ".ext\0interpreter\0...", likewise: programs that are run by an interpreter instead of their mode and #! line. */
     const char *interpreters;
+    /* Likewise: what runs programs that the system cannot execute, and that have no #! line. */
+    const char *usual_interpreters;
     /* Files of the zygotes (appserver/workers/); copied; NULL: scripts of that language always start a new interpreter. */
     const char *python_zygote;
     const char *perl_zygote;

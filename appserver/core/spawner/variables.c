@@ -14,6 +14,7 @@ static const struct known_name {
     {AS_STR("QUERY_STRING"), offsetof(as_variables, query), false},
     {AS_STR("REQUEST_METHOD"), offsetof(as_variables, method), false},
     {AS_STR("appserver.cgi.root"), offsetof(as_variables, root), true},
+    {AS_STR("appserver.cgi.extensions"), offsetof(as_variables, extensions), true},
     {AS_STR("appserver.request_id"), offsetof(as_variables, log_id), true},
 };
 
@@ -35,7 +36,7 @@ int as_variables_take(as_variables *variables, char *block, size_t len)
 {
     variables->count = 0;
     variables->entries[0] = NULL;
-    variables->root = variables->log_id = variables->script_name = variables->path_info = "";
+    variables->root = variables->extensions = variables->log_id = variables->script_name = variables->path_info = "";
     variables->path_translated = variables->document_root = variables->query = variables->method = "";
     if (len > 0 && block[len - 1] != '\0')
         return AS_EBADFRAME;

@@ -15,8 +15,9 @@ enum {
 typedef struct as_variables {
     char *entries[AS_VARIABLES_MAX + 1]; /* "NAME=value", ended by NULL: for execve() */
     uint32_t count;
-    /* Values from the block, "" when absent. The first five are not among the entries. */
+    /* Values from the block, "" when absent. The first six are not among the entries. */
     const char *root;        /* appserver.cgi.root */
+    const char *extensions;  /* appserver.cgi.extensions */
     const char *log_id;      /* appserver.request_id */
     const char *script_name; /* as the core sent them: the rule's prefix and all that follows it */
     const char *path_info;

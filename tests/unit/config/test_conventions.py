@@ -9,7 +9,7 @@ import pytest
 
 from appserver.config import conventions
 from appserver.config.conventions import default_folder, list_scripts, script_url, site_of
-from appserver.config.model import Site
+from appserver.config.model import CgiFolder, Site
 from appserver.errors import ConfigError
 
 
@@ -29,7 +29,7 @@ def test_www_handlers_and_programs_have_their_places(tmp_path: Path) -> None:
     site = site_of(tmp_path)
     assert site.root == str(tmp_path / "www")
     assert rules(site) == [("/cgi-bin/*", "cgi"), ("/*", "scripts")]
-    assert site.rules[0].handler.cgi == str(tmp_path / "cgi-bin")
+    assert site.rules[0].handler.cgi == CgiFolder(directory=str(tmp_path / "cgi-bin"))
     assert site.rules[1].handler.scripts == str(tmp_path / "handlers")
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from appserver.config.load import load_file, peek, read_text
-from appserver.config.model import Config, Pool, Redirect, Respond
+from appserver.config.model import CgiFolder, Config, Pool, Redirect, Respond
 from appserver.errors import ConfigError
 
 EVERYTHING = """\
@@ -40,6 +40,7 @@ sites:
       - {match: {path: /more/*}, handler: {scripts: ./h}}
       - {match: {path: /cgi-bin/*}, handler: {cgi: cgi}}
       - {match: {path: /old}, handler: {redirect: {to: /new, status: 301}}}
+      - {match: {path: /b/*}, handler: {cgi: {directory: b, extensions: [php, .Pl], index: [index.php]}}}
       - {match: {extension: [.php, inc], method: GET}, handler: {respond: {status: 403, body: ""}}}
       - {handler: {file: /srv/files}}
     errors: {404: /404.html}
@@ -101,14 +102,18 @@ def test_sites_and_rules_are_read() -> None:
         "scripts",
         "cgi",
         "redirect",
+        "cgi",
         "respond",
         "file",
     ]
+    assert first.rules[4].handler.cgi == CgiFolder("/base/cgi")
+    assert first.rules[6].handler.cgi == CgiFolder("/base/b", (".php", ".pl"), ("index.php",))
     assert first.rules[1].handler.python == "/base/h/hook.py"
     assert [first.rules[index].handler.scripts for index in (2, 3)] == ["folder", "/base/h"]
+    assert first.rules[4].handler.cgi == CgiFolder("/base/cgi")
     assert first.rules[5].handler.redirect == Redirect("/new", 301)
-    assert (first.rules[6].match.extension, first.rules[6].match.method) == (("php", "inc"), ("GET",))
-    assert first.rules[6].handler.respond == Respond(403, "")
+    assert (first.rules[7].match.extension, first.rules[7].match.method) == (("php", "inc"), ("GET",))
+    assert first.rules[7].handler.respond == Respond(403, "")
     assert dict(first.errors) == {404: "/404.html"}
 
 
@@ -233,11 +238,26 @@ RULE_FAULTS = [
         "file.precompressed: found 'br' twice; expected each coding once",
     ),
     ("{match: {path: /a}}", "found no key 'handler'; expected it: what answers them"),
+    ("{handler: {cgi: {warm: off}}}", "handler.cgi: found no key 'directory'; expected it: the folder"),
+    (
+        "{handler: {cgi: {directory: /a, limits: {program: 3}}}}",
+        "handler.cgi.limits.program: unknown key; expected one of",
+    ),
+    ("{handler: {cgi: {directory: /a, limits: {programs: 0}}}}", "found '0'; expected a whole number from 1 to 4096"),
+    (
+        "{handler: {cgi: {directory: /a, limits: 3}}}",
+        "handler.cgi.limits: found '3'; expected a block with keys such as",
+    ),
     ("{handler: {}}", "handler: found none; expected exactly one of python, scripts, cgi, file, redirect, respond"),
     ("{handler: {cgi: /a, file: /b}}", "handler: found cgi and file; expected exactly one of"),
     (
         "{handler: {pyton: a}}",
         "handler.pyton: unknown key; expected one of python, scripts, cgi, file, redirect, respond; did",
+    ),
+    ("{handler: {cgi: {extensions: [php]}}}", "handler.cgi: found no key 'directory'; expected it: the folder"),
+    (
+        "{handler: {cgi: {directory: /a, extensions: ['*.php']}}}",
+        "cgi.extensions[0]: found '*.php'; expected an extension in small letters with its dot, such as .foo; did",
     ),
     ("{handler: {python: a b}}", "handler.python: found 'a b'; expected a name of letters"),
     (

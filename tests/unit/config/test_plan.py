@@ -13,7 +13,15 @@ import pytest
 from appserver import __version__
 from appserver.config.load import read_text
 from appserver.config.model import Config, Health, Site
-from appserver.config.plan import LoadedConfig, PoolSpec, build, cgi_environment, listener_url, slots_for
+from appserver.config.plan import (
+    LoadedConfig,
+    PoolSpec,
+    build,
+    cgi_environment,
+    listener_url,
+    slots_for,
+    usual_interpreters,
+)
 
 
 def load(text: str, base: Path = Path("/base"), **more: Any) -> LoadedConfig:
@@ -366,6 +374,90 @@ def test_the_cgi_pool_as_the_supervisor_gets_it(monkeypatch: pytest.MonkeyPatch)
     assert (spec.programs, spec.kill_grace_ms, dict(spec.interpreters)) == (5, 2000, {".sh": "/bin/sh"})
     assert dict(spec.environment) == {"PATH": "/p", "LANG": "C", "A": "b"}
     assert loaded.plan["pools"][0]["cancel"] is True
+
+
+def test_rules_with_settings_of_their_own_have_a_pool_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "environ", {"PATH": "/bin", "LANG": "C", "TZ": "UTC"})
+    loaded = load(
+        "cgi: {environment: {A: b, C: d}, pass_environment: [LANG], interpreters: {.sh: /bin/sh},\n"
+        "  limits: {programs: 5, queue: 7, request_time: 9s}}\n"
+        "sites:\n- rules:\n"
+        "  - {match: {path: /a/*}, handler: {cgi: {directory: /a, environment: {A: own, E: f},\n"
+        "      pass_environment: [TZ], interpreters: {.pl: /bin/sh}, warm: off,\n"
+        "      limits: {programs: 2, idle_time: 1s}}}}\n"
+        "  - {match: {path: /b/*}, handler: {cgi: {directory: /b}}}\n"
+        "  - {match: {path: /c/*}, handler: {cgi: /c}}\n"
+        "  - {match: {path: /d/*}, handler: {cgi: {directory: /d, environment: {A: own, E: f},\n"
+        "      pass_environment: [TZ], interpreters: {.pl: /bin/sh}, warm: off,\n"
+        "      limits: {programs: 2, idle_time: 1s}}}}\n"
+        "  - {match: {path: /e/*}, handler: {cgi: {directory: /e, limits: {queue: 8}}}}\n"
+    )
+    pools = [(handler["pool"], handler["extra"]) for _, handler in routes(loaded)]
+    assert pools == [
+        ("cgi-main-a", {"appserver.cgi.root": "/a"}),
+        ("cgi", {"appserver.cgi.root": "/b"}),
+        ("cgi", {"appserver.cgi.root": "/c"}),
+        ("cgi-main-a", {"appserver.cgi.root": "/d"}),
+        ("cgi-main-e", {"appserver.cgi.root": "/e"}),
+    ]
+    own, shared, queue = loaded.pools
+    assert own.environment == {"PATH": "/bin", "LANG": "C", "TZ": "UTC", "A": "own", "C": "d", "E": "f"}
+    assert own.interpreters == {".sh": "/bin/sh", ".pl": "/bin/sh"}
+    assert (own.programs, own.queue_limit, own.request_time_ms, own.idle_time_ms, own.warm) == (2, 7, 9000, 1000, "off")
+    assert shared.environment == {"PATH": "/bin", "LANG": "C", "A": "b", "C": "d"}
+    assert (shared.programs, shared.queue_limit, shared.idle_time_ms, shared.warm) == (5, 7, 30_000, "auto")
+    assert (queue.programs, queue.queue_limit) == (5, 8)
+
+
+def test_pools_of_rules_have_names_that_nobody_else_has() -> None:
+    loaded = load(
+        "pools: {cgi-main-a: {python: 'a:b'}}\nsites:\n- rules:\n"
+        "  - {match: {path: /a/*}, handler: {cgi: {directory: /a, warm: off}}}\n"
+        "  - {match: {path: /a}, handler: {cgi: {directory: /a, limits: {queue: 9}}}}\n"
+        "  - {match: {path: /p/*}, handler: {python: cgi-main-a}}\n"
+    )
+    assert [handler["pool"] for _, handler in routes(loaded)] == ["cgi-main-a-2", "cgi-main-a-3", "cgi-main-a"]
+
+
+def test_programs_by_extension() -> None:
+    """Alone at the top of a site their folder is the document root; names of sources are not for the file handler."""
+    loaded = load(
+        "sites:\n- index: [index.html, index.htm]\n  symlinks: deny\n  rules:\n"
+        "  - {match: {path: /b/*}, handler: {cgi: {directory: /b, extensions: [php, .PL], index: [a.php, b.html]}}}\n"
+        "  - {match: {path: /c/*}, handler: {cgi: {directory: /c, index: [i.sh]}}}\n"
+        "  - {handler: {cgi: {directory: /a, extensions: .php}}}\n"
+    )
+    handlers = loaded.plan["handlers"]
+    blog, only, whole = (handler for _, handler in routes(loaded))
+    assert blog == {
+        "kind": "programs",
+        "root": "/b",
+        "extensions": [".php", ".pl"],
+        "index": ["a.php", "b.html"],
+        "files": handlers.index({**FILES, "root": "/b", "index": ["b.html"], "symlinks": "deny"}),
+        "pool": handlers.index(
+            {
+                "kind": "pool",
+                "pool": "cgi",
+                "mounted": True,
+                "document_root": "",
+                "sendfile": None,
+                "extra": {"appserver.cgi.root": "/b", "appserver.cgi.extensions": ".php,.pl"},
+            }
+        ),
+    }
+    assert (only["files"], only["extensions"], only["index"]) == (None, [], ["i.sh"])
+    assert handlers[only["pool"]]["extra"] == {"appserver.cgi.root": "/c"}
+    assert whole["index"] == ["index.php", "index.html", "index.htm"]
+    assert handlers[whole["files"]]["index"] == ["index.html", "index.htm"]
+    assert handlers[whole["pool"]]["document_root"] == "/a"
+
+
+def test_usual_interpreters_have_absolute_paths(tmp_path: Path) -> None:
+    (tmp_path / "perl").write_text("")
+    (tmp_path / "perl").chmod(0o755)
+    found = usual_interpreters(str(tmp_path))
+    assert (found[".pl"], found[".php"]) == (f"{tmp_path}/perl", "/usr/bin/php-cgi")
 
 
 def test_programs_always_have_a_path(monkeypatch: pytest.MonkeyPatch) -> None:
