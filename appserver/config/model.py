@@ -416,6 +416,14 @@ class Pool:
         False,
         default_text="false",
     )
+    check: str | None = _key(
+        "check_target",
+        "Path, or whole URL where the application wants to be asked with a host of its own, that the workers of a new"
+        " version answer before they take requests: a GET, with a status below 400. One that does not keeps the old"
+        " version where it is (reload), or the pool from starting. For applications, not for scripts.",
+        None,
+        default_text="none",
+    )
     environment: Mapping[str, str] = _key("environment", "Environment variables that are added for the workers.", dict)
     retry: str = _key(
         "choice",

@@ -32,10 +32,12 @@ from appserver.config.model import (
     Rule,
     Site,
 )
+from appserver.config.selfcheck import environment_of
 
 Plan = dict[str, Any]
 
 MIN_SLOTS_PER_LOOP = 64
+SERVER_SOFTWARE = f"cherokee-app/{__version__}"
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 #: What runs programs that say nothing of it themselves (no `#!` line), by their extension.
 USUAL_INTERPRETERS = {
@@ -101,6 +103,7 @@ class PoolSpec:
     programs: int = 0  #: cgi: running at once
     kill_grace_ms: int = 0  #: cgi: from SIGTERM to SIGKILL
     warm: str = "off"  #: cgi: whether interpreters are started beforehand
+    check: Mapping[str, str] | None = None  #: python: the request that executors of a new version must answer first
     preload: bool = False  #: python: executors are forked from one process that has loaded the application
     requests_limit: int = 0  #: that an executor serves; this and the next ones: 0 is no limit
     lifetime_ms: int = 0  #: of an executor
@@ -214,7 +217,7 @@ class _Planner:
         self.pool_specs = self._pools()
         return {
             "version": 1,
-            "server_software": f"cherokee-app/{__version__}",
+            "server_software": SERVER_SOFTWARE,
             "limits": {
                 "header_size": config.limits.header_size,
                 "target_size": config.limits.target_size,
@@ -491,6 +494,7 @@ class _Planner:
             processes=pool.processes.min,
             processes_max=pool.processes.max,
             spare_time_ms=pool.processes.idle_time_ms,
+            check=environment_of(self.config, name, SERVER_SOFTWARE) if name in self.config.pools else None,
             preload=pool.preload,
             requests_limit=pool.limits.requests,
             lifetime_ms=pool.limits.lifetime_ms,

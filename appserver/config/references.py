@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from appserver.config import selfcheck
 from appserver.config.model import CGI_POOL, SCRIPT_POOL, Config, Handler, Pool, Rule, Site, keys_of
 from appserver.config.units import nearest
 
@@ -68,6 +69,7 @@ def _check_pool(reading: Reading, name: str, pool: Pool) -> None:
             f"{path}.limits.memory_max",
             "found no more than `memory`; expected more, so that a worker can be replaced before it must die",
         )
+    _check_self_check(reading, name, pool)
     given = [key for key in ("python", "scripts") if key in reading.given.get(path, ())]
     if name == SCRIPT_POOL:
         if "python" in given:
@@ -77,6 +79,18 @@ def _check_pool(reading: Reading, name: str, pool: Pool) -> None:
             )
     elif len(given) != 1:
         reading.report(path, f"found {_and(given)}; expected exactly one of python, scripts")
+
+
+def _check_self_check(reading: Reading, name: str, pool: Pool) -> None:
+    if pool.check is None:
+        return
+    path = f"pools.{name}.check"
+    if pool.python is None:
+        reading.report(path, "found in a pool of scripts; expected it with `python`: each script answers for itself")
+    elif selfcheck.environment_of(reading.config, name, "") is None:
+        places = ", ".join(selfcheck.paths_to(reading.config, name))
+        expected = f"a path that fits {places}" if places else "a rule with this pool"
+        reading.report(path, f"found '{pool.check}', from which no rule leads to the pool; expected {expected}")
 
 
 def _check_health(reading: Reading) -> None:

@@ -34,6 +34,8 @@ typedef struct visitor {
     int streams;
     int upgrades;
     int informed;
+    int reentries;
+    char reentry[256]; /* location|script name|path info */
     int files;
     int streams_sent;
     bool is_spent;
@@ -142,6 +144,15 @@ void as_request_inform(as_request *request, int status, as_str fields)
     v->informed++;
     CHECK(status > 101 && status < 200);
     snprintf(v->extra, sizeof(v->extra), "%.*s", (int)fields.len, fields.ptr);
+}
+
+void as_request_reenter(as_request *request, as_str location, as_str script_name, as_str path_info)
+{
+    visitor *v = visitor_of(request);
+    CHECK(request->handler_state == NULL);
+    v->reentries++;
+    snprintf(v->reentry, sizeof(v->reentry), "%.*s|%.*s|%.*s", (int)location.len, location.ptr, (int)script_name.len,
+             script_name.ptr, (int)path_info.len, path_info.ptr);
 }
 
 void as_request_upgrade(as_request *request)

@@ -32,7 +32,6 @@ FILES: dict[str, str | bytes] = {
     "cgi-bin/status-bare.sh": printing("Status: 201\nContent-Type: text/plain\n\nmade"),
     "cgi-bin/204.sh": printing("Status: 204 No Content\nContent-Type: text/plain\n"),
     "cgi-bin/304.sh": printing('Status: 304 Not Modified\nETag: "a"\nContent-Type: text/plain\n'),
-    "cgi-bin/local.sh": printing("Location: /landed.txt\n"),
     "cgi-bin/client.sh": printing("Location: http://example.org/there\n"),
     "cgi-bin/client-document.sh": printing(
         "Status: 303 See Other\nLocation: http://example.org/\nContent-Type: text/plain\n\nlook there"
@@ -363,12 +362,6 @@ def test_answers_without_body(server: Server) -> None:
             assert (response.status, response.body) == (status, b"")
             assert response.header("transfer-encoding") is None
         assert connection.send("GET /landed.txt HTTP/1.1\r\nHost: x\r\n\r\n").response().text == "landed"
-
-
-def test_local_redirect(server: Server) -> None:
-    """RFC 3875 section 6.2.2: it is the client that goes there."""
-    response = server.get("/cgi-bin/local.sh")
-    assert (response.status, response.header("location")) == (302, "/landed.txt")
 
 
 def test_client_redirect(server: Server) -> None:

@@ -194,7 +194,7 @@ bool as_lane_receive(as_lane *lane, int datagrams);
 /* pool_document.c */
 
 /* Takes the reading end of a program's output. */
-void as_document_begin(as_pending *pending, int fd);
+void as_document_begin(as_pending *pending, const as_answer_head *answer, int fd);
 /* The program has ended before its header section was complete: decides with what is in the pipe. Ends the request. */
 void as_document_end(as_pending *pending, int status);
 /* Closes the pipe and frees, for a record that still has it. */

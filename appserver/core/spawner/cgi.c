@@ -291,12 +291,21 @@ static int open_pipes(int output[2], int errors[2])
 
 /* --- start --- */
 
+/* Programs that write the whole HTTP response (RFC 3875 section 5) are known by their name, as everywhere. */
+static bool is_nph(const as_attempt *request)
+{
+    const char *name = strrchr(request->file, '/');
+    return strncmp(name, "/nph-", 5) == 0;
+}
+
 static void send_document(const as_attempt *request, int output_fd)
 {
     as_answer_head head = {
         .slot = request->frame.head.slot,
         .request_id = request->frame.head.request_id,
         .run_us = (uint32_t)((as_clock_monotonic_ns() - request->start_ns) / 1000),
+        .flags = is_nph(request) ? AS_DOCUMENT_NPH : 0,
+        .file_offset = (uint64_t)(request->script.path_info.ptr - request->runner->variables.path_info),
     };
     as_answers_send(request->runner->answers, request->frame.head.loop, AS_ANSWER_DOCUMENT, &head, AS_STR_NONE,
                     AS_STR_NONE, output_fd);

@@ -238,7 +238,7 @@ RULE_FAULTS = [
         "file.precompressed: found 'br' twice; expected each coding once",
     ),
     ("{match: {path: /a}}", "found no key 'handler'; expected it: what answers them"),
-    ("{handler: {cgi: {warm: off}}}", "handler.cgi: found no key 'directory'; expected it: the folder"),
+    ("{handler: {cgi: {warm: off}}}", "handler.cgi: found no key 'directory'; expected it: the folder; what follows"),
     (
         "{handler: {cgi: {directory: /a, limits: {program: 3}}}}",
         "handler.cgi.limits.program: unknown key; expected one of",
