@@ -612,9 +612,15 @@ _FALLBACK_DOC = (
 
 @dataclass(frozen=True, slots=True)
 class Files:
-    """Files below a folder. What is left out is as for the site."""
+    """Files below a folder, which is either `root` or `alias`. What else is left out is as for the site."""
 
-    root: str = _key("directory", "Root for files; the whole path is looked up below it.", "", required=True)
+    root: str | None = _key("directory", "Root for files; the whole path is looked up below it.", None)
+    alias: str | None = _key(
+        "directory",
+        "Folder that takes the place of the rule's path, which must end in `/*`: with `path: /icons/*` and"
+        " `alias: /usr/share/icons`, `/icons/a.png` is `/usr/share/icons/a.png`.",
+        None,
+    )
     index: tuple[str, ...] | None = _key(
         "file_names",
         "Files that answer for a folder, the first that exists.",

@@ -27,6 +27,7 @@ from appserver.config.model import (
     Config,
     Files,
     Log,
+    Match,
     Pool,
     Rule,
     Site,
@@ -315,7 +316,7 @@ class _Planner:
                 "body": answer.body,
             }
         assert handler.file is not None, "the loader lets exactly one kind through"
-        return _files(handler.file, site)
+        return _files(handler.file, site, rule.match)
 
     def _programs(self, folder: CgiFolder, rule: Rule, site: Site) -> dict[str, Any]:
         name = self._cgi_pool_of(folder, rule, site)
@@ -589,10 +590,11 @@ def _rule(path: str | None, handler: int, extension: Iterable[str] = (), method:
     return {"path": path, "extension": list(extension), "method": list(method), "handler": handler}
 
 
-def _files(files: Files, site: Site) -> dict[str, Any]:
+def _files(files: Files, site: Site, match: Match | None = None) -> dict[str, Any]:
     return {
         "kind": "file",
-        "root": files.root,
+        "root": files.root or files.alias,
+        "prefix": match.path.removesuffix("/*") if files.alias and match and match.path else None,
         "index": list(site.index if files.index is None else files.index),
         "symlinks": files.symlinks or site.symlinks,
         "precompressed": list(site.precompressed if files.precompressed is None else files.precompressed),

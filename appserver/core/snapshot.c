@@ -119,11 +119,12 @@ static int add_handler(as_snapshot *snapshot, as_handler *handler)
     return snapshot->handlers_len++;
 }
 
-int as_snapshot_add_file(as_snapshot *snapshot, const char *root, const char *index_names, int symlinks,
-                         const uint8_t *codings, int codings_len, const char *fallback)
+int as_snapshot_add_file(as_snapshot *snapshot, const char *root, const char *prefix, const char *index_names,
+                         int symlinks, const uint8_t *codings, int codings_len, const char *fallback)
 {
     as_file_options options = {
         .root = root,
+        .prefix = prefix,
         .index = index_names,
         .symlinks = (as_symlinks)symlinks,
         .codings = codings,

@@ -43,6 +43,7 @@ def routes(loaded: LoadedConfig, site: int = 0) -> list[tuple[str | None, dict[s
 
 FILES: dict[str, Any] = {
     "kind": "file",
+    "prefix": None,
     "index": ["index.html"],
     "symlinks": "beneath",
     "precompressed": [],
@@ -114,19 +115,31 @@ def test_files_take_from_their_site_what_they_leave_out() -> None:
         "  - {match: {path: /y/*}, handler: {file: {root: /y}}}\n"
         "  - {match: {path: /z/*}, handler: {file: {root: z, index: [], symlinks: follow, precompressed: off,"
         " fallback: /z/b.html}}}\n"
+        "  - {match: {path: /a/b/*}, handler: {file: {alias: z}}}\n"
+        "  - {match: {path: /*}, handler: {file: {alias: /a}}}\n"
     )
     of_site = {
         "kind": "file",
+        "prefix": None,
         "index": ["a.html"],
         "symlinks": "deny",
         "precompressed": ["gz", "br"],
         "fallback": "/a.html",
     }
-    own = {"kind": "file", "index": [], "symlinks": "follow", "precompressed": [], "fallback": "/z/b.html"}
+    own = {
+        "kind": "file",
+        "prefix": None,
+        "index": [],
+        "symlinks": "follow",
+        "precompressed": [],
+        "fallback": "/z/b.html",
+    }
     assert routes(loaded) == [
         ("/x/*", {**of_site, "root": "/x"}),
         ("/y/*", {**of_site, "root": "/y"}),
         ("/z/*", {**own, "root": "/base/z"}),
+        ("/a/b/*", {**of_site, "root": "/base/z", "prefix": "/a/b"}),
+        ("/*", {**of_site, "root": "/a", "prefix": ""}),
     ]
     site = loaded.plan["sites"][0]
     assert loaded.plan["handlers"][site["fallback"]] == {**of_site, "root": "/www"}
