@@ -15,6 +15,7 @@ STAMPS := build/stamps
 IMAGE ?= cherokee-app
 PORT ?= 8080
 FUZZ_SECONDS ?= 60
+JOBS ?= $(shell expr $$(nproc) + 1)
 SANITIZERS := address,undefined
 SANITIZED := build/sanitize
 
@@ -50,9 +51,9 @@ $(STAMPS)/core: $(STAMPS)/venv $(CORE_C)
 	@touch $@
 
 .PHONY: test
-test: build ## run all tests (ARGS=... for pytest)
+test: build ## run all tests, JOBS at a time (ARGS=... for pytest; JOBS=0: in one process)
 	@deploy/system-packages.sh test
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest -n $(JOBS) $(ARGS)
 
 .PHONY: test-sanitize
 test-sanitize: build ## the functional tests with the core under address and undefined-behaviour sanitizers
@@ -61,7 +62,7 @@ test-sanitize: build ## the functional tests with the core under address and und
 	@tar -c --exclude=./.git --exclude=./.venv --exclude=./build --exclude="*.so" --exclude="*.egg-info" . | tar -x -C $(SANITIZED)/tree
 	@cd $(SANITIZED)/tree && CHEROKEE_SANITIZE=$(SANITIZERS) $(CURDIR)/$(BIN)/python setup.py -q build_ext --inplace --build-temp ../core
 	@cd $(SANITIZED)/tree && CHEROKEE_SANITIZE=$(SANITIZERS) PYTHONPATH=$$PWD \
-	    $(CURDIR)/$(BIN)/python -m pytest tests/functional $(ARGS)
+	    $(CURDIR)/$(BIN)/python -m pytest -n $(JOBS) tests/functional $(ARGS)
 
 .PHONY: fuzz
 fuzz: build ## libFuzzer on each parser (FUZZ_SECONDS=60 for each; ARGS=names of targets)

@@ -27,14 +27,17 @@ from appserver.config.model import (
     Config,
     Files,
     Log,
+    Match,
     Pool,
     Rule,
     Site,
 )
+from appserver.config.selfcheck import environment_of
 
 Plan = dict[str, Any]
 
 MIN_SLOTS_PER_LOOP = 64
+SERVER_SOFTWARE = f"cherokee-app/{__version__}"
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 #: What runs programs that say nothing of it themselves (no `#!` line), by their extension.
 USUAL_INTERPRETERS = {
@@ -100,6 +103,7 @@ class PoolSpec:
     programs: int = 0  #: cgi: running at once
     kill_grace_ms: int = 0  #: cgi: from SIGTERM to SIGKILL
     warm: str = "off"  #: cgi: whether interpreters are started beforehand
+    check: Mapping[str, str] | None = None  #: python: the request that executors of a new version must answer first
     preload: bool = False  #: python: executors are forked from one process that has loaded the application
     requests_limit: int = 0  #: that an executor serves; this and the next ones: 0 is no limit
     lifetime_ms: int = 0  #: of an executor
@@ -213,7 +217,7 @@ class _Planner:
         self.pool_specs = self._pools()
         return {
             "version": 1,
-            "server_software": f"cherokee-app/{__version__}",
+            "server_software": SERVER_SOFTWARE,
             "limits": {
                 "header_size": config.limits.header_size,
                 "target_size": config.limits.target_size,
@@ -312,16 +316,20 @@ class _Planner:
                 "body": answer.body,
             }
         assert handler.file is not None, "the loader lets exactly one kind through"
-        return _files(handler.file, site)
+        return _files(handler.file, site, rule.match)
 
     def _programs(self, folder: CgiFolder, rule: Rule, site: Site) -> dict[str, Any]:
         name = self._cgi_pool_of(folder, rule, site)
         extra = {"appserver.cgi.root": folder.directory}
+        passed = {
+            "authorization": _either(folder.pass_authorization, self.config.cgi.pass_authorization),
+            "stream_bodies": _either(folder.stream_bodies, self.config.cgi.stream_bodies),
+        }
         if not folder.extensions:
-            pool = self._pool(name, site, extra)
+            pool = self._pool(name, site, extra) | passed
             return self._among_files(pool, folder, site, folder.index or ()) if folder.index else pool
         prefix = (rule.match.path or "/*").removesuffix("/*")
-        pool = self._pool(name, site, {**extra, "appserver.cgi.extensions": ",".join(folder.extensions)})
+        pool = self._pool(name, site, {**extra, "appserver.cgi.extensions": ",".join(folder.extensions)}) | passed
         if not prefix and rule.match.path != "/":
             pool["document_root"] = folder.directory
         index = (*(f"index{extension}" for extension in folder.extensions), *site.index)
@@ -363,6 +371,8 @@ class _Planner:
             "kind": "pool",
             "pool": pool,
             "mounted": True,
+            "authorization": True,
+            "stream_bodies": False,
             "document_root": site.root or "",
             "extra": extra,
             "sendfile": self._sendfile(pool),
@@ -490,6 +500,7 @@ class _Planner:
             processes=pool.processes.min,
             processes_max=pool.processes.max,
             spare_time_ms=pool.processes.idle_time_ms,
+            check=environment_of(self.config, name, SERVER_SOFTWARE) if name in self.config.pools else None,
             preload=pool.preload,
             requests_limit=pool.limits.requests,
             lifetime_ms=pool.limits.lifetime_ms,
@@ -535,6 +546,10 @@ class _Planner:
         )
 
 
+def _either(own: bool | None, shared: bool) -> bool:
+    return shared if own is None else own
+
+
 def cgi_settings(cgi: Cgi, folder: CgiFolder) -> Cgi:
     """What holds for the programs of a rule: the server's settings with the rule's own over them."""
     return replace(
@@ -575,10 +590,11 @@ def _rule(path: str | None, handler: int, extension: Iterable[str] = (), method:
     return {"path": path, "extension": list(extension), "method": list(method), "handler": handler}
 
 
-def _files(files: Files, site: Site) -> dict[str, Any]:
+def _files(files: Files, site: Site, match: Match | None = None) -> dict[str, Any]:
     return {
         "kind": "file",
-        "root": files.root,
+        "root": files.root or files.alias,
+        "prefix": match.path.removesuffix("/*") if files.alias and match and match.path else None,
         "index": list(site.index if files.index is None else files.index),
         "symlinks": files.symlinks or site.symlinks,
         "precompressed": list(site.precompressed if files.precompressed is None else files.precompressed),

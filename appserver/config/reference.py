@@ -132,6 +132,7 @@ _TYPES = {
     "boolean": "true or false",
     "block_or_off": "block or off",
     "blocks": "list of blocks",
+    "check_target": "URL path or URL",
     "choice": "word",
     "codings": "list of codings, or off",
     "count": "whole number",

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from appserver.config import selfcheck
 from appserver.config.model import CGI_POOL, SCRIPT_POOL, Config, Handler, Pool, Rule, Site, keys_of
 from appserver.config.units import nearest
 
@@ -68,6 +69,7 @@ def _check_pool(reading: Reading, name: str, pool: Pool) -> None:
             f"{path}.limits.memory_max",
             "found no more than `memory`; expected more, so that a worker can be replaced before it must die",
         )
+    _check_self_check(reading, name, pool)
     given = [key for key in ("python", "scripts") if key in reading.given.get(path, ())]
     if name == SCRIPT_POOL:
         if "python" in given:
@@ -77,6 +79,18 @@ def _check_pool(reading: Reading, name: str, pool: Pool) -> None:
             )
     elif len(given) != 1:
         reading.report(path, f"found {_and(given)}; expected exactly one of python, scripts")
+
+
+def _check_self_check(reading: Reading, name: str, pool: Pool) -> None:
+    if pool.check is None:
+        return
+    path = f"pools.{name}.check"
+    if pool.python is None:
+        reading.report(path, "found in a pool of scripts; expected it with `python`: each script answers for itself")
+    elif selfcheck.environment_of(reading.config, name, "") is None:
+        places = ", ".join(selfcheck.paths_to(reading.config, name))
+        expected = f"a path that fits {places}" if places else "a rule with this pool"
+        reading.report(path, f"found '{pool.check}', from which no rule leads to the pool; expected {expected}")
 
 
 def _check_health(reading: Reading) -> None:
@@ -146,22 +160,34 @@ def _check_rule(reading: Reading, path: str, rule: Rule) -> None:
             )
         elif not handler.scripts.startswith("/"):
             _check_pool_name(reading, f"{path_of_handler}.scripts", handler.scripts, "scripts")
-        _check_prefix(reading, path, rule)
+        _check_prefix(reading, path, rule, "for the handler scripts")
+    if handler.file is not None:
+        _check_folder(reading, path, rule)
+
+
+def _check_folder(reading: Reading, path: str, rule: Rule) -> None:
+    """Exactly one folder for files; what is no block at all has been told."""
+    place = f"{path}.handler.file"
+    given = [key for key in reading.given.get(place, ("root",)) if key in ("root", "alias")]
+    if any(problem.text.startswith(f"{place}: ") for problem in reading.problems):
+        return
+    if len(given) != 1:
+        reading.report(place, f"found {_and(given)}; expected exactly one of root, alias")
+    elif given == ["alias"]:
+        _check_prefix(reading, path, rule, "that the folder takes the place of")
 
 
 def _is_single_script(pool: Pool | None) -> bool:
     return pool is not None and pool.scripts is not None and pool.scripts.endswith(".py")
 
 
-def _check_prefix(reading: Reading, path: str, rule: Rule) -> None:
-    """The names of the scripts need a place in the path."""
+def _check_prefix(reading: Reading, path: str, rule: Rule, purpose: str) -> None:
+    """What is looked up needs a place in the path."""
     if rule.match.path is not None and rule.match.path.endswith("/*"):
         return
     found = "nothing" if rule.match.path is None else f"'{rule.match.path}'"
     question = f"; did you mean '{rule.match.path.rstrip('/')}/*'?" if rule.match.path else ""
-    reading.report(
-        f"{path}.match.path", f'found {found}; expected a path that ends in "/*" for the handler scripts{question}'
-    )
+    reading.report(f"{path}.match.path", f'found {found}; expected a path that ends in "/*" {purpose}{question}')
 
 
 def _check_pool_name(reading: Reading, path: str, name: str, kind: str) -> None:

@@ -231,6 +231,22 @@ def _location(text: str, _: Key, __: Path) -> str:
     return text
 
 
+def _check_target(text: str, _: Key, __: Path) -> str:
+    """What a client would ask for, without a fragment."""
+    if (
+        not (text.startswith("/") or re.match(r"https?://[^/?]+/", text))
+        or not text.isascii()
+        or _CONTROL.search(text)
+        or " " in text
+        or "#" in text
+    ):
+        is_bare = text.isascii() and text and not re.search(r"[\s:#]", text)
+        raise UnfitError(
+            "a path that begins with '/' or a URL with a path, percent-encoded", f"/{text}" if is_bare else ""
+        )
+    return text
+
+
 def _application(text: str, _: Key, __: Path) -> str:
     if not _APPLICATION.fullmatch(text):
         is_module = _APPLICATION.fullmatch(f"{text}:application") is not None
@@ -376,6 +392,7 @@ def _is_ipv6(text: str) -> bool:
 SCALARS: dict[str, Parser] = {
     "application": _application,
     "boolean": _boolean,
+    "check_target": _check_target,
     "choice": _choice,
     "count": _count,
     "directory": _directory,

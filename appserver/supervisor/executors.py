@@ -64,7 +64,7 @@ Growth = dict[str, list[int]]
 class _Awaited:
     """An executor that its template has been asked for."""
 
-    spec: PoolSpec
+    start: Start
     template: Template
     order: Action | None = None  #: what it is to be told when it is there
 
@@ -311,8 +311,8 @@ class Executors:
 
     def _do(self, action: Action) -> None:
         match action:
-            case Start(number, spec, version):
-                self._start(number, spec, version)
+            case Start():
+                self._start(action)
             case Stop(number) | Kill(number) if number in self._awaited:
                 # It is told when it is there, if it ever is.
                 awaited = self._awaited[number]
@@ -347,7 +347,8 @@ class Executors:
         if child is not None:
             act(child)
 
-    def _start(self, number: int, spec: PoolSpec, version: int) -> None:
+    def _start(self, start: Start) -> None:
+        number, spec = start.number, start.spec
         try:
             if spec.kind == "python":
                 self._stats[number] = StatsPage(spec.threads)
@@ -355,15 +356,16 @@ class Executors:
         except OSError as error:
             self._cannot_start(number, f"no shared memory for it: {error.strerror}")
             return
-        template = self._template_of(spec, version)
+        template = self._template_of(spec, start.version)
         if template is None:
-            self._found(number, spec, executor_command(spec, self._identity))
+            self._found(start, executor_command(spec, self._identity))
         else:
-            self._awaited[number] = _Awaited(spec, template)
+            self._awaited[number] = _Awaited(start, template)
             template.fork(number)
 
-    def _found(self, number: int, spec: PoolSpec, source: Command | Adopted) -> None:
+    def _found(self, start: Start, source: Command | Adopted) -> None:
         """The executor is started, or is there already; it gets what it needs."""
+        number, spec = start.number, start.spec
         log = self._log.bind(executor=number)
         try:
             child = Child(self._loop, source, log, partial(self._take, number), partial(self._died, number))
@@ -378,6 +380,8 @@ class Executors:
         if number in self._stats:
             fds |= {"stats": self._stats[number].fd, "stacks": self._stacks[number].fd}
             more = {"stacks_signal": SIGNAL}
+        if start.is_checked:
+            more["check"] = spec.check
         child.send(
             "start",
             fds,
@@ -427,7 +431,7 @@ class Executors:
 
     def forked(self, number: int, process: Adopted) -> None:
         awaited = self._awaited.pop(number)
-        self._found(number, awaited.spec, process)
+        self._found(awaited.start, process)
         if awaited.order is not None:
             self._do(awaited.order)
 
@@ -441,7 +445,7 @@ class Executors:
     def unfit(self, numbers: list[int], reason: str) -> None:
         for number in numbers:
             awaited = self._awaited.pop(number)
-            self._found(number, awaited.spec, executor_command(awaited.spec, self._identity))
+            self._found(awaited.start, executor_command(awaited.start.spec, self._identity))
 
     def template_ended(self) -> None:
         self._old_templates = [each for each in self._old_templates if each.is_running]

@@ -36,11 +36,14 @@ MIB = 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """Start an executor with this number. `version` of the specification: a reload of the same one is another."""
+    """Start an executor with this number. `version` of the specification: a reload of the same one is another.
+    `is_checked`: it must answer the pool's self-check before it takes requests.
+    """
 
     number: int
     spec: PoolSpec
     version: int = 1
+    is_checked: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +119,9 @@ class Crew:
         self.spec = spec
         self.version = version
         self.seats = [Seat(start_at=now) for _ in range(size)]
+        #: Somebody has become ready. From then on nobody is checked any more: there is no better version that could go
+        #: on, and a fault that comes from outside must not take the workers away that tell of it.
+        self.is_proven = False
 
     def members(self) -> Iterator[Sitter]:
         return (member for seat in self.seats for member in seat.members())
@@ -273,7 +279,7 @@ class PoolPolicy:
         if found is None or found[2].is_condemned:
             return []
         crew, seat, member = found
-        member.is_ready = seat.was_settled = True
+        member.is_ready = seat.was_settled = crew.is_proven = True
         member.kill_at = None
         member.capacity = _capacity(crew.spec) if capacity is None else capacity
         member.at_once = member.capacity if at_once is None else at_once
@@ -426,7 +432,8 @@ class PoolPolicy:
                 seat.sitter = newcomer
             else:
                 seat.heir = newcomer
-            actions.append(Start(newcomer.number, crew.spec, crew.version))
+            is_checked = crew.spec.check is not None and not crew.is_proven
+            actions.append(Start(newcomer.number, crew.spec, crew.version, is_checked))
         return actions
 
     def _condemn(self, member: Sitter) -> list[Action]:

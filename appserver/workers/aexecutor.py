@@ -112,6 +112,15 @@ class LoopRunner(Runner):
         if self._receives:
             self.loop.call_soon_threadsafe(self._go_on_receiving)
 
+    def pause(self, then: Callable[[], None]) -> None:
+        """Receives no more before :meth:`start` is called again. `then` is called in the loop."""
+
+        def do() -> None:
+            self._stop_receiving()
+            then()
+
+        self.loop.call_soon_threadsafe(do)
+
     def stop(self) -> None:
         """Takes no more, lets what is held finish, and ends."""
         with contextlib.suppress(RuntimeError):  # the loop has been closed: it has ended by itself

@@ -41,7 +41,7 @@ class Asynchronous:
         self._log = log
         self._websocket = websocket
         self._lock = threading.Lock()
-        self._runner: Optional[LoopRunner] = None
+        self.runner: Optional[LoopRunner] = None  #: once it has been booted
 
     def boot(self, application: Optional[Application], name: str = "") -> None:
         """Starts the loop, for the pool's own application or for scripts. Raises LoadError."""
@@ -50,12 +50,12 @@ class Asynchronous:
 
     def take(self, item: Item) -> None:
         """A request for the loop, from another thread."""
-        if self._runner is None:
+        if self.runner is None:
             with self._lock:
-                if self._runner is None:
+                if self.runner is None:
                     self._boot(None, "")
-        assert self._runner is not None
-        self._runner.take(item)
+        assert self.runner is not None
+        self.runner.take(item)
 
     def _boot(self, application: Optional[Application], name: str) -> None:
         from .aexecutor import LoopRunner
@@ -80,7 +80,7 @@ class Asynchronous:
         executor.runners.append(runner)
         if executor.stopping:
             runner.stop()
-        self._runner = runner
+        self.runner = runner
 
 
 class ScriptServer:

@@ -38,6 +38,7 @@ class Control:
         self._socket = socket.socket(fileno=fd)
         self._socket.settimeout(None)
         self._socket.set_inheritable(False)
+        self.last_trace = ""  #: the traceback of the last log record that had one
 
     def fileno(self) -> int:
         return self._socket.fileno()
@@ -83,6 +84,7 @@ class Control:
 
     def log(self, level: str, event: str, **fields: Any) -> None:
         """A log record; on stderr when the channel does not take it."""
+        self.last_trace = fields.get("traceback") or self.last_trace
         if self.send("log", level=level, event=event, **fields):
             return
         with contextlib.suppress(Exception):

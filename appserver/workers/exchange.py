@@ -94,7 +94,7 @@ class Exchange:
         runner.out.append((self.loop, head + fields + body))
 
     def _respond_large(self, status: int, fields: bytes, body: bytes) -> None:
-        fd = _memory_file()
+        fd = memory_file()
         try:
             write_all(fd, body)
             self.send_file(status, fields, fd, 0, len(body))
@@ -159,7 +159,7 @@ def write_all(fd: int, data: bytes) -> None:
         rest = rest[os.write(fd, rest) :]
 
 
-def _memory_file() -> int:
+def memory_file() -> int:
     if hasattr(os, "memfd_create"):
         return os.memfd_create("answer", os.MFD_CLOEXEC)
     with tempfile.TemporaryFile() as file:  # an interpreter that was built for an old C library

@@ -32,6 +32,7 @@ from .wsgi import Environ, Server
 STATUS_NO_BOOT = 3
 DEFAULT_CONCURRENCY = 100
 JOIN_POLL_S = 0.05
+CLOSE_TIME_S = 3.0  #: for an application that was started and is not to be used
 ORPHAN_TIME_S = 5  #: what requests get to finish when the supervisor has gone
 
 
@@ -124,6 +125,8 @@ class _Worker:
         if "stacks" in fds:
             watchdog.arm(fds["stacks"], int(start["stacks_signal"]))
         configuration = start["configuration"]
+        self._check: Optional[Dict[str, str]] = start.get("check")
+        self._request_time_ms = int(configuration.get("request_time_ms") or 0)
         self._is_dev = bool(configuration.get("dev"))
         loaded = loaded or Loaded(control, configuration)
         self._scripts, self._application = loaded.scripts, loaded.application
@@ -137,7 +140,7 @@ class _Worker:
             name=self._name,
             threads=threads,
             dev=self._is_dev,
-            request_time_ms=int(configuration.get("request_time_ms") or 0),
+            request_time_ms=self._request_time_ms,
         )
         self._executor = Executor(
             queue=_socket(fds["queue"]),
@@ -165,8 +168,12 @@ class _Worker:
     def run(self) -> int:
         try:
             self._boot_asynchronous()
+            if self._check is not None:
+                self._answer_check(self._check)
         except LoadError as error:
-            return _fail(self._control, str(error), error.trace)
+            status = _fail(self._control, str(error), error.trace)
+            self._close_asynchronous()
+            return status
         interpreter.settle()
         self._growth.look(set(), time.monotonic())
         self._executor.start()
@@ -188,6 +195,21 @@ class _Worker:
             self._asynchronous.boot(self._application, self._name)
         elif self._scripts.any_async:
             self._asynchronous.boot(None)
+
+    def _close_asynchronous(self) -> None:
+        """The application's startup may have come to its end, and what it holds wants its shutdown."""
+        self._executor.stop_time_s = CLOSE_TIME_S
+        self._executor.stop()
+        for runner in self._executor.runners:
+            if runner.thread.is_alive():
+                runner.thread.join(CLOSE_TIME_S)
+
+    def _answer_check(self, environment: Dict[str, str]) -> None:
+        """Raises LoadError when the answer is not a good one."""
+        from . import selfcheck  # most workers are not asked
+
+        runner = self._asynchronous.runner if self._is_asgi else None
+        selfcheck.run(self._executor, runner, self._control, environment, self._request_time_ms)
 
     def _about(self) -> Dict[str, Any]:
         """What the core must know of this worker (docs/executor-protocol.md, section 9)."""

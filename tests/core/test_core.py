@@ -10,10 +10,13 @@ A program says in its head what it needs:
 
 from __future__ import annotations
 
+import fcntl
+import hashlib
 import os
 import re
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +27,7 @@ import build
 
 FOLDER = Path(__file__).resolve().parent
 TOP = FOLDER.parent.parent
+CORE = TOP / "appserver" / "core"
 OBJECTS = TOP / "build" / "tests"
 TIME_LIMIT_S = 240
 ENVIRONMENT = {
@@ -58,53 +62,75 @@ def programs() -> list[Program]:
     return found
 
 
-def newest(paths: list[Path]) -> float:
-    return max(path.stat().st_mtime for path in paths)
-
-
-HEADERS = [TOP / path for path in build.headers()] + sorted(FOLDER.glob("*.h")) + [TOP / "appserver/core/build.py"]
-
-
 def run(command: list[str]) -> None:
     done = subprocess.run(command, cwd=TOP, capture_output=True, text=True)
     assert done.returncode == 0, f"{' '.join(command)}\n{done.stdout}{done.stderr}"
 
 
+def included(path: Path, found: set[Path] | None = None) -> set[Path]:
+    """The file and all that it includes, also through others, but for the system's headers."""
+    found = set() if found is None else found
+    found.add(path)
+    for name in re.findall(r'^\s*#\s*include\s+"([^"]+)"', path.read_text(), re.MULTILINE):
+        places = (folder / name for folder in (path.parent, CORE, FOLDER))
+        other = next((place.resolve() for place in places if place.exists()), None)
+        if other is not None and other not in found:
+            included(other, found)
+    return found
+
+
+def made(out: Path, command: list[str], sources: list[Path]) -> Path:
+    """What the command makes of these and what they include; it is run again only when one of them has changed, or
+    the command. Several processes may ask for the same at the same time.
+    """
+    out.parent.mkdir(parents=True, exist_ok=True)
+    key = hashlib.sha256(" ".join(command).encode())
+    for path in sorted(set().union(*map(included, sources))):
+        key.update(path.read_bytes())
+    with out.with_name(f"{out.name}.key").open("a+") as known:
+        fcntl.flock(known, fcntl.LOCK_EX)
+        known.seek(0)
+        if known.read() != key.hexdigest() or not out.exists():
+            known.truncate(0)
+            run(command)
+            known.write(key.hexdigest())
+    return out
+
+
 def object_of(source: str, sanitize: str) -> Path:
-    """The compiled core file, compiled again only when it or a header is newer."""
+    """A core file, compiled."""
     out = OBJECTS / sanitize.replace(",", "-") / (source.replace("/", "-") + ".o")
     path = TOP / source
-    if not out.exists() or out.stat().st_mtime < newest([path, *HEADERS]):
-        out.parent.mkdir(parents=True, exist_ok=True)
-        run(["gcc", *build.cflags(sanitize), "-Werror", "-c", str(path), "-o", str(out)])
-    return out
+    return made(out, ["gcc", *build.cflags(sanitize), "-Werror", "-c", str(path), "-o", str(out)], [path])
+
+
+def program_of(name: str, sources: list[Path], core_files: list[str], sanitize: str, *flags: str) -> Path:
+    """Those linked with files of the core, which are compiled as many at a time as there are processors."""
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        objects = list(pool.map(lambda path: object_of(path, sanitize), core_files))
+    out = OBJECTS / name
+    command = [
+        "gcc",
+        *[flag for flag in build.cflags(sanitize) if flag != "-Wmissing-prototypes"],
+        "-Werror",
+        *flags,
+        f"-I{FOLDER}",
+        *map(str, sources),
+        *map(str, objects),
+        "-o",
+        str(out),
+        *build.ldflags(sanitize),
+        *[f"-l{library}" for library in build.LIBRARIES],
+        "-lpthread",
+        "-lm",
+    ]
+    return made(out, command, [*sources, *(TOP / path for path in core_files)])
 
 
 def compile_program(program: Program) -> Path:
     wanted = program.directive("with", "")
-    names = build.sources() if wanted == ["all"] else [f"appserver/core/{name}" for name in wanted]
-    objects = [object_of(name, program.sanitize) for name in names]
-    OBJECTS.mkdir(parents=True, exist_ok=True)
-    out = OBJECTS / program.name
-    # A test includes core files by name; which ones is the preprocessor's business, so it is always compiled.
-    run(
-        [
-            "gcc",
-            *[flag for flag in build.cflags(program.sanitize) if flag != "-Wmissing-prototypes"],
-            "-Werror",
-            "-Wno-unused-function",
-            f"-I{FOLDER}",
-            str(program.source),
-            *map(str, objects),
-            "-o",
-            str(out),
-            *build.ldflags(program.sanitize),
-            *[f"-l{library}" for library in build.LIBRARIES],
-            "-lpthread",
-            "-lm",
-        ]
-    )
-    return out
+    core_files = build.sources() if wanted == ["all"] else [f"appserver/core/{name}" for name in wanted]
+    return program_of(program.name, [program.source], core_files, program.sanitize, "-Wno-unused-function")
 
 
 @pytest.mark.parametrize("program", programs(), ids=lambda program: program.name)

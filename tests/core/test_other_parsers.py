@@ -20,9 +20,8 @@ import httptools
 from tests.core import test_core
 from tests.request_vectors import vectors
 
-SANITIZE = "address,undefined"
 CORE_NAMES = "base/memory base/buf base/error base/scan http/head http/target http/chunked"
-CORE_FILES = tuple(f"{name}.c" for name in CORE_NAMES.split())
+CORE_FILES = [f"appserver/core/{name}.c" for name in CORE_NAMES.split()]
 MUTATIONS = 40  #: of each vector
 MAX_SIZE = 3000  #: larger vectors are left out: they are for limits, and the others have limits of their own
 
@@ -85,12 +84,7 @@ def ask_httptools(data: bytes) -> Verdict:
 
 
 def ask_ours(requests: list[bytes]) -> list[Verdict]:
-    objects = [test_core.object_of(f"appserver/core/{name}", SANITIZE) for name in CORE_FILES]
-    program = test_core.OBJECTS / "verdicts"
-    flags = [*test_core.build.cflags(SANITIZE), *test_core.build.ldflags(SANITIZE)]
-    test_core.run(
-        ["gcc", *flags, "-Werror", str(test_core.FOLDER / "verdicts.c"), *map(str, objects), "-o", str(program)],
-    )
+    program = test_core.program_of("verdicts", [test_core.FOLDER / "verdicts.c"], CORE_FILES, "address,undefined")
     done = subprocess.run(
         [str(program)],
         input=b"".join(struct.pack("=I", len(request)) + request for request in requests),

@@ -184,6 +184,15 @@ class Connection:
         self.close()
 
 
+def accepts(port: int) -> bool:
+    """Whether somebody takes connections there."""
+    try:
+        Connection(port).close()
+    except OSError:
+        return False
+    return True
+
+
 def has_ipv6() -> bool:
     """Whether this machine has the address ::1; a container often has not."""
     try:

@@ -21,7 +21,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from harness import PATIENCE_S, TOP, Connection, sanitizer_environment, wait_for
+from harness import PATIENCE_S, TOP, Connection, accepts, sanitizer_environment, wait_for
 
 from appserver.config.load import load_file
 from appserver.config.plan import build
@@ -333,9 +333,10 @@ class PlayedCore:
         return int(status.partition("VmRSS:")[2].split()[0])
 
     def drain(self, timeout_ms: int = 5000) -> None:
-        """Tells it to stop; the listening socket is closed."""
+        """Tells it to stop, and waits until it has begun: its only loop has closed the listening socket."""
         self.listener.close()
         self.channel.send("drain", timeout_ms=timeout_ms)
+        wait_for(lambda: not accepts(self.port), "the core no longer accepts")
 
     def finish(self) -> None:
         """Looks it over, and ends it."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 
 import pytest
-from harness import PATIENCE_S, Connection, Server, wait_for
+from harness import PATIENCE_S, Server, accepts, wait_for
 
 FILES: dict[str, str | bytes] = {
     "www/a.txt": "alpha",
@@ -98,18 +98,10 @@ def test_a_body_that_is_being_dropped_does_not_hold_up_the_end(serve) -> None:
         assert connection.send(post("/a.txt", "Content-Length: 1000")).response("POST").status == 405
         server.kill(signal.SIGTERM)
         server.wait_for_log("SIGTERM: stopping")
-        wait_for(lambda: not accepts(server), "nobody is accepted any more")
+        wait_for(lambda: not accepts(server.port), "nobody is accepted any more")
         connection.send(bytes(1000))
         assert connection.closed()
     assert server.process.wait(PATIENCE_S) == 0
-
-
-def accepts(server: Server) -> bool:
-    try:
-        Connection(server.port).close()
-    except OSError:
-        return False
-    return True
 
 
 # Reloads

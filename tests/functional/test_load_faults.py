@@ -13,7 +13,10 @@ import time
 from dataclasses import dataclass, field
 from typing import Any
 
+import pytest
 from harness import SANITIZE, Connection, Server
+
+pytestmark = pytest.mark.alone
 
 SCRIPT = r"""
 import os, pathlib

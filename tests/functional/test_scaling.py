@@ -5,8 +5,11 @@ from __future__ import annotations
 import threading
 from typing import Any
 
+import pytest
 from crews import Clients, command, pool, workers
 from harness import PATIENCE_S, Response, Server, wait_for
+
+pytestmark = pytest.mark.alone
 
 APPLICATION = """\
 import os, time

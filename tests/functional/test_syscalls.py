@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 from harness import SANITIZE, Connection, Server, wait_for
 
+pytestmark = pytest.mark.alone
+
 ROUNDS = 20
 SMALL, MIDDLE, LARGE = b"s" * 1000, b"m" * 10_000, b"L" * 20_000
 #: Nothing that happens by the clock: entries are believed, no log is flushed.

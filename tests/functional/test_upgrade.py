@@ -406,7 +406,6 @@ def test_drain_between_request_and_answer(tmp_path: Path) -> None:
         client = core.connect().send(asking())
         request = core.receive()
         core.drain(60_000)
-        time.sleep(0.1)
         request.answer(wire.UPGRADED, 101)
         assert client.interim().status == 101
         assert request.stream().recv(1) == b""

@@ -14,21 +14,14 @@ from tests.core import test_core
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 import targets
 
-SANITIZE = "address,undefined"
-
 
 @pytest.mark.parametrize("target", targets.targets(), ids=lambda target: target.name)
 def test_corpus(target: targets.Target) -> None:
     assert target.seeds, f"{target.corpus} has no input"
-    objects = [test_core.object_of(name, SANITIZE) for name in target.core_files]
-    out = test_core.OBJECTS / f"fuzz-{target.name}"
-    flags = [*targets.build.cflags(SANITIZE), *targets.build.ldflags(SANITIZE)]
-    sources = [str(target.source), str(targets.FOLDER / "replay.c")]
-    test_core.run(
-        ["gcc", *flags, "-Werror", f"-I{test_core.FOLDER}", *sources, *map(str, objects), "-o", str(out)],
-    )
+    sources = [target.source, targets.FOLDER / "replay.c"]
+    program = test_core.program_of(f"fuzz-{target.name}", sources, target.core_files, "address,undefined")
     done = subprocess.run(
-        [str(out), *map(str, target.seeds)],
+        [str(program), *map(str, target.seeds)],
         env={**os.environ, **test_core.ENVIRONMENT},
         capture_output=True,
         text=True,

@@ -545,3 +545,22 @@ def test_bodies_stream_when_every_executor_takes_them() -> None:
     assert not policy.stream_bodies
     policy.died(2, 2)
     assert policy.stream_bodies
+
+
+# Self-checks
+
+
+def test_a_new_version_is_checked_until_one_of_it_is_ready() -> None:
+    spec = replace(SPEC, check={"PATH_INFO": "/"})
+    policy = PoolPolicy(spec, 0)
+    assert policy.tick(0) == [Start(1, spec, is_checked=True), Start(2, spec, is_checked=True)]
+    policy.died(1, 1, could_not_boot=True)
+    assert policy.tick(3) == [Start(3, spec, is_checked=True)]
+    policy.ready(2, 4)
+    policy.died(3, 5, could_not_boot=True)
+    assert policy.tick(20) == [Start(4, spec)]
+    policy.ready(4, 21)
+    assert policy.relieve(2, 22) == [Start(5, spec)]
+    policy.ready(5, 23)
+    starts = of(Start, policy.reload(spec, 24))
+    assert [(start.version, start.is_checked) for start in starts] == [(2, True), (2, True)]

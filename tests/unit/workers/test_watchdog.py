@@ -92,6 +92,7 @@ def at_cancelled(environ):
     cancelled = environ["appserver.cancelled"]
     kept.append(cancelled)
     before = cancelled()
+    open("asked", "w").close()
     while not cancelled():
         time.sleep(0.001)
     return before
@@ -228,9 +229,13 @@ def test_deadline(run: Run) -> None:
     assert 0 < left <= 20
 
 
-def test_cancelled(run: Run) -> None:
+def test_cancelled(run: Run, tmp_path: Path) -> None:
     core = run(APP)
     begin(core, "/cancelled", 9)
+    until = time.monotonic() + PATIENCE_S
+    while not (tmp_path / "asked").exists():  # it is marked a moment before it runs
+        assert time.monotonic() < until
+        time.sleep(0.001)
     core.cancel(9)
     assert core.next_answer().body == b"False"
     assert core.fetch("GET", "/keep", slot=10).body == b"False"
