@@ -120,7 +120,8 @@ def _add_handler(handle: Any, handler: Mapping[str, Any], pools: Mapping[str, in
             files = -1 if handler["files"] is None else handler["files"]
             extensions = c_text(",".join(handler["extensions"]))
             root, index = c_text(handler["root"]), text_list(handler["index"])
-            return int(lib.as_snapshot_add_programs(handle, files, handler["pool"], root, extensions, index))
+            symlinks = SYMLINKS[handler["symlinks"]]
+            return int(lib.as_snapshot_add_programs(handle, files, handler["pool"], root, symlinks, extensions, index))
         case "health":
             return int(lib.as_snapshot_add_health(handle, HEALTH[handler["what"]]))
         case "metrics":

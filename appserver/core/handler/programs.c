@@ -16,6 +16,7 @@ typedef struct programs_handler {
     const as_handler *files;
     const as_handler *pool;
     char *root;
+    as_symlinks symlinks;
     char *extensions;
     char *index;
 } programs_handler;
@@ -31,15 +32,16 @@ typedef enum place {
     FOR_FILES,
 } place;
 
-static place look_at(int root_fd, const char *path)
+static place look_at(const programs_handler *self, int root_fd, const char *path)
 {
     struct stat status;
-    int fd = as_beneath_open(root_fd, path, O_PATH, AS_SYMLINKS_BENEATH);
+    int fd = as_beneath_open(root_fd, path, O_PATH, self->symlinks);
     if (fd < 0) {
         switch (errno) {
         case EACCES:
         case EPERM:
         case EXDEV:
+        case ELOOP:
             return FORBIDDEN;
         case EMFILE:
         case ENFILE:
@@ -78,7 +80,7 @@ static place look_for_program(const programs_handler *self, int root_fd, char *p
             continue;
         char behind = path[end];
         path[end] = '\0';
-        place found = look_at(root_fd, path);
+        place found = look_at(self, root_fd, path);
         path[end] = behind;
         if (found != A_FOLDER)
             return found == A_FILE ? FOR_POOL : found;
@@ -94,7 +96,7 @@ static place look_for_index(const programs_handler *self, int root_fd, as_reques
         if (len + name_len >= AS_BENEATH_PATH_SIZE)
             continue;
         memcpy(path + len, name, name_len + 1);
-        place found = look_at(root_fd, path);
+        place found = look_at(self, root_fd, path);
         if (found == NOTHING || found == A_FOLDER)
             continue;
         if (found != A_FILE)
@@ -212,6 +214,7 @@ as_handler *as_programs_handler_new(const as_programs_options *options)
     self->files = options->files;
     self->pool = options->pool;
     self->root = as_strdup(as_str_from(options->root));
+    self->symlinks = options->symlinks;
     self->extensions = as_strdup(as_str_from(options->extensions));
     self->index = as_strdup(as_str_of(options->index, list_size(options->index)));
     return &self->handler;

@@ -2,13 +2,15 @@
 #ifndef AS_HANDLER_PROGRAMS_H
 #define AS_HANDLER_PROGRAMS_H
 
+#include "handler/file.h"
 #include "http/request.h"
 
 typedef struct as_programs_options {
     const as_handler
         *files; /* everything that is no program; must answer at once (never PENDING). NULL: everything is one */
     const as_handler *pool;
-    const char *root;       /* what follows the rule's prefix is looked up below it */
+    const char *root; /* what follows the rule's prefix is looked up below it */
+    as_symlinks symlinks;
     const char *extensions; /* ".php,.pl"; with `files` only */
     const char *index;      /* programs and files for a folder: NUL-separated, ended by an empty name */
 } as_programs_options;
