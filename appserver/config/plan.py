@@ -320,17 +320,21 @@ class _Planner:
 
     def _programs(self, folder: CgiFolder, rule: Rule, site: Site) -> dict[str, Any]:
         name = self._cgi_pool_of(folder, rule, site)
+        passed = {
+            "authorization": _either(folder.pass_authorization, self.config.cgi.pass_authorization),
+            "stream_bodies": _either(folder.stream_bodies, self.config.cgi.stream_bodies),
+        }
         if folder.directory is None:
-            return self._pool(name, site, _one_program(folder, rule.match))
+            return self._pool(name, site, _one_program(folder, rule.match)) | passed
         extra = {"appserver.cgi.root": folder.directory}
         symlinks = folder.symlinks or site.symlinks
         if symlinks != "beneath":
             extra["appserver.cgi.symlinks"] = symlinks
         if not folder.extensions:
-            pool = self._pool(name, site, extra)
+            pool = self._pool(name, site, extra) | passed
             return self._among_files(pool, folder, site, folder.index or ()) if folder.index else pool
         prefix = (rule.match.path or "/*").removesuffix("/*")
-        pool = self._pool(name, site, {**extra, "appserver.cgi.extensions": ",".join(folder.extensions)})
+        pool = self._pool(name, site, {**extra, "appserver.cgi.extensions": ",".join(folder.extensions)}) | passed
         if not prefix and rule.match.path != "/":
             pool["document_root"] = folder.directory
         index = (*(f"index{extension}" for extension in folder.extensions), *site.index)
@@ -374,6 +378,8 @@ class _Planner:
             "kind": "pool",
             "pool": pool,
             "mounted": True,
+            "authorization": True,
+            "stream_bodies": False,
             "document_root": site.root or "",
             "extra": extra,
             "sendfile": self._sendfile(pool),
@@ -545,6 +551,10 @@ class _Planner:
             kill_grace_ms=cgi.limits.kill_grace_ms,
             warm=cgi.warm,
         )
+
+
+def _either(own: bool | None, shared: bool) -> bool:
+    return shared if own is None else own
 
 
 def cgi_settings(cgi: Cgi, folder: CgiFolder) -> Cgi:

@@ -89,6 +89,8 @@ int as_snapshot_add_file(as_snapshot *snapshot, const char *root, const char *pr
 /* `extra`: environment block of `extra_len` bytes. */
 int as_snapshot_add_pool(as_snapshot *snapshot, int pool, int mounted, const char *extra, size_t extra_len,
                          const char *document_root);
+/* What of a request goes to the executors of pool handler `handler`: its credentials; and, of a pool of programs, large bodies while they come. */
+int as_snapshot_set_passing(as_snapshot *snapshot, int handler, int authorization, int stream_bodies);
 /* Files that the application behind pool handler `handler` may name (handler/sendfile.h). */
 int as_snapshot_set_sendfile(as_snapshot *snapshot, int handler, const char *roots, const char *locations,
                              const char *key);

@@ -151,6 +151,12 @@ int as_snapshot_add_pool(as_snapshot *snapshot, int pool, int mounted, const cha
     return add_handler(snapshot, as_pool_handler_new(&options));
 }
 
+int as_snapshot_set_passing(as_snapshot *snapshot, int handler, int authorization, int stream_bodies)
+{
+    as_pool_handler_set_passing(snapshot->handlers[handler], authorization != 0, stream_bodies != 0);
+    return AS_OK;
+}
+
 int as_snapshot_set_sendfile(as_snapshot *snapshot, int handler, const char *roots, const char *locations,
                              const char *key)
 {

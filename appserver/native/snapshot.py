@@ -105,6 +105,7 @@ def _add_handler(handle: Any, handler: Mapping[str, Any], pools: Mapping[str, in
             root = c_text(handler["document_root"] or "")
             pool = pools[handler["pool"]]
             number = check(lib.as_snapshot_add_pool(handle, pool, handler["mounted"], extra, len(extra), root))
+            check(lib.as_snapshot_set_passing(handle, number, handler["authorization"], handler["stream_bodies"]))
             if handler["sendfile"] is not None:
                 _set_sendfile(handle, number, handler["sendfile"])
             return number
