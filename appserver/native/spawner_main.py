@@ -88,6 +88,7 @@ def _new_spawner(message: Message, event_fd: int, descriptors: int) -> Any:
             "usual_interpreters": usual,
             "python_zygote": zygotes[0],
             "perl_zygote": zygotes[1],
+            "verifies_warm": configuration["warm"] == "verify",
             "event_fd": event_fd,
         },
     )

@@ -32,6 +32,7 @@ typedef struct as_spawner_options {
     /* Files of the zygotes (appserver/workers/); copied; NULL: scripts of that language always start a new interpreter. */
     const char *python_zygote;
     const char *perl_zygote;
+    bool verifies_warm; /* requests that may be run twice are: by a zygote as well, for comparison */
     int event_fd; /* eventfd written when events are there; stays the caller's */
 } as_spawner_options;
 
