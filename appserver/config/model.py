@@ -544,6 +544,12 @@ class CgiFolder:
         None,
         default_text="with `extensions`: `index` with each of them, then the site's; else none",
     )
+    fallback: str | None = _key(
+        "path",
+        "Program, as a path below the folder (`/index.php`), for paths that do not exist; REQUEST_URI has them.",
+        None,
+        default_text="none",
+    )
     environment: Mapping[str, str] = _key(
         "environment", "Environment variables that are added, beside those of `cgi`.", dict, default_text=_AS_CGI
     )

@@ -332,7 +332,8 @@ class _Planner:
             extra["appserver.cgi.symlinks"] = symlinks
         if not folder.extensions:
             pool = self._pool(name, site, extra) | passed
-            return self._among_files(pool, folder, site, folder.index or ()) if folder.index else pool
+            is_plain = not folder.index and folder.fallback is None
+            return pool if is_plain else self._among_files(pool, folder, site, folder.index or ())
         prefix = (rule.match.path or "/*").removesuffix("/*")
         pool = self._pool(name, site, {**extra, "appserver.cgi.extensions": ",".join(folder.extensions)}) | passed
         if not prefix and rule.match.path != "/":
@@ -355,6 +356,7 @@ class _Planner:
             "symlinks": folder.symlinks or site.symlinks,
             "extensions": list(folder.extensions),
             "index": list(index),
+            "fallback": folder.fallback,
         }
 
     def _python(self, value: str, site: Site) -> dict[str, Any]:

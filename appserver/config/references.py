@@ -166,7 +166,7 @@ def _check_rule(reading: Reading, path: str, rule: Rule) -> None:
     if handler.cgi is not None:
         place = f"{path_of_handler}.cgi"
         if _one_of(reading, place, ("directory", "program")) == "program":
-            for key in ("extensions", "index", "symlinks"):
+            for key in ("extensions", "fallback", "index", "symlinks"):
                 if key in reading.given[place]:
                     reading.report(f"{place}.{key}", "found it beside program; expected it with a directory only")
 

@@ -100,9 +100,9 @@ int as_snapshot_add_respond(as_snapshot *snapshot, int status, const char *conte
 /* Asks handler `first` (files), and `second` for what that has not. */
 int as_snapshot_add_otherwise(as_snapshot *snapshot, int first, int second);
 /* CGI programs below `root`, run by the handler `pool`, among files of the handler `files` (-1: everything is a program); handler/programs.h. `extensions`: ".a,.b";
- * `index_names`: NUL-separated, ended by an empty name. */
+ * `symlinks`, `index_names`: as for files; `fallback`: path of the program for what does not exist, or empty. */
 int as_snapshot_add_programs(as_snapshot *snapshot, int files, int pool, const char *root, int symlinks,
-                             const char *extensions, const char *index_names);
+                             const char *extensions, const char *index_names, const char *fallback);
 /* what: 0 live, 1 ready */
 int as_snapshot_add_health(as_snapshot *snapshot, int what);
 int as_snapshot_add_metrics(as_snapshot *snapshot);

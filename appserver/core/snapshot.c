@@ -197,7 +197,7 @@ int as_snapshot_add_otherwise(as_snapshot *snapshot, int first, int second)
 }
 
 int as_snapshot_add_programs(as_snapshot *snapshot, int files, int pool, const char *root, int symlinks,
-                             const char *extensions, const char *index_names)
+                             const char *extensions, const char *index_names, const char *fallback)
 {
     if ((files >= 0 && !has_handler(snapshot, files)) || !has_handler(snapshot, pool))
         return as_problem(AS_EINVALID, "handlers %d and %d are not both there", files, pool);
@@ -208,6 +208,7 @@ int as_snapshot_add_programs(as_snapshot *snapshot, int files, int pool, const c
         .symlinks = (as_symlinks)symlinks,
         .extensions = extensions,
         .index = index_names,
+        .fallback = fallback,
     };
     return add_handler(snapshot, as_programs_handler_new(&options));
 }

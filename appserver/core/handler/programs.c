@@ -19,6 +19,7 @@ typedef struct programs_handler {
     as_symlinks symlinks;
     char *extensions;
     char *index;
+    char *fallback;
 } programs_handler;
 
 /* What is at a path, or which of the two takes the request. */
@@ -109,6 +110,25 @@ static place look_for_index(const programs_handler *self, int root_fd, as_reques
     return self->files != NULL ? FOR_FILES : FOR_POOL;
 }
 
+/* Whether the fallback answers for `path`, of which `found` is known. Without `files`, the first component that is a file is a program. */
+static bool is_for_fallback(const programs_handler *self, int root_fd, char *path, size_t len, place found)
+{
+    bool is_open = found == FOR_FILES || (found == FOR_POOL && self->files == NULL);
+    if (self->fallback[0] == '\0' || !is_open)
+        return self->fallback[0] != '\0' && found == NOTHING;
+    for (size_t end = 1; end <= len; end++) {
+        if (end < len && path[end] != '/')
+            continue;
+        char behind = path[end];
+        path[end] = '\0';
+        place there = look_at(self, root_fd, path);
+        path[end] = behind;
+        if (there != A_FOLDER)
+            return there == NOTHING;
+    }
+    return false;
+}
+
 static place look(const programs_handler *self, as_request *request)
 {
     char path[AS_BENEATH_PATH_SIZE];
@@ -130,6 +150,14 @@ static place look(const programs_handler *self, as_request *request)
         found = look_for_index(self, root_fd, request, path, len);
     else if (found == FOR_FILES && self->files == NULL)
         found = FOR_POOL;
+    bool is_index = request->path.len != request->rule_prefix.len + below.len;
+    path[len] = '\0';
+    if (!is_index && is_for_fallback(self, root_fd, path, len, found)) {
+        as_str prefix = request->rule_prefix;
+        request->path = as_arena_printf(&request->arena, "%.*s%s", (int)prefix.len, prefix.len > 0 ? prefix.ptr : "",
+                                        self->fallback);
+        found = FOR_POOL;
+    }
     close(root_fd);
     return found;
 }
@@ -188,6 +216,7 @@ static void free_programs(as_handler *base)
     as_free(self->root);
     as_free(self->extensions);
     as_free(self->index);
+    as_free(self->fallback);
     as_free(self);
 }
 
@@ -215,6 +244,7 @@ as_handler *as_programs_handler_new(const as_programs_options *options)
     self->pool = options->pool;
     self->root = as_strdup(as_str_from(options->root));
     self->symlinks = options->symlinks;
+    self->fallback = as_strdup(as_str_from(options->fallback));
     self->extensions = as_strdup(as_str_from(options->extensions));
     self->index = as_strdup(as_str_of(options->index, list_size(options->index)));
     return &self->handler;

@@ -13,6 +13,7 @@ typedef struct as_programs_options {
     as_symlinks symlinks;
     const char *extensions; /* ".php,.pl"; with `files` only */
     const char *index;      /* programs and files for a folder: NUL-separated, ended by an empty name */
+    const char *fallback;   /* path below the root of the program for paths that are not there; empty: none */
 } as_programs_options;
 
 /* Both handlers are borrowed and live as long as the snapshot; the rest is copied. A request for a folder that has an index program goes to it by that path. A path

@@ -436,6 +436,7 @@ def test_programs_by_extension() -> None:
         "symlinks": "deny",
         "extensions": [".php", ".pl"],
         "index": ["a.php", "b.html"],
+        "fallback": None,
         "files": handlers.index({**FILES, "root": "/b", "index": ["b.html"], "symlinks": "deny"}),
         "pool": handlers.index(
             {
