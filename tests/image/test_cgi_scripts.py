@@ -38,4 +38,4 @@ def test_cgi_and_cgitb(run: Run, tmp_path: Path) -> None:
     wait_for(both_ways, "the form in a new interpreter and in a warm one")
     page = container.get("/cgi-bin/broken.py")
     assert str(page.header("content-type")).startswith("text/html")
-    assert "ZeroDivisionError" in page.text and "division by zero" in page.text
+    assert "ZeroDivisionError" in page.text
