@@ -277,7 +277,8 @@ BEGIN {
                 close($file);
             }
             if (defined $has_learnt && $has_learnt =~ s/\nend\z//) {
-                if ($text =~ /\b(seek|tell)\b/ && $text =~ /\bDATA\b/) {
+                my $has_data = $text =~ /^(?:__(?:DATA|END)__\b|[\x04\x1a])/m;
+                if ($has_data && $text =~ /\b(seek|tell)\b/ && $text =~ /\bDATA\b/) {
                     syswrite($orders, "C$script\0it looks at places in its DATA");
                 } else {
                     $load->($has_learnt);
