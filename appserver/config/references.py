@@ -160,22 +160,38 @@ def _check_rule(reading: Reading, path: str, rule: Rule) -> None:
             )
         elif not handler.scripts.startswith("/"):
             _check_pool_name(reading, f"{path_of_handler}.scripts", handler.scripts, "scripts")
-        _check_prefix(reading, path, rule)
+        _check_prefix(reading, path, rule, "for the handler scripts")
+    if handler.file is not None and _one_of(reading, f"{path_of_handler}.file", ("root", "alias")) == "alias":
+        _check_prefix(reading, path, rule, "that the folder takes the place of")
+    if handler.cgi is not None:
+        place = f"{path_of_handler}.cgi"
+        if _one_of(reading, place, ("directory", "program")) == "program":
+            for key in ("extensions", "fallback", "index", "symlinks"):
+                if key in reading.given[place]:
+                    reading.report(f"{place}.{key}", "found it beside program; expected it with a directory only")
+
+
+def _one_of(reading: Reading, path: str, keys: tuple[str, ...]) -> str:
+    """Which of the keys the block has, exactly one; the first for a block that is written as one value."""
+    given = [key for key in reading.given.get(path, keys[:1]) if key in keys]
+    if len(given) == 1:
+        return given[0]
+    if not any(problem.text.startswith(f"{path}: ") for problem in reading.problems):  # what is no block has been told
+        reading.report(path, f"found {_and(given)}; expected exactly one of {', '.join(keys)}")
+    return ""
 
 
 def _is_single_script(pool: Pool | None) -> bool:
     return pool is not None and pool.scripts is not None and pool.scripts.endswith(".py")
 
 
-def _check_prefix(reading: Reading, path: str, rule: Rule) -> None:
-    """The names of the scripts need a place in the path."""
+def _check_prefix(reading: Reading, path: str, rule: Rule, purpose: str) -> None:
+    """What is looked up needs a place in the path."""
     if rule.match.path is not None and rule.match.path.endswith("/*"):
         return
     found = "nothing" if rule.match.path is None else f"'{rule.match.path}'"
     question = f"; did you mean '{rule.match.path.rstrip('/')}/*'?" if rule.match.path else ""
-    reading.report(
-        f"{path}.match.path", f'found {found}; expected a path that ends in "/*" for the handler scripts{question}'
-    )
+    reading.report(f"{path}.match.path", f'found {found}; expected a path that ends in "/*" {purpose}{question}')
 
 
 def _check_pool_name(reading: Reading, path: str, name: str, kind: str) -> None:

@@ -42,6 +42,8 @@ typedef struct as_pool_handler {
     as_handler base;
     int pool;
     uint64_t where; /* of the fingerprints of its requests */
+    bool authorization;
+    bool stream_bodies;
     as_environment environment;
     as_sendfile *sendfile; /* NULL: such fields go to the client as they are */
 } as_pool_handler;
