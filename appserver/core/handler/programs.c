@@ -129,12 +129,28 @@ static bool is_for_fallback(const programs_handler *self, int root_fd, char *pat
     return false;
 }
 
+/* Most requests of a site are for files, and those cost no system call here. */
+static bool is_plainly_a_file(const programs_handler *self, as_str below)
+{
+    if (self->files == NULL || self->fallback[0] != '\0' || below.ptr[below.len - 1] == '/')
+        return false;
+    for (size_t begin = 1, end = 1; begin < below.len; begin = ++end) {
+        while (end < below.len && below.ptr[end] != '/')
+            end++;
+        if (as_programs_has_extension(as_str_from(self->extensions), as_str_of(below.ptr + begin, end - begin)))
+            return false;
+    }
+    return true;
+}
+
 static place look(const programs_handler *self, as_request *request)
 {
     char path[AS_BENEATH_PATH_SIZE];
     as_str below = path_below(request);
     if (below.len == 0 || below.len - 1 >= sizeof(path) || memchr(below.ptr, '\0', below.len) != NULL)
         return self->files != NULL ? FOR_FILES : FOR_POOL;
+    if (is_plainly_a_file(self, below))
+        return FOR_FILES;
     size_t len = below.len - 1;
     memcpy(path, below.ptr + 1, len);
     path[len] = '\0';
