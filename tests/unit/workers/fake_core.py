@@ -24,7 +24,7 @@ from appserver.workers import wire
 
 MAIN = Path(wire.__file__).parent / "main.py"
 PATIENCE_S = 20.0  #: how long something that must come may take on a busy machine
-RECEIVE_TIMEOUT = struct.pack("ll", 0, 100_000)  #: shorter than that of a real one: each stop waits for it
+RECEIVE_TIMEOUT = struct.pack("ll", 0, 200_000)
 CANCELLED_OFFSET = 40
 STACKS_SIGNAL = signal.SIGRTMAX - 1
 
