@@ -213,7 +213,7 @@ class _Reader:
         if key.kind == "block_or_off" and _is_off(node):
             return None
         if key.kind == "folder_or_block" and isinstance(node, yaml.ScalarNode) and not _is_null(node):
-            name, folder = next((name, each) for name, each in keys_of(key.block).values() if each.required)
+            name, folder = next(iter(keys_of(key.block).values()))
             return key.block(**{name: self._scalar(node, SCALARS[folder.kind], folder, path)})
         if key.kind == "some_of":
             return self._fields(node, key.block, path)

@@ -488,6 +488,19 @@ class Cgi:
         "auto",
         choices=("auto", "off"),
     )
+    pass_authorization: bool = _key(
+        "boolean",
+        "Whether programs get the client's credentials (`HTTP_AUTHORIZATION`), for those that check them themselves.",
+        False,
+        default_text="false",
+    )
+    stream_bodies: bool = _key(
+        "boolean",
+        "Whether a program is started before its request body is there, when that is over 64KiB or comes in chunks:"
+        " stdin is then a socket, and for chunks there is no CONTENT_LENGTH.",
+        False,
+        default_text="false",
+    )
     sendfile: Sendfile = _key("block", "Files that programs may answer with.", Sendfile, block=Sendfile)
     limits: CgiLimits = _key("block", "Limits of CGI programs.", CgiLimits, block=CgiLimits)
 
@@ -539,6 +552,12 @@ class CgiFolder:
         None,
         choices=("auto", "off"),
         default_text=_AS_CGI,
+    )
+    pass_authorization: bool | None = _key(
+        "boolean", "Whether programs get the client's credentials.", None, default_text=_AS_CGI
+    )
+    stream_bodies: bool | None = _key(
+        "boolean", "Whether a program is started before its request body is there.", None, default_text=_AS_CGI
     )
     limits: Mapping[str, int] = _key(
         "some_of",
@@ -593,9 +612,15 @@ _FALLBACK_DOC = (
 
 @dataclass(frozen=True, slots=True)
 class Files:
-    """Files below a folder. What is left out is as for the site."""
+    """Files below a folder, which is either `root` or `alias`. What else is left out is as for the site."""
 
-    root: str = _key("directory", "Root for files; the whole path is looked up below it.", "", required=True)
+    root: str | None = _key("directory", "Root for files; the whole path is looked up below it.", None)
+    alias: str | None = _key(
+        "directory",
+        "Folder that takes the place of the rule's path, which must end in `/*`: with `path: /icons/*` and"
+        " `alias: /usr/share/icons`, `/icons/a.png` is `/usr/share/icons/a.png`.",
+        None,
+    )
     index: tuple[str, ...] | None = _key(
         "file_names",
         "Files that answer for a folder, the first that exists.",

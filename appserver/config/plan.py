@@ -27,6 +27,7 @@ from appserver.config.model import (
     Config,
     Files,
     Log,
+    Match,
     Pool,
     Rule,
     Site,
@@ -315,16 +316,20 @@ class _Planner:
                 "body": answer.body,
             }
         assert handler.file is not None, "the loader lets exactly one kind through"
-        return _files(handler.file, site)
+        return _files(handler.file, site, rule.match)
 
     def _programs(self, folder: CgiFolder, rule: Rule, site: Site) -> dict[str, Any]:
         name = self._cgi_pool_of(folder, rule, site)
         extra = {"appserver.cgi.root": folder.directory}
+        passed = {
+            "authorization": _either(folder.pass_authorization, self.config.cgi.pass_authorization),
+            "stream_bodies": _either(folder.stream_bodies, self.config.cgi.stream_bodies),
+        }
         if not folder.extensions:
-            pool = self._pool(name, site, extra)
+            pool = self._pool(name, site, extra) | passed
             return self._among_files(pool, folder, site, folder.index or ()) if folder.index else pool
         prefix = (rule.match.path or "/*").removesuffix("/*")
-        pool = self._pool(name, site, {**extra, "appserver.cgi.extensions": ",".join(folder.extensions)})
+        pool = self._pool(name, site, {**extra, "appserver.cgi.extensions": ",".join(folder.extensions)}) | passed
         if not prefix and rule.match.path != "/":
             pool["document_root"] = folder.directory
         index = (*(f"index{extension}" for extension in folder.extensions), *site.index)
@@ -366,6 +371,8 @@ class _Planner:
             "kind": "pool",
             "pool": pool,
             "mounted": True,
+            "authorization": True,
+            "stream_bodies": False,
             "document_root": site.root or "",
             "extra": extra,
             "sendfile": self._sendfile(pool),
@@ -539,6 +546,10 @@ class _Planner:
         )
 
 
+def _either(own: bool | None, shared: bool) -> bool:
+    return shared if own is None else own
+
+
 def cgi_settings(cgi: Cgi, folder: CgiFolder) -> Cgi:
     """What holds for the programs of a rule: the server's settings with the rule's own over them."""
     return replace(
@@ -579,10 +590,11 @@ def _rule(path: str | None, handler: int, extension: Iterable[str] = (), method:
     return {"path": path, "extension": list(extension), "method": list(method), "handler": handler}
 
 
-def _files(files: Files, site: Site) -> dict[str, Any]:
+def _files(files: Files, site: Site, match: Match | None = None) -> dict[str, Any]:
     return {
         "kind": "file",
-        "root": files.root,
+        "root": files.root or files.alias,
+        "prefix": match.path.removesuffix("/*") if files.alias and match and match.path else None,
         "index": list(site.index if files.index is None else files.index),
         "symlinks": files.symlinks or site.symlinks,
         "precompressed": list(site.precompressed if files.precompressed is None else files.precompressed),

@@ -160,22 +160,34 @@ def _check_rule(reading: Reading, path: str, rule: Rule) -> None:
             )
         elif not handler.scripts.startswith("/"):
             _check_pool_name(reading, f"{path_of_handler}.scripts", handler.scripts, "scripts")
-        _check_prefix(reading, path, rule)
+        _check_prefix(reading, path, rule, "for the handler scripts")
+    if handler.file is not None:
+        _check_folder(reading, path, rule)
+
+
+def _check_folder(reading: Reading, path: str, rule: Rule) -> None:
+    """Exactly one folder for files; what is no block at all has been told."""
+    place = f"{path}.handler.file"
+    given = [key for key in reading.given.get(place, ("root",)) if key in ("root", "alias")]
+    if any(problem.text.startswith(f"{place}: ") for problem in reading.problems):
+        return
+    if len(given) != 1:
+        reading.report(place, f"found {_and(given)}; expected exactly one of root, alias")
+    elif given == ["alias"]:
+        _check_prefix(reading, path, rule, "that the folder takes the place of")
 
 
 def _is_single_script(pool: Pool | None) -> bool:
     return pool is not None and pool.scripts is not None and pool.scripts.endswith(".py")
 
 
-def _check_prefix(reading: Reading, path: str, rule: Rule) -> None:
-    """The names of the scripts need a place in the path."""
+def _check_prefix(reading: Reading, path: str, rule: Rule, purpose: str) -> None:
+    """What is looked up needs a place in the path."""
     if rule.match.path is not None and rule.match.path.endswith("/*"):
         return
     found = "nothing" if rule.match.path is None else f"'{rule.match.path}'"
     question = f"; did you mean '{rule.match.path.rstrip('/')}/*'?" if rule.match.path else ""
-    reading.report(
-        f"{path}.match.path", f'found {found}; expected a path that ends in "/*" for the handler scripts{question}'
-    )
+    reading.report(f"{path}.match.path", f'found {found}; expected a path that ends in "/*" {purpose}{question}')
 
 
 def _check_pool_name(reading: Reading, path: str, name: str, kind: str) -> None:

@@ -83,12 +83,14 @@ int as_snapshot_set_tuning(as_snapshot *snapshot, const as_tuning *tuning);
 /* `replaces`: whether it goes before one that is there. */
 int as_snapshot_add_type(as_snapshot *snapshot, const char *extension, const char *type, int replaces);
 /* Handlers: the index of the new handler, or a negative as_err. `index_names`: NUL-separated, ended by an empty name. symlinks: 0 beneath, 1 deny, 2 follow.
- * `codings`: compressed neighbours that are looked for: 0 br, 1 zstd, 2 gzip. `fallback`: path of the page for what does not exist, or empty. */
-int as_snapshot_add_file(as_snapshot *snapshot, const char *root, const char *index_names, int symlinks,
-                         const uint8_t *codings, int codings_len, const char *fallback);
+ * `prefix`: what is taken from a path before it is looked up, or empty. `codings`: compressed neighbours that are looked for: 0 br, 1 zstd, 2 gzip. `fallback`: path of the page for what does not exist, or empty. */
+int as_snapshot_add_file(as_snapshot *snapshot, const char *root, const char *prefix, const char *index_names,
+                         int symlinks, const uint8_t *codings, int codings_len, const char *fallback);
 /* `extra`: environment block of `extra_len` bytes. */
 int as_snapshot_add_pool(as_snapshot *snapshot, int pool, int mounted, const char *extra, size_t extra_len,
                          const char *document_root);
+/* What of a request goes to the executors of pool handler `handler`: its credentials; and, of a pool of programs, large bodies while they come. */
+int as_snapshot_set_passing(as_snapshot *snapshot, int handler, int authorization, int stream_bodies);
 /* Files that the application behind pool handler `handler` may name (handler/sendfile.h). */
 int as_snapshot_set_sendfile(as_snapshot *snapshot, int handler, const char *roots, const char *locations,
                              const char *key);

@@ -119,11 +119,12 @@ static int add_handler(as_snapshot *snapshot, as_handler *handler)
     return snapshot->handlers_len++;
 }
 
-int as_snapshot_add_file(as_snapshot *snapshot, const char *root, const char *index_names, int symlinks,
-                         const uint8_t *codings, int codings_len, const char *fallback)
+int as_snapshot_add_file(as_snapshot *snapshot, const char *root, const char *prefix, const char *index_names,
+                         int symlinks, const uint8_t *codings, int codings_len, const char *fallback)
 {
     as_file_options options = {
         .root = root,
+        .prefix = prefix,
         .index = index_names,
         .symlinks = (as_symlinks)symlinks,
         .codings = codings,
@@ -148,6 +149,12 @@ int as_snapshot_add_pool(as_snapshot *snapshot, int pool, int mounted, const cha
         .document_root = document_root,
     };
     return add_handler(snapshot, as_pool_handler_new(&options));
+}
+
+int as_snapshot_set_passing(as_snapshot *snapshot, int handler, int authorization, int stream_bodies)
+{
+    as_pool_handler_set_passing(snapshot->handlers[handler], authorization != 0, stream_bodies != 0);
+    return AS_OK;
 }
 
 int as_snapshot_set_sendfile(as_snapshot *snapshot, int handler, const char *roots, const char *locations,

@@ -98,13 +98,14 @@ def _add_handler(handle: Any, handler: Mapping[str, Any], pools: Mapping[str, in
         case "file":
             index, symlinks = text_list(handler["index"]), SYMLINKS[handler["symlinks"]]
             codings = bytes(CODINGS[each] for each in handler["precompressed"])
-            root, fallback = c_text(handler["root"]), c_text(handler["fallback"] or "")
-            return int(lib.as_snapshot_add_file(handle, root, index, symlinks, codings, len(codings), fallback))
+            root, prefix, fallback = (c_text(handler[key] or "") for key in ("root", "prefix", "fallback"))
+            return int(lib.as_snapshot_add_file(handle, root, prefix, index, symlinks, codings, len(codings), fallback))
         case "pool":
             extra = environment_block(handler["extra"])
             root = c_text(handler["document_root"] or "")
             pool = pools[handler["pool"]]
             number = check(lib.as_snapshot_add_pool(handle, pool, handler["mounted"], extra, len(extra), root))
+            check(lib.as_snapshot_set_passing(handle, number, handler["authorization"], handler["stream_bodies"]))
             if handler["sendfile"] is not None:
                 _set_sendfile(handle, number, handler["sendfile"])
             return number

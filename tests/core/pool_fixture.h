@@ -34,6 +34,8 @@ typedef struct visitor {
     int streams;
     int upgrades;
     int informed;
+    int reentries;
+    char reentry[256]; /* location|script name|path info */
     int files;
     int streams_sent;
     bool is_spent;
@@ -144,6 +146,15 @@ void as_request_inform(as_request *request, int status, as_str fields)
     snprintf(v->extra, sizeof(v->extra), "%.*s", (int)fields.len, fields.ptr);
 }
 
+void as_request_reenter(as_request *request, as_str location, as_str script_name, as_str path_info)
+{
+    visitor *v = visitor_of(request);
+    CHECK(request->handler_state == NULL);
+    v->reentries++;
+    snprintf(v->reentry, sizeof(v->reentry), "%.*s|%.*s|%.*s", (int)location.len, location.ptr, (int)script_name.len,
+             script_name.ptr, (int)path_info.len, path_info.ptr);
+}
+
 void as_request_upgrade(as_request *request)
 {
     visitor_of(request)->upgrades++;
@@ -223,6 +234,7 @@ static inline void open_lane(void (*change)(as_pool_options *options), uint32_t 
     as_lane_set_capacity(lane, capacity);
     as_pool_handler_options made = {.pool = 0, .mounted = true, .server_software = "cherokee-app/0"};
     handler = as_pool_handler_new(&made);
+    as_pool_handler_set_passing(handler, !options.cancel, false);
     peer =
         (as_peer){.remote_address = "192.0.2.7", .local_address = "198.51.100.1", .remote_port = 1, .local_port = 80};
 }

@@ -263,6 +263,39 @@ static void test_room(void)
     as_environment_free(&environment);
 }
 
+static void test_redirected(void)
+{
+    begin("GET", "/first?q", "/second");
+    field("Content-Type", "a/b");
+    request.head.known[AS_FIELD_CONTENT_TYPE] = 0;
+    request.head.content_length = 3;
+    const as_redirected before = {
+        .count = 1,
+        .method = AS_STR("POST"),
+        .path = AS_STR("/first"),
+        .script_name = AS_STR("/fir"),
+        .path_info = AS_STR("st"),
+        .query = AS_STR("q"),
+        .content_type = AS_STR("a/b"),
+        .content_length = 3,
+        .has_content_length = true,
+    };
+    request.redirected = &before;
+    build();
+    CHECK_VALUE("REQUEST_METHOD", "GET");
+    CHECK_VALUE("REQUEST_URI", "/first?q");
+    CHECK_VALUE("PATH_INFO", "/second");
+    CHECK(value_of("CONTENT_LENGTH") == NULL && value_of("CONTENT_TYPE") == NULL);
+    CHECK_VALUE("REDIRECT_STATUS", "200");
+    CHECK_VALUE("REDIRECT_URL", "/first");
+    CHECK_VALUE("REDIRECT_QUERY_STRING", "q");
+    CHECK_VALUE("REDIRECT_REQUEST_METHOD", "POST");
+    CHECK_VALUE("REDIRECT_SCRIPT_NAME", "/fir");
+    CHECK_VALUE("REDIRECT_PATH_INFO", "st");
+    CHECK_VALUE("REDIRECT_CONTENT_TYPE", "a/b");
+    CHECK_VALUE("REDIRECT_CONTENT_LENGTH", "3");
+}
+
 static void test_extra_without_final_nul(void)
 {
     begin("GET", "/", "/");
@@ -282,6 +315,7 @@ int main(void)
     test_repeated_fields();
     test_same_key_is_not_the_same_name();
     test_room();
+    test_redirected();
     test_extra_without_final_nul();
     return check_result("environment");
 }

@@ -548,6 +548,54 @@ static void test_two_handlers_share_a_cache(void)
     end();
 }
 
+/* The neighbours of a file are looked for where it is. */
+static void test_prefix(void)
+{
+    static const uint8_t CODINGS[] = {AS_CODING_GZIP};
+    begin();
+    write_file("a.txt", "of the folder");
+    write_file("a.txt.gz", "coded");
+    write_file("index.html", "index");
+    make_dir("sub");
+    write_file("sub/index.html", "sub index");
+    as_file_options options = {.root = root,
+                               .prefix = "/x/y",
+                               .index = "index.html\0",
+                               .symlinks = AS_SYMLINKS_BENEATH,
+                               .codings = CODINGS,
+                               .codings_len = 1,
+                               .fallback = "/x/y/a.txt",
+                               .mime = mime};
+    as_handler *first = handler;
+    handler = as_file_handler_new(&options);
+    for (int twice = 0; twice < 2; twice++) {
+        check_get("/x/y/a.txt", "of the folder");
+        check_get("/x/y/", "index");
+        check_get("/x/y/sub/", "sub index");
+        CHECK_INT(get("/x/y/sub"), 301);
+        CHECK_STR(request.response.fields, "Location: /x/y/sub/\r\n");
+        finish();
+        CHECK_INT(get("/x/y"), 301);
+        CHECK_STR(request.response.fields, "Location: /x/y/\r\n");
+        finish();
+        prepare(AS_METHOD_GET, "/x/y/a.txt");
+        with_field(AS_FIELD_ACCEPT_ENCODING, "Accept-Encoding", "gzip");
+        CHECK_INT(handle(), 200);
+        CHECK_STR(body_text(), "coded");
+        finish();
+        prepare(AS_METHOD_GET, "/x/y/page");
+        CHECK_INT(handle(), 200);
+        CHECK_STR(body_text(), "of the folder");
+        finish();
+        CHECK_INT(get_status("/x/yz/a.txt"), 404);
+        CHECK_INT(get_status("/x/y/.."), 404);
+        CHECK_INT(get_status("/x/y/x/y/a.txt"), 404);
+    }
+    handler->ops->free(handler);
+    handler = first;
+    end();
+}
+
 int main(void)
 {
     set_up();
@@ -571,5 +619,6 @@ int main(void)
     test_error_page();
     test_handlers_that_cannot_be();
     test_two_handlers_share_a_cache();
+    test_prefix();
     return tear_down("file");
 }

@@ -187,7 +187,6 @@ static void test_status_and_location(void)
     } cases[] = {
         {"Status: 404 Not Here\nContent-Type: text/plain\n\n", 404, "Content-Type: text/plain\r\n"},
         {"Location: http://example.org/\n\n", 302, "Location: http://example.org/\r\n"},
-        {"Location: /local\n\n", 302, "Location: /local\r\n"},
         {"Location: http://example.org/\nStatus: 301 Gone\n\n", 301, "Location: http://example.org/\r\n"},
         {"X-A: 1\nX-A: 2\n\n", 200, "X-A: 1\r\nX-A: 2\r\n"},
     };
@@ -198,6 +197,60 @@ static void test_status_and_location(void)
         end_program(0);
         CHECK_INT(client->request.response.status, cases[i].status);
         CHECK_STR(client->request.response.fields, cases[i].fields);
+        finish_program();
+    }
+}
+
+/* RFC 3875 section 6.2.2. What follows the field is dropped, and is waited for. */
+static void test_local_redirect(void)
+{
+    start_program();
+    say("Location: /else?a\nSet-Cookie: c=1\nX-Other: 2\n\nbody");
+    CHECK_INT(client->reentries + client->responses, 0);
+    say("more of it");
+    CHECK_INT(client->reentries, 0);
+    close_output();
+    CHECK_INT(client->reentries, 1);
+    CHECK_STR(as_str_from(client->reentry), "/else?a||/cgi-bin/x");
+    CHECK_STR(as_str_from(client->extra), "Set-Cookie: c=1\r\n");
+    CHECK_INT(lane->sent, 1); /* the program may still work */
+    CHECK(!was_cancelled());
+    finish_program();
+    /* it ends while a child keeps its output open */
+    start_program();
+    say("Location: /else\n\n");
+    end_program(0);
+    CHECK_INT(client->reentries, 1);
+    CHECK_INT(lane->sent, 0);
+    finish_program();
+    /* all of it is there when its end comes */
+    start_program();
+    CHECK(write(output, "Location: /a\n\n", 14) == 14);
+    end_program(0);
+    CHECK_INT(client->reentries, 1);
+    finish_program();
+    /* the client leaves meanwhile */
+    start_program();
+    say("Location: /a\n\n");
+    finish_program();
+}
+
+static void test_location_for_the_client(void)
+{
+    static const char *const sections[] = {
+        "Location: /a#there\n\n",
+        "Location: http://a/b\n\n",
+        "Location: relative\n\n",
+        "Status: 302\nLocation: /a\n\n",
+    };
+    for (size_t i = 0; i < AS_COUNT_OF(sections); i++) {
+        start_program();
+        say(sections[i]);
+        close_output();
+        end_program(0);
+        CHECK_INT(client->reentries, 0);
+        CHECK_INT(client->responses, 1);
+        CHECK_INT(client->request.response.status, 302);
         finish_program();
     }
 }
@@ -470,6 +523,8 @@ int main(void)
     test_in_pieces();
     test_content_length();
     test_status_and_location();
+    test_local_redirect();
+    test_location_for_the_client();
     test_broken_sections();
     test_no_section();
     test_no_section_of_a_dead_spawner();

@@ -157,6 +157,41 @@ static void test_document_in_pieces(void)
     }
 }
 
+static int nph(const char *text)
+{
+    size_t scanned = 0;
+    return as_response_nph_parse(text, strlen(text), &scanned, &arena, &head);
+}
+
+static void test_nph(void)
+{
+    CHECK_INT(nph("HTTP/1.0 200 Fine\nA: 1\r\nStatus: 404\n\nbody"), 37);
+    CHECK_INT(head.status, 200);
+    CHECK_STR(head.reason, "Fine");
+    CHECK_STR(head.fields, "A: 1\r\n");
+    CHECK_INT(nph("HTTP/1.1 204\r\n\r\n"), 16);
+    CHECK_INT(head.status, 204);
+    CHECK_INT(nph("HTTP/1.1 200 OK\nTransfer-Encoding: chunked\nContent-Length: 3\n\n"), 62);
+    CHECK_STR(head.transfer_coding, "chunked");
+    CHECK_INT(nph("HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\n"), 25);
+    CHECK_INT(head.status, 100);
+    CHECK_INT(nph(""), AS_EAGAIN);
+    CHECK_INT(nph("HTTP/1.1 200 OK\r\n"), AS_EAGAIN);
+    static const char *const bad[] = {
+        "Content-Type: a/b\n\n",    "\nbody",
+        "HTTP/2 200 OK\n\n",        "HTTP/1.1 99 x\n\n",
+        "HTTP/1.1 2000\n\n",        "HTTP/1.1  200\n\n",
+        "HTTP/1.1 200 a\rb\n\n",    "HTTP/1.x 200 OK\n\n",
+        "HTTP/1.1 200OK\n\n",       "HTTP/1.1\n\n",
+        "HTTP/1.1 200 OK\nbad\n\n", "http/1.1 200 OK\n\n",
+    };
+    for (size_t i = 0; i < AS_COUNT_OF(bad); i++) {
+        if (nph(bad[i]) != AS_EBADRESPONSE)
+            fprintf(stderr, "not refused: %s", bad[i]);
+        CHECK_INT(nph(bad[i]), AS_EBADRESPONSE);
+    }
+}
+
 static void test_document_limit(void)
 {
     static char text[AS_MAX_RESPONSE_HEAD + 10];
@@ -190,6 +225,7 @@ int main(void)
     test_too_many();
     test_document();
     test_document_in_pieces();
+    test_nph();
     test_document_limit();
     test_reasons();
     as_arena_free(&arena);

@@ -156,7 +156,7 @@ static as_snapshot *make_snapshot(as_server *server)
                         .connections = 1000};
     as_snapshot *snapshot = as_snapshot_new(&limits, "test/1", "/tmp");
     as_snapshot_set_cache(snapshot, 1 << 20, 100, 65536, 100, 0);
-    int files = as_snapshot_add_file(snapshot, root, "index.html\0", 0, NULL, 0, "");
+    int files = as_snapshot_add_file(snapshot, root, "", "index.html\0", 0, NULL, 0, "");
     int pool = as_snapshot_add_pool(snapshot, 0, 1, "A\0b", 4, root);
     int site = as_snapshot_add_site(snapshot, "main", files, 0);
     CHECK(files >= 0 && pool >= 0 && site >= 0);

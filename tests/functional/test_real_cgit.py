@@ -17,7 +17,7 @@ CONFIG = """
 cgi: {{environment: {{CGIT_CONFIG: {settings}}}}}
 sites:
   - rules:
-      - {{match: {{path: /cgit-css/*}}, handler: {{file: {{root: {files}, symlinks: follow}}}}}}
+      - {{match: {{path: /cgit-css/*}}, handler: {{file: {{alias: /usr/share/cgit}}}}}}
       - {{match: {{path: /cgit/*}}, handler: {{cgi: /usr/lib/cgit}}}}
 """
 SETTINGS = """
@@ -41,10 +41,8 @@ def server(serve_module: Callable[..., Server], tmp_path_factory: pytest.TempPat
     git = Git(folder)
     make_repository(git, folder / "projects/garden.git", FILES)
     git("update-server-info", folder=folder / "projects/garden.git")
-    (folder / "files").mkdir()
-    (folder / "files/cgit-css").symlink_to("/usr/share/cgit")
     (folder / "cgitrc").write_text(SETTINGS.format(folder=folder))
-    return serve_module({}, config=CONFIG.format(settings=folder / "cgitrc", files=folder / "files"))
+    return serve_module({}, config=CONFIG.format(settings=folder / "cgitrc"))
 
 
 def page(server: Server, target: str) -> Response:

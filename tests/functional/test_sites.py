@@ -22,6 +22,7 @@ sites:
       - {match: {path: /form/*, method: GET}, handler: {respond: {body: asked}}}
       - {match: {path: /both/*, extension: txt}, handler: {respond: {body: both}}}
       - {match: {path: /files/*}, handler: {file: other}}
+      - {match: {path: /icons/*}, handler: {file: {alias: other/files, index: f.txt}}}
       - {match: {path: /empty}, handler: {respond: {status: 204}}}
       - {match: {path: /gone}, handler: {respond: {status: 410, body: "gone for good"}}}
       - {match: {path: /teapot}, handler: {respond: {status: 500}}}
@@ -134,6 +135,8 @@ def test_without_a_site_for_the_rest_the_first_one_takes_it(serve) -> None:
         ("/both/a.txt", "both"),
         ("/both/a.html", "html"),
         ("/files/f.txt", "other"),
+        ("/icons/f.txt", "other"),
+        ("/icons/", "other"),
         ("/", "exact"),
     ],
 )

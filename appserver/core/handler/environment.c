@@ -7,6 +7,8 @@
 enum {
     /* Names of all variables that are always written, with their NULs and numbers. Checked by an assertion after each build. */
     FIXED_LEN = 672,
+    /* Likewise of those of a local redirect. */
+    REDIRECT_LEN = 256,
     REQUEST_ID_DIGITS = 16,
 };
 
@@ -132,12 +134,42 @@ static char *put_content(char *at, const as_request *request)
 {
     const as_head *head = &request->head;
     as_str type = as_head_known(head, AS_FIELD_CONTENT_TYPE);
+    if (request->redirected != NULL) /* the body was the first program's */
+        return at;
     if (type.len > 0)
         at = put_pair(at, AS_STR("CONTENT_TYPE\0"), type);
     bool is_there = request->body.length > 0 || head->content_length >= 0 || head->chunked;
     if (is_there && request->body.length != AS_BODY_UNKNOWN)
         at = put_number(at, AS_STR("CONTENT_LENGTH\0"), request->body.length);
     return at;
+}
+
+/* What the program that redirected was told, where it may differ. */
+static char *put_redirected(char *at, const as_request *request)
+{
+    const as_redirected *before = request->redirected;
+    if (before == NULL)
+        return at;
+    at = put(at, AS_STR("REDIRECT_STATUS\0"
+                        "200\0"));
+    at = put_pair(at, AS_STR("REDIRECT_URL\0"), before->path);
+    at = put_pair(at, AS_STR("REDIRECT_QUERY_STRING\0"), before->query);
+    at = put_pair(at, AS_STR("REDIRECT_REQUEST_METHOD\0"), before->method);
+    at = put_pair(at, AS_STR("REDIRECT_SCRIPT_NAME\0"), before->script_name);
+    at = put_pair(at, AS_STR("REDIRECT_PATH_INFO\0"), before->path_info);
+    if (before->content_type.len > 0)
+        at = put_pair(at, AS_STR("REDIRECT_CONTENT_TYPE\0"), before->content_type);
+    if (before->has_content_length)
+        at = put_number(at, AS_STR("REDIRECT_CONTENT_LENGTH\0"), before->content_length);
+    return at;
+}
+
+static size_t redirected_len(const as_redirected *before)
+{
+    if (before == NULL)
+        return 0;
+    return REDIRECT_LEN + before->path.len + before->query.len + before->method.len + before->script_name.len +
+           before->path_info.len + before->content_type.len;
 }
 
 /* Header fields. */
@@ -164,6 +196,8 @@ static bool is_withheld(as_str name, bool authorization)
         return as_str_equal_nocase(name, AS_STR("content-length"));
     case 16:
         return as_str_equal_nocase(name, AS_STR("proxy-connection"));
+    case 19:
+        return !authorization && as_str_equal_nocase(name, AS_STR("proxy-authorization"));
     case 17:
         return as_str_equal_nocase(name, AS_STR("transfer-encoding"));
     default:
@@ -257,7 +291,8 @@ static size_t greatest_len(const as_environment *environment, const as_request *
 {
     const as_head *head = &request->head;
     size_t len = FIXED_LEN + environment->constant_len + head->method_text.len + head->target.len + request->path.len +
-                 request->target.query.len + 2 * head->host.len + as_head_known(head, AS_FIELD_CONTENT_TYPE).len;
+                 request->target.query.len + redirected_len(request->redirected) + 2 * head->host.len +
+                 as_head_known(head, AS_FIELD_CONTENT_TYPE).len;
     for (int i = 0; i < head->fields_len; i++)
         len += head->fields[i].name.len + head->fields[i].value.len + sizeof("HTTP_") + 1;
     return len;
@@ -272,6 +307,7 @@ int as_environment_build(const as_environment *environment, const as_request *re
     char *at = put_target(out, request, environment->mounted);
     at = put_server(at, request);
     at = put_content(at, request);
+    at = put_redirected(at, request);
     at = put_upgrade(at, request);
     at = put_fields(at, &request->head, authorization);
     at = put_request_id(at, request->id);

@@ -526,6 +526,7 @@ static void free_handler(as_handler *base)
     as_file_handler *handler = (as_file_handler *)base;
     close(handler->root_fd);
     as_free((char *)handler->fallback.ptr);
+    as_free((char *)handler->prefix.ptr);
     as_free(handler->index);
     as_free(handler->root);
     as_free(handler);
@@ -547,6 +548,13 @@ static size_t list_size(const char *list)
     return (size_t)(at - list) + 1;
 }
 
+/* NULL is empty. */
+static as_str copy_path(const char *path)
+{
+    as_str whole = path == NULL ? AS_STR_NONE : as_str_from(path);
+    return whole.len == 0 ? AS_STR_NONE : as_str_of(as_strdup(whole), whole.len);
+}
+
 as_handler *as_file_handler_new(const as_file_options *options)
 {
     int fd = open(options->root, O_PATH | O_DIRECTORY | O_CLOEXEC);
@@ -563,10 +571,8 @@ as_handler *as_file_handler_new(const as_file_options *options)
     handler->codings_len = options->codings_len;
     for (int i = 0; i < options->codings_len; i++)
         handler->codings[i] = options->codings[i];
-    if (options->fallback != NULL && options->fallback[0] != '\0') {
-        as_str fallback = as_str_from(options->fallback);
-        handler->fallback = as_str_of(as_strdup(fallback), fallback.len);
-    }
+    handler->prefix = copy_path(options->prefix);
+    handler->fallback = copy_path(options->fallback);
     handler->mime = options->mime;
     return &handler->handler;
 }

@@ -15,8 +15,9 @@ typedef enum as_symlinks {
 } as_symlinks;
 
 typedef struct as_file_options {
-    const char *root;  /* absolute path of a directory */
-    const char *index; /* file names separated by NUL, ended by an empty one: "index.html\0index.htm\0" */
+    const char *root;   /* absolute path of a directory */
+    const char *prefix; /* of paths; what follows it is looked up below the root. NULL or empty: the whole path is */
+    const char *index;  /* file names separated by NUL, ended by an empty one: "index.html\0index.htm\0" */
     as_symlinks symlinks;
     const uint8_t *codings; /* as_coding: which compressed neighbours are looked for, the preferred one first */
     int codings_len;
@@ -25,7 +26,7 @@ typedef struct as_file_options {
 } as_file_options;
 
 /* Opens the root. NULL with errno set when it is not a directory that can be opened. The handler copies the options; it serves request->path
- * below the root (the whole path, not the part behind a rule's prefix). */
+ * below the root, without `prefix` where it begins with that. */
 as_handler *as_file_handler_new(const as_file_options *options);
 
 /* Fills in request->response with the file at request->path, whatever the method and also when a name begins with a dot: for an application that has chosen it.

@@ -112,18 +112,34 @@ static void look_for_index(const as_file_handler *handler, int root_fd, size_t d
     }
 }
 
+/* The part of a request's path that is looked up, without its leading slash; an empty one is the root, named without a slash at its end when `*is_bare`. */
+static as_str below_root(const as_file_handler *handler, as_str path, bool *is_bare)
+{
+    size_t skipped = 0;
+    as_str prefix = handler->prefix;
+    if (prefix.len > 0 && as_str_starts(path, prefix) && (path.len == prefix.len || path.ptr[prefix.len] == '/'))
+        skipped = prefix.len;
+    *is_bare = skipped == path.len;
+    skipped += !*is_bare;
+    return as_str_of(path.ptr + skipped, path.len - skipped);
+}
+
 void as_file_look_up(const as_file_handler *handler, as_str path, as_file_found *what)
 {
+    bool is_bare;
+    as_str name = below_root(handler, path, &is_bare);
+    if (is_bare)
+        name = AS_STR(".");
     what->fd = -1;
     what->is_directory = false;
     what->index = NULL;
     what->coding = -1;
-    size_t len = path.len - 1;
-    if (len >= sizeof(what->path) || memchr(path.ptr, '\0', path.len) != NULL) {
+    size_t len = name.len;
+    if (len >= sizeof(what->path) || memchr(name.ptr, '\0', len) != NULL) {
         what->error = ENAMETOOLONG;
         return;
     }
-    memcpy(what->path, path.ptr + 1, len);
+    memcpy(what->path, name.ptr, len);
     what->path[len] = '\0';
     int root_fd = open_root(handler);
     if (root_fd < 0) {
@@ -145,7 +161,9 @@ void as_file_look_up(const as_file_handler *handler, as_str path, as_file_found 
 void as_file_look_up_neighbour(const as_file_handler *handler, const as_file_entry *file, int coding,
                                as_file_found *what)
 {
-    int len = snprintf(what->path, sizeof(what->path), "%s%s%s", file->path.ptr + 1,
+    bool is_bare;
+    as_str name = below_root(handler, file->path, &is_bare);
+    int len = snprintf(what->path, sizeof(what->path), "%.*s%s%s", (int)name.len, name.ptr,
                        file->index != NULL ? file->index : "", as_file_codings[coding].suffix);
     what->fd = -1;
     what->is_directory = false;

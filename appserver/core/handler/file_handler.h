@@ -19,6 +19,7 @@ typedef struct as_file_handler {
     char *root;
     int root_fd;
     char *index;
+    as_str prefix;
     as_symlinks symlinks;
     uint8_t codings[AS_CODINGS];
     int codings_len;

@@ -35,6 +35,9 @@ typedef enum as_answer_kind {
     AS_ANSWER_UPGRADE = 8,
 } as_answer_kind;
 
+/* Flag of a `document`: what the program writes is a whole HTTP response (RFC 3875 section 5). */
+#define AS_DOCUMENT_NPH 1u
+
 #define AS_END_SIGNAL 256 /* status of `end` for a document: exit code, or this plus the signal */
 
 /* The head of a request frame, as it is on the wire. */

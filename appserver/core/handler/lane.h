@@ -42,6 +42,8 @@ typedef struct as_pool_handler {
     as_handler base;
     int pool;
     uint64_t where; /* of the fingerprints of its requests */
+    bool authorization;
+    bool stream_bodies;
     as_environment environment;
     as_sendfile *sendfile; /* NULL: such fields go to the client as they are */
 } as_pool_handler;
@@ -194,7 +196,7 @@ bool as_lane_receive(as_lane *lane, int datagrams);
 /* pool_document.c */
 
 /* Takes the reading end of a program's output. */
-void as_document_begin(as_pending *pending, int fd);
+void as_document_begin(as_pending *pending, const as_answer_head *answer, int fd);
 /* The program has ended before its header section was complete: decides with what is in the pipe. Ends the request. */
 void as_document_end(as_pending *pending, int status);
 /* Closes the pipe and frees, for a record that still has it. */

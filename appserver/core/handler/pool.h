@@ -71,6 +71,10 @@ struct as_sendfile;
 /* Before the handler is used. `sendfile` is its own from now on. */
 void as_pool_handler_set_sendfile(as_handler *handler, struct as_sendfile *sendfile);
 
+/* Before the handler is used. `authorization`: whether executors get credentials; not by default (RFC 3875 section 9.2). `stream_bodies`: whether programs get large
+ * bodies while they come; for other pools their executors say it. */
+void as_pool_handler_set_passing(as_handler *handler, bool authorization, bool stream_bodies);
+
 as_handler *as_pool_handler_new(const as_pool_handler_options *options);
 
 #endif

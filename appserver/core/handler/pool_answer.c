@@ -219,7 +219,7 @@ static void on_document(as_lane *lane, as_pending *pending, const as_answer_fram
 {
     note_times(lane, pending, &frame->head);
     lane->slots[pending->slot].is_document = true;
-    as_document_begin(pending, fd);
+    as_document_begin(pending, &frame->head, fd);
 }
 
 static void report_bad_fields(const as_lane *lane, const as_request *request, const char *what)

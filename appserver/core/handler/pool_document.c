@@ -1,4 +1,4 @@
-/* pool_document.c: a CGI program's output (RFC 3875 section 6). Its header section is read and checked here; what follows goes from the pipe to the client
+/* pool_document.c: a CGI program's output (RFC 3875 sections 5 and 6). Its header section is read and checked here; what follows goes from the pipe to the client
  * without passing through here again. Most programs write little and are done: when the end of the pipe is met at once, the whole response
  * is memory and gets a length. */
 #include "handler/lane.h"
@@ -22,9 +22,14 @@ struct as_document {
     as_pending *pending; /* NULL when it belongs to a response, or to nobody */
     as_buf buf;
     size_t scanned;
+    size_t interim; /* bytes of interim responses before the head */
+    uint32_t interim_count;
     int64_t read_ns;
     int fd;
-    bool is_at_end; /* the end of the pipe has been read */
+    bool is_at_end;    /* the end of the pipe has been read */
+    bool is_nph;       /* it begins with a status line */
+    size_t script_len; /* of the request's path: the program's name, behind the rule's prefix */
+    as_str location;   /* of a local redirect, in the request's arena; the rest of the output is dropped */
 };
 
 typedef enum { READ_MORE, READ_NOTHING, READ_END } read_result;
@@ -83,7 +88,7 @@ static void refuse(as_pending *pending, const char *detail)
     as_pending_fail(pending, 502, detail);
 }
 
-/* RFC 3875 section 6.2: a redirect needs no Status. Local redirects (section 6.2.2) are given to the client as well. */
+/* RFC 3875 section 6.2: a redirect needs no Status. */
 static int status_of(const as_response_head *head)
 {
     if (head->status != 0)
@@ -109,6 +114,13 @@ static as_body body_of(as_document *document, const as_response_head *head, size
     return body;
 }
 
+/* The chunks of a program that writes them itself go to the client as they are, and nothing after them. */
+static as_str own_framing(as_request *request, const as_response_head *head)
+{
+    return as_arena_printf(&request->arena, "Transfer-Encoding: chunked\r\n%.*s", (int)head->fields.len,
+                           head->fields.ptr != NULL ? head->fields.ptr : "");
+}
+
 static void fill_response(as_document *document, as_request *request, const as_response_head *head, size_t head_len,
                           bool is_whole)
 {
@@ -120,6 +132,11 @@ static void fill_response(as_document *document, as_request *request, const as_r
         .has_server = head->has_server,
         .body = body_of(document, head, head_len, is_whole),
     };
+    if (document->is_nph && head->transfer_coding.len > 0) {
+        request->response.is_framed = true;
+        request->response.fields = own_framing(request, head);
+        request->response.body.length = -1;
+    }
     /* To a HEAD request a program need not write the body, so that its absence says nothing of a length. */
     as_body *body = &request->response.body;
     if (request->head.method == AS_METHOD_HEAD && body->kind == AS_BODY_MEMORY && head->content_length < 0 &&
@@ -130,10 +147,10 @@ static void fill_response(as_document *document, as_request *request, const as_r
 }
 
 /* Whether the program names a file instead: its output is then let go. */
-static bool names_file(as_request *request)
+static bool names_file(as_request *request, bool is_nph)
 {
     as_response *response = &request->response;
-    if (!as_sendfile_is_named(as_pending_sendfile(request), request))
+    if (is_nph || !as_sendfile_is_named(as_pending_sendfile(request), request))
         return false;
     response->fields = as_arena_copy(&request->arena, response->fields);
     response->reason = as_arena_copy(&request->arena, response->reason);
@@ -166,8 +183,66 @@ static bool meets_end(as_document *document)
 
 static void await_news(as_document *document);
 
+/* Local redirects (RFC 3875 section 6.2.2): the program's output is read to its end, so that what it does behind the field has been done. */
+
+/* A cookie is for the client whatever answers it in the end. */
+static void keep_cookies(as_request *request, as_str fields)
+{
+    static const as_str name = AS_STR("set-cookie:");
+    while (fields.len > 0) {
+        const char *lf = memchr(fields.ptr, '\n', fields.len);
+        size_t len = lf != NULL ? (size_t)(lf - fields.ptr) + 1 : fields.len;
+        if (len > name.len && as_str_equal_nocase(as_str_of(fields.ptr, name.len), name))
+            as_request_add_field(request, as_str_of(fields.ptr, len));
+        fields = as_str_of(fields.ptr + len, fields.len - len);
+    }
+}
+
+/* A fragment is for the client alone, so that a path with one is a redirect for it. */
+static bool begins_redirect(as_document *document, const as_response_head *head)
+{
+    as_request *request = document->pending->request;
+    if (document->is_nph || head->status != 0 || head->location.len == 0 || head->location.ptr[0] != '/' ||
+        memchr(head->location.ptr, '#', head->location.len) != NULL)
+        return false;
+    document->location = as_arena_copy(&request->arena, head->location);
+    keep_cookies(request, head->fields);
+    return true;
+}
+
+/* The slot of a program that has not ended waits for it alone. */
+static void redirect(as_document *document)
+{
+    as_pending *pending = document->pending;
+    as_str location = document->location;
+    size_t script_len = document->script_len;
+    hand_over(document);
+    as_document_free(document);
+    as_request *request = as_pending_free(pending);
+    as_str path = request->path;
+    size_t len = request->rule_prefix.len + script_len;
+    if (len > path.len)
+        len = path.len;
+    as_request_reenter(request, location, as_str_of(path.ptr, len), as_str_of(path.ptr + len, path.len - len));
+}
+
+static void drop_rest(as_document *document)
+{
+    for (int reads = 0; reads < TURN_READS && !document->is_at_end; reads++) {
+        document->buf.len = 0;
+        if (read_once(document, document->buf.capacity) == READ_NOTHING)
+            return;
+    }
+    if (document->is_at_end)
+        redirect(document);
+}
+
 static void answer(as_document *document, const as_response_head *head, size_t head_len)
 {
+    if (begins_redirect(document, head)) {
+        drop_rest(document);
+        return;
+    }
     as_pending *pending = document->pending;
     as_lane *lane = document->lane;
     as_request *request = pending->request;
@@ -182,7 +257,7 @@ static void answer(as_document *document, const as_response_head *head, size_t h
     as_pending_set_phase(pending, AS_PENDING_STREAMING);
     as_timer_clear(lane->home->loop, &pending->timer);
     /* Of what is complete nothing depends on the program any more; its slot waits for it alone. */
-    bool is_file = names_file(request);
+    bool is_file = names_file(request, document->is_nph);
     if (is_file || request->response.body.kind != AS_BODY_PIPE)
         as_pending_free(pending);
     if (is_file)
@@ -194,14 +269,19 @@ static void answer(as_document *document, const as_response_head *head, size_t h
 /* The program has ended, so that nothing more needs to be waited for but what is in the pipe. */
 static void answer_at_end(as_document *document, const as_response_head *head, size_t head_len, int status)
 {
+    if (begins_redirect(document, head)) {
+        redirect(document);
+        return;
+    }
     as_pending *pending = document->pending;
     int pool = document->lane->options.index;
+    bool is_nph = document->is_nph;
     bool was_killed = status >= AS_END_SIGNAL;
     bool is_whole = (document->is_at_end || meets_end(document)) && !was_killed;
     hand_over(document);
     as_request *request = as_pending_free(pending);
     fill_response(document, request, head, head_len, is_whole);
-    if (names_file(request)) {
+    if (names_file(request, is_nph)) {
         as_sendfile_respond(as_pending_sendfile(request), request, pool);
         return;
     }
@@ -210,9 +290,35 @@ static void answer_at_end(as_document *document, const as_response_head *head, s
     as_request_respond(request);
 }
 
+/* Of a program that writes whole responses; its interim ones are dropped, since what they are about is the server's. HTTP/1.0 has no chunks. */
+static int parse_nph(as_document *document, as_response_head *head)
+{
+    as_request *request = document->pending->request;
+    for (;;) {
+        const char *begin = document->buf.ptr + document->interim;
+        size_t len = document->buf.len - document->interim;
+        int n = as_response_nph_parse(begin, len, &document->scanned, &request->arena, head);
+        if (n <= 0)
+            return n;
+        bool is_framed = head->transfer_coding.len > 0;
+        if (is_framed && (request->head.minor == 0 || !as_str_equal_nocase(head->transfer_coding, AS_STR("chunked"))))
+            return AS_EBADRESPONSE;
+        if (is_framed)
+            head->content_length = -1; /* RFC 9112 section 6.3 */
+        if (head->status >= 200)
+            return (int)document->interim + n;
+        if (head->status == 101 || ++document->interim_count > AS_MAX_NPH_INTERIM)
+            return AS_EBADRESPONSE;
+        document->interim += (size_t)n;
+        document->scanned = 0;
+    }
+}
+
 /* The length of a complete header section (> 0) in what has been read, with `head` filled in; AS_EAGAIN, or why it is refused. */
 static int parse_head(as_document *document, as_response_head *head)
 {
+    if (document->is_nph)
+        return parse_nph(document, head);
     as_arena *arena = &document->pending->request->arena;
     int n = as_response_document_parse(document->buf.ptr, document->buf.len, &document->scanned, arena, head);
     if (n > 0 && head->status != 0 && (head->status < 200 || head->status > 599))
@@ -283,6 +389,10 @@ static void on_output(as_watch *watch, uint32_t epoll_events)
     as_pending *pending = document->pending;
     if (pending == NULL)
         return;
+    if (document->location.len > 0) {
+        drop_rest(document);
+        return;
+    }
     as_response_head head;
     int n = read_head(document, &head);
     if (n > 0)
@@ -293,7 +403,7 @@ static void on_output(as_watch *watch, uint32_t epoll_events)
         refuse(pending, refusal(n));
 }
 
-void as_document_begin(as_pending *pending, int fd)
+void as_document_begin(as_pending *pending, const as_answer_head *answer, int fd)
 {
     as_lane *lane = pending->lane;
     as_loop *loop = lane->home->loop;
@@ -301,6 +411,8 @@ void as_document_begin(as_pending *pending, int fd)
     document->lane = lane;
     document->pending = pending;
     document->fd = fd;
+    document->is_nph = (answer->flags & AS_DOCUMENT_NPH) != 0;
+    document->script_len = answer->file_offset < AS_DATAGRAM_MAX ? (size_t)answer->file_offset : 0;
     document->read_ns = loop->now_ns;
     document->watch = (as_watch){.fd = -1, .ready = on_output};
     pending->document = document;
@@ -317,6 +429,10 @@ void as_document_begin(as_pending *pending, int fd)
 void as_document_end(as_pending *pending, int status)
 {
     as_document *document = pending->document;
+    if (document->location.len > 0) {
+        redirect(document);
+        return;
+    }
     as_response_head head;
     int n;
     do {

@@ -277,13 +277,19 @@ static as_str or_dash(as_str s)
     return s.len > 0 ? s : AS_STR("-");
 }
 
+/* Whatever a program's local redirect has made of it. */
+static as_str client_method(const as_request *request)
+{
+    return request->redirected != NULL ? request->redirected->client_method : request->head.method_text;
+}
+
 static void put_request_line(line *l, const as_request *request)
 {
-    if (request->head.method_text.len == 0) {
+    if (client_method(request).len == 0) {
         put(l, AS_STR("-"));
         return;
     }
-    put_escaped(l, request->head.method_text, false);
+    put_escaped(l, client_method(request), false);
     put(l, AS_STR(" "));
     put_escaped(l, or_dash(request->head.target), false);
     put(l, request->head.minor == 0 ? AS_STR(" HTTP/1.0") : AS_STR(" HTTP/1.1"));
@@ -344,7 +350,7 @@ static void json(line *l, as_access_lane *lane, const as_request *request, uint6
     put_id(l, AS_STR("\",\"request\":\""), request->id);
     put_text(l, AS_STR(",\"remote\":\""), as_str_from(request->peer->remote_address));
     put_text(l, AS_STR(",\"host\":\""), request->head.host);
-    put_text(l, AS_STR(",\"method\":\""), request->head.method_text);
+    put_text(l, AS_STR(",\"method\":\""), client_method(request));
     put_text(l, AS_STR(",\"target\":\""), request->head.target);
     put(l, request->head.minor == 0 ? AS_STR(",\"protocol\":\"HTTP/1.0\",\"status\":")
                                     : AS_STR(",\"protocol\":\"HTTP/1.1\",\"status\":"));

@@ -134,6 +134,7 @@ static void begin_exchange(as_exchange *x)
     request->target = (as_target){0};
     request->path = request->rule_prefix = AS_STR_NONE;
     request->body = (as_request_body){.fd = -1};
+    request->redirected = NULL;
     request->upgrade = AS_STR_NONE;
     request->error_status = 0;
     request->response = (as_response){.body.fd = -1};

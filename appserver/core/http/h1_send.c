@@ -52,7 +52,9 @@ static void decide_framing(as_exchange *x)
     uint16_t status = response->status;
     x->head_only = request->head.method == AS_METHOD_HEAD || status == 204 || status == 304;
     x->chunks = false;
-    if (response->body.kind == AS_BODY_PIPE && response->body.length < 0 && !x->head_only) {
+    if (response->is_framed)
+        x->close_after = true;
+    else if (response->body.kind == AS_BODY_PIPE && response->body.length < 0 && !x->head_only) {
         if (request->head.minor >= 1)
             x->chunks = true;
         else

@@ -35,6 +35,10 @@ enum {
     AS_MAX_ACCEPTED = 32,
     /* From the end of a program's output to the word on how the program ended: one that closes its output and works on holds its client up no longer. */
     AS_END_NEWS_MS = 500,
+    /* Local redirects of one request, from program to program: more are a circle. */
+    AS_MAX_LOCAL_REDIRECTS = 10,
+    /* Interim responses of a program that writes whole HTTP responses. */
+    AS_MAX_NPH_INTERIM = 16,
     /* What is read and dropped of a body that nobody wants, so that its connection can go on; with more it is closed. */
     AS_MAX_DISCARD = 256 * 1024,
 };

@@ -109,6 +109,70 @@ int64_t as_request_moved_ns(const as_request *request)
     return as_h1_waits_for_body(x) ? x->home->loop->now_ns : x->moved_ns;
 }
 
+/* What of the body was not passed on is not for the next program. */
+static void let_go_of_body(as_exchange *x)
+{
+    as_request *request = &x->request;
+    as_h1_close_stream(x);
+    if (request->body.fd >= 0)
+        close(request->body.fd);
+    request->body = (as_request_body){.fd = -1};
+    request->upgrade = AS_STR_NONE;
+}
+
+static as_redirected *note_redirect(as_request *request, as_str script_name, as_str path_info)
+{
+    const as_redirected *earlier = request->redirected;
+    const as_head *head = &request->head;
+    as_redirected *redirected = as_arena_alloc(&request->arena, sizeof(*redirected));
+    *redirected = (as_redirected){
+        .count = earlier != NULL ? earlier->count + 1 : 1,
+        .client_method = earlier != NULL ? earlier->client_method : head->method_text,
+        .method = head->method_text,
+        .path = request->path,
+        .script_name = script_name,
+        .path_info = path_info,
+        .query = request->target.query,
+    };
+    if (earlier == NULL) {
+        redirected->content_type = as_head_known(head, AS_FIELD_CONTENT_TYPE);
+        redirected->has_content_length = request->body.length != AS_BODY_UNKNOWN &&
+                                         (request->body.length > 0 || head->content_length >= 0 || head->chunked);
+        redirected->content_length = request->body.length;
+    }
+    return redirected;
+}
+
+void as_request_reenter(as_request *request, as_str location, as_str script_name, as_str path_info)
+{
+    as_exchange *x = exchange_of(request);
+    assert(!x->answered && !x->in_handler && x->conn->phase == AS_PHASE_HANDLER && request->handler_state == NULL);
+    as_redirected *redirected = note_redirect(request, script_name, path_info);
+    if (redirected->count > AS_MAX_LOCAL_REDIRECTS) {
+        as_request_error(request, 508, "local redirects from program to program do not come to an end");
+        return;
+    }
+    as_target target;
+    char *path = as_arena_alloc(&request->arena, location.len + 1);
+    if (as_target_parse(as_arena_copy(&request->arena, location), AS_METHOD_GET, path, &target) != AS_OK) {
+        as_request_error(request, 502, "its program's local redirect names no valid path");
+        return;
+    }
+    let_go_of_body(x);
+    request->redirected = redirected;
+    request->target = target;
+    request->path = target.path;
+    if (request->head.method != AS_METHOD_HEAD) {
+        request->head.method = AS_METHOD_GET;
+        request->head.method_text = AS_STR("GET");
+    }
+    request->response = (as_response){.body.fd = -1};
+    as_request_route(request);
+    as_request_handle(request);
+    if (x->answered)
+        as_h1_advance(x->conn);
+}
+
 /* What a browser shows when the site has no page of its own. */
 static void built_in_page(as_request *request, int status)
 {

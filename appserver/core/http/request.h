@@ -99,6 +99,7 @@ typedef struct as_response {
         fields; /* "Name: value\r\n" lines without the framing and connection fields, which are the protocol's; valid until release */
     bool has_date; /* `fields` brings Date / Server itself */
     bool has_server;
+    bool is_framed; /* the body brings its own chunks, which `fields` says; the connection closes behind it */
     as_body body;
     as_str
         trailers; /* pipes: field lines likewise, for clients that want them; to be there before as_request_stream_end() */
@@ -123,6 +124,20 @@ typedef struct as_peer {
     bool secure; /* TLS */
 } as_peer;
 
+/* What a request was before a program's local redirect (RFC 3875 section 6.2.2) made another one of it. Lives in its arena. */
+typedef struct as_redirected {
+    uint32_t count;       /* of its redirects, this one included */
+    as_str client_method; /* as its client wrote it */
+    as_str method;
+    as_str path;
+    as_str script_name; /* the program that redirected, and the path behind it */
+    as_str path_info;
+    as_str query;
+    as_str content_type;
+    uint64_t content_length;
+    bool has_content_length;
+} as_redirected;
+
 struct as_request {
     as_home *home;
     as_epoch *epoch; /* held from head to end */
@@ -138,6 +153,7 @@ struct as_request {
     as_str
         rule_prefix; /* the part of `path` that a prefix rule matched, without its final '/'; len 0 for "/" and other matches */
     as_request_body body;
+    const as_redirected *redirected; /* NULL: it is as its client made it */
     as_str upgrade; /* the protocol that the client asks to go on with, when its handler may do that; len 0: none */
     uint16_t
         error_status;    /* not 0: this is the error page for that status; handlers then ignore conditions and ranges */
@@ -184,6 +200,11 @@ void as_request_respond(as_request *request);
 
 /* Answers a PENDING request with the site's error page for `status`. `detail` (maybe NULL, static) goes to the log only. */
 void as_request_error(as_request *request, int status, const char *detail);
+
+/* A PENDING request, which its handler has forgotten, becomes a GET (a HEAD stays one) without a body for the local path and query `location`, and whatever the
+ * site has there answers it. Or it ends with 508 after AS_MAX_LOCAL_REDIRECTS of these, and with 502 when `location` is no such path. The other two are the
+ * program's SCRIPT_NAME and PATH_INFO. Like as_request_respond(), it may end the request at once. */
+void as_request_reenter(as_request *request, as_str location, as_str script_name, as_str path_info);
 
 /* Ends a piped body: what is in the pipe now is sent, then the response is over. `complete` false: something broke, the client must see a cut-off
  * response (no last chunk, connection closed). Also ends a body whose release has been called: then it does nothing. May be called before

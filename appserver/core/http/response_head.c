@@ -6,6 +6,7 @@
 typedef enum meaning {
     PASS,
     DROP, /* the connection's own: RFC 9110 section 7.6.1 */
+    CODING,
     STATUS,
     LENGTH,
     LOCATION,
@@ -31,7 +32,7 @@ static meaning meaning_of(as_str name)
         {AS_STR("proxy-connection"), DROP},
         {AS_STR("te"), DROP},
         {AS_STR("trailer"), DROP},
-        {AS_STR("transfer-encoding"), DROP},
+        {AS_STR("transfer-encoding"), CODING},
         {AS_STR("upgrade"), DROP},
     };
     char first = (char)(name.ptr[0] | 0x20);
@@ -84,12 +85,15 @@ static int take_line(as_str line, as_response_head *head, bool *keep)
     if (!as_is_token(name) || !clean_value(value))
         return AS_EBADRESPONSE;
     meaning what = meaning_of(name);
-    *keep = what != DROP && what != STATUS && what != LENGTH;
+    *keep = what != DROP && what != STATUS && what != LENGTH && what != CODING;
     switch (what) {
     case STATUS:
         return take_status(value, head);
     case LENGTH:
         return take_length(value, head);
+    case CODING:
+        head->transfer_coding = value;
+        return AS_OK;
     case LOCATION:
         head->location = value;
         return AS_OK;
@@ -208,6 +212,36 @@ int as_response_document_parse(const char *buf, size_t len, size_t *scanned, as_
     if (consumed < 0)
         return consumed;
     return fields > 0 ? consumed : AS_EBADRESPONSE;
+}
+
+/* "HTTP/1.x NNN reason" without its end. */
+static int take_status_line(as_str line, as_response_head *head)
+{
+    if (line.len < 12 || !as_str_starts(line, AS_STR("HTTP/1.")) || line.ptr[7] < '0' || line.ptr[7] > '9' ||
+        line.ptr[8] != ' ' || !clean_value(line))
+        return AS_EBADRESPONSE;
+    return take_status(as_str_of(line.ptr + 9, line.len - 9), head);
+}
+
+int as_response_nph_parse(const char *buf, size_t len, size_t *scanned, as_arena *arena, as_response_head *head)
+{
+    size_t look = len < AS_MAX_RESPONSE_HEAD ? len : AS_MAX_RESPONSE_HEAD;
+    int n = find_end(buf, look, scanned);
+    if (n == AS_EAGAIN)
+        return len >= AS_MAX_RESPONSE_HEAD ? AS_ERESPONSETOOLARGE : AS_EAGAIN;
+    const char *lf = memchr(buf, '\n', (size_t)n);
+    size_t line_len = (size_t)(lf - buf);
+    if (line_len > 0 && buf[line_len - 1] == '\r')
+        line_len--;
+    as_response_head first = {0};
+    if (take_status_line(as_str_of(buf, line_len), &first) != AS_OK)
+        return AS_EBADRESPONSE;
+    size_t begin = (size_t)(lf - buf) + 1;
+    int fields;
+    int consumed = parse_lines(as_str_of(buf + begin, (size_t)n - begin), true, arena, head, &fields);
+    head->status = first.status;
+    head->reason = first.reason;
+    return consumed < 0 ? consumed : (int)begin + consumed;
 }
 
 as_str as_status_reason(int status)

@@ -10,10 +10,12 @@
 #include "http/limits.h"
 
 typedef struct as_response_head {
-    int status;             /* from a Status field; 0 when there was none */
-    as_str reason;          /* of the Status field, maybe empty */
-    as_str location;        /* ptr NULL when there was none */
-    as_str content_type;    /* ptr NULL when there was none */
+    int status;          /* from a Status field; 0 when there was none */
+    as_str reason;       /* of the Status field, maybe empty */
+    as_str location;     /* ptr NULL when there was none */
+    as_str content_type; /* ptr NULL when there was none */
+    as_str
+        transfer_coding; /* of a Transfer-Encoding field, which is not among `fields`; ptr NULL when there was none */
     int64_t content_length; /* -1 when there was none */
     bool has_date;          /* the section brings its own Date / Server, which then replaces the core's */
     bool has_server;
@@ -33,6 +35,10 @@ int as_response_fields_parse(as_str block, as_arena *arena, as_response_head *he
  * over AS_MAX_RESPONSE_HEAD, or AS_EBADRESPONSE (a line without colon before the empty line, as above, no field at all).
  * `scanned` is the caller's, 0 at first, as in as_head_parse. */
 int as_response_document_parse(const char *buf, size_t len, size_t *scanned, as_arena *arena, as_response_head *head);
+
+/* Parses the head of an HTTP response that a program writes itself (RFC 3875 section 5): a status line "HTTP/1.x NNN reason", then a section as above, which may
+ * be empty. `head` gets status and reason of the status line; a field Status is dropped. As as_response_document_parse(). */
+int as_response_nph_parse(const char *buf, size_t len, size_t *scanned, as_arena *arena, as_response_head *head);
 
 /* "Not Found" for 404; "Unknown" for a code without a registered phrase. Static. */
 as_str as_status_reason(int status);

@@ -144,25 +144,37 @@ static char *print_variable(as_arena *arena, const char *name, as_str first, as_
         .ptr;
 }
 
+/* What the split of the path decides, and what names the same in another way. The client's name is not looked up, for which its address may stand (RFC 3875 section
+ * 4.1.9). CONTEXT_* are Apache's: the prefix of the rule, and the folder that it stands for. */
 static int complete_environment(as_attempt *request)
 {
     as_cgi_runner *runner = request->runner;
     as_variables *variables = &runner->variables;
-    as_arena *arena = &runner->arena;
     as_str path_info = request->script.path_info;
     as_str prefix = as_str_from(variables->script_name);
-    int verdict = as_variables_add(variables, print_variable(arena, "SCRIPT_NAME", prefix, request->script.name));
-    if (verdict == AS_OK)
-        verdict = as_variables_add(variables,
-                                   print_variable(arena, "SCRIPT_FILENAME", as_str_from(request->file), AS_STR("")));
-    if (verdict == AS_OK)
-        verdict = as_variables_add(variables, print_variable(arena, "PATH_INFO", path_info, AS_STR("")));
-    if (verdict == AS_OK && path_info.len > 0 && variables->document_root[0] != '\0')
-        verdict = as_variables_add(
-            variables, print_variable(arena, "PATH_TRANSLATED", as_str_from(variables->document_root), path_info));
-    if (verdict == AS_OK)
-        verdict = as_variables_add_absent(variables, runner->defaults, runner->defaults_count);
-    return verdict;
+    const struct {
+        const char *name;
+        as_str first;
+        as_str second;
+        bool is_left_out;
+    } added[] = {
+        {"SCRIPT_NAME", prefix, request->script.name, false},
+        {"SCRIPT_FILENAME", as_str_from(request->file), AS_STR(""), false},
+        {"PATH_INFO", path_info, AS_STR(""), false},
+        {"PATH_TRANSLATED", as_str_from(variables->document_root), path_info,
+         path_info.len == 0 || variables->document_root[0] == '\0'},
+        {"REMOTE_HOST", as_str_from(variables->remote_address), AS_STR(""), variables->remote_address[0] == '\0'},
+        {"CONTEXT_PREFIX", prefix, AS_STR(""), false},
+        {"CONTEXT_DOCUMENT_ROOT", as_str_from(variables->root), AS_STR(""), false},
+    };
+    for (size_t i = 0; i < AS_COUNT_OF(added); i++) {
+        if (added[i].is_left_out)
+            continue;
+        char *entry = print_variable(&runner->arena, added[i].name, added[i].first, added[i].second);
+        if (as_variables_add(variables, entry) != AS_OK)
+            return AS_EFULL;
+    }
+    return as_variables_add_absent(variables, runner->defaults, runner->defaults_count);
 }
 
 /* ISINDEX words only for programs that are executed themselves: an interpreter would have to be trusted not to take them for its own. */
@@ -259,13 +271,13 @@ static int open_inline_body(as_str body)
 static int open_stdin(as_attempt *request)
 {
     const as_request_frame *frame = &request->frame;
-    if (frame->head.flags & AS_REQUEST_BODY_FD) {
+    if (frame->head.flags & (AS_REQUEST_BODY_FD | AS_REQUEST_BODY_STREAM)) {
         int fd = request->body_fd;
         request->body_fd = -1;
         if (fd < 0)
             errno = EMFILE; /* there was no room for it when the datagram came */
         else
-            lseek(fd, 0, SEEK_SET); /* fails for a pipe, which has no beginning to go to */
+            lseek(fd, 0, SEEK_SET); /* fails for a socket or pipe, which has no beginning to go to */
         return fd;
     }
     return frame->body.len > 0 ? open_inline_body(frame->body) : request->runner->launcher.null_fd;
@@ -291,12 +303,21 @@ static int open_pipes(int output[2], int errors[2])
 
 /* --- start --- */
 
+/* Programs that write the whole HTTP response (RFC 3875 section 5) are known by their name, as everywhere. */
+static bool is_nph(const as_attempt *request)
+{
+    const char *name = strrchr(request->file, '/');
+    return strncmp(name, "/nph-", 5) == 0;
+}
+
 static void send_document(const as_attempt *request, int output_fd)
 {
     as_answer_head head = {
         .slot = request->frame.head.slot,
         .request_id = request->frame.head.request_id,
         .run_us = (uint32_t)((as_clock_monotonic_ns() - request->start_ns) / 1000),
+        .flags = is_nph(request) ? AS_DOCUMENT_NPH : 0,
+        .file_offset = (uint64_t)(request->script.path_info.ptr - request->runner->variables.path_info),
     };
     as_answers_send(request->runner->answers, request->frame.head.loop, AS_ANSWER_DOCUMENT, &head, AS_STR_NONE,
                     AS_STR_NONE, output_fd);

@@ -117,7 +117,7 @@ static int check_and_mark(as_spawner *spawner)
             return len;
         if (frame.head.slot >= spawner->segment->slots || frame.head.loop >= (uint32_t)spawner->loops)
             return AS_EBADFRAME;
-        bool wants_fd = (frame.head.flags & AS_REQUEST_BODY_FD) != 0;
+        bool wants_fd = (frame.head.flags & (AS_REQUEST_BODY_FD | AS_REQUEST_BODY_STREAM)) != 0;
         if (wants_fd && spawner->body_fd < 0 && !spawner->fd_was_lost)
             return AS_EBADFRAME;
         at += (size_t)len;

@@ -10,7 +10,11 @@ static const struct known_name {
     {AS_STR("PATH_INFO"), offsetof(as_variables, path_info), true},
     {AS_STR("PATH_TRANSLATED"), offsetof(as_variables, path_translated), true},
     {AS_STR("SCRIPT_FILENAME"), 0, true},
+    {AS_STR("REMOTE_HOST"), 0, true},
+    {AS_STR("CONTEXT_PREFIX"), 0, true},
+    {AS_STR("CONTEXT_DOCUMENT_ROOT"), 0, true},
     {AS_STR("DOCUMENT_ROOT"), offsetof(as_variables, document_root), false},
+    {AS_STR("REMOTE_ADDR"), offsetof(as_variables, remote_address), false},
     {AS_STR("QUERY_STRING"), offsetof(as_variables, query), false},
     {AS_STR("REQUEST_METHOD"), offsetof(as_variables, method), false},
     {AS_STR("appserver.cgi.root"), offsetof(as_variables, root), true},
@@ -38,6 +42,7 @@ int as_variables_take(as_variables *variables, char *block, size_t len)
     variables->entries[0] = NULL;
     variables->root = variables->extensions = variables->log_id = variables->script_name = variables->path_info = "";
     variables->path_translated = variables->document_root = variables->query = variables->method = "";
+    variables->remote_address = "";
     if (len > 0 && block[len - 1] != '\0')
         return AS_EBADFRAME;
     const char *end = block + len;

@@ -23,6 +23,7 @@ typedef struct as_variables {
     const char *path_info;
     const char *path_translated;
     const char *document_root;
+    const char *remote_address;
     const char *query;
     const char *method;
 } as_variables;

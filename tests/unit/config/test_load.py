@@ -210,8 +210,20 @@ RULE_FAULTS = [
         "{match: {extension: a.b}, handler: {file: /a}}",
         "match.extension: found 'a.b'; expected an extension such as php",
     ),
-    ("{handler: {file: {}}}", "handler.file: found no key 'root'; expected it: root for files"),
-    ("{handler: {file: []}}", "handler.file: found a list; expected a block with keys such as root, index"),
+    ("{handler: {file: {}}}", "handler.file: found none; expected exactly one of root, alias"),
+    (
+        "{match: {path: /a/*}, handler: {file: {root: /a, alias: /b}}}",
+        "handler.file: found root and alias; expected exactly one of root, alias",
+    ),
+    (
+        "{match: {path: /a}, handler: {file: {alias: /b}}}",
+        "match.path: found '/a'; expected a path that ends in \"/*\" that the folder takes the place of; did you mean",
+    ),
+    (
+        "{handler: {file: {alias: /b}}}",
+        'match.path: found nothing; expected a path that ends in "/*" that the folder takes the place of',
+    ),
+    ("{handler: {file: []}}", "handler.file: found a list; expected a block with keys such as root, alias"),
     ("{handler: {file: {root: /a, fallback: a.html}}}", "file.fallback: found 'a.html'; expected a path that begins"),
     (
         "{handler: {file: {root: /a, precompressed: gzip}}}",

@@ -43,6 +43,7 @@ def routes(loaded: LoadedConfig, site: int = 0) -> list[tuple[str | None, dict[s
 
 FILES: dict[str, Any] = {
     "kind": "file",
+    "prefix": None,
     "index": ["index.html"],
     "symlinks": "beneath",
     "precompressed": [],
@@ -114,19 +115,31 @@ def test_files_take_from_their_site_what_they_leave_out() -> None:
         "  - {match: {path: /y/*}, handler: {file: {root: /y}}}\n"
         "  - {match: {path: /z/*}, handler: {file: {root: z, index: [], symlinks: follow, precompressed: off,"
         " fallback: /z/b.html}}}\n"
+        "  - {match: {path: /a/b/*}, handler: {file: {alias: z}}}\n"
+        "  - {match: {path: /*}, handler: {file: {alias: /a}}}\n"
     )
     of_site = {
         "kind": "file",
+        "prefix": None,
         "index": ["a.html"],
         "symlinks": "deny",
         "precompressed": ["gz", "br"],
         "fallback": "/a.html",
     }
-    own = {"kind": "file", "index": [], "symlinks": "follow", "precompressed": [], "fallback": "/z/b.html"}
+    own = {
+        "kind": "file",
+        "prefix": None,
+        "index": [],
+        "symlinks": "follow",
+        "precompressed": [],
+        "fallback": "/z/b.html",
+    }
     assert routes(loaded) == [
         ("/x/*", {**of_site, "root": "/x"}),
         ("/y/*", {**of_site, "root": "/y"}),
         ("/z/*", {**own, "root": "/base/z"}),
+        ("/a/b/*", {**of_site, "root": "/base/z", "prefix": "/a/b"}),
+        ("/*", {**of_site, "root": "/a", "prefix": ""}),
     ]
     site = loaded.plan["sites"][0]
     assert loaded.plan["handlers"][site["fallback"]] == {**of_site, "root": "/www"}
@@ -171,10 +184,11 @@ def test_every_kind_of_rule() -> None:
         "  - {match: {path: /files/*}, handler: {file: /f}}\n"
     )
     shared: dict[str, Any] = {"kind": "pool", "mounted": True, "document_root": "/www", "sendfile": None}
+    shared |= {"authorization": True, "stream_bodies": False}
     assert routes(loaded) == [
         ("/shop/*", {**shared, "pool": "shop", "extra": {"appserver.application": "shop"}}),
         ("/hook/*", {**shared, "pool": "handlers", "extra": {"appserver.script": "/h/hook.py"}}),
-        ("/cgi-bin/*", {**shared, "pool": "cgi", "extra": {"appserver.cgi.root": "/c"}}),
+        ("/cgi-bin/*", {**shared, "pool": "cgi", "extra": {"appserver.cgi.root": "/c"}, "authorization": False}),
         ("/old", {"kind": "redirect", "status": 308, "location": "/new"}),
         (None, {"kind": "respond", "status": 403, "content_type": "text/plain; charset=utf-8", "body": "no"}),
         ("/files/*", {**FILES, "root": "/f"}),
@@ -428,6 +442,8 @@ def test_programs_by_extension() -> None:
                 "pool": "cgi",
                 "mounted": True,
                 "document_root": "",
+                "authorization": False,
+                "stream_bodies": False,
                 "sendfile": None,
                 "extra": {"appserver.cgi.root": "/b", "appserver.cgi.extensions": ".php,.pl"},
             }
@@ -438,6 +454,19 @@ def test_programs_by_extension() -> None:
     assert whole["index"] == ["index.php", "index.html", "index.htm"]
     assert handlers[whole["files"]]["index"] == ["index.html", "index.htm"]
     assert handlers[whole["pool"]]["document_root"] == "/a"
+
+
+def test_what_programs_get_of_a_request() -> None:
+    """For all programs, and for those of one rule."""
+    loaded = load(
+        "cgi: {pass_authorization: true}\n"
+        "sites:\n- rules:\n"
+        "  - {match: {path: /a/*}, handler: {cgi: /a}}\n"
+        "  - {match: {path: /b/*}, handler: {cgi: {directory: /b, pass_authorization: false, stream_bodies: true}}}\n"
+    )
+    found = [(handler["authorization"], handler["stream_bodies"]) for _, handler in routes(loaded)]
+    assert found == [(True, False), (False, True)]
+    assert [spec.name for spec in loaded.pools] == ["cgi"], "the spawner is not concerned"
 
 
 def test_usual_interpreters_have_absolute_paths(tmp_path: Path) -> None:
