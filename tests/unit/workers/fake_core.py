@@ -186,6 +186,17 @@ class FakeCore:
     def exit_status(self) -> int:
         return self.process.wait(PATIENCE_S)
 
+    def line(self, text: str) -> str:
+        """The first line of the worker's output, of those not read yet, that contains this."""
+        assert self.process.stdout is not None
+        lines = []
+        while True:
+            line = self.process.stdout.readline().decode()
+            assert line, f"{text!r} was never printed, only {lines}"
+            lines.append(line)
+            if text in line:
+                return line
+
     def output(self) -> str:
         """What the worker wrote to stdout and stderr; waits for its end."""
         assert self.process.stdout is not None
