@@ -28,6 +28,19 @@ sites:
       - {match: {path: /order/*}, handler: {cgi: {directory: blog, extensions: [sh], index: [index.html, index.sh]}}}
       - {match: {path: /none/*}, handler: {cgi: {directory: blog, extensions: [sh], index: []}}}
       - {handler: {cgi: {directory: site, extensions: [.sh, .php, .pl, .py, .zz]}}}
+  - hosts: [linked.example]
+    symlinks: follow
+    rules:
+      - {match: {path: /cgi-bin/*}, handler: {cgi: site}}
+      - {handler: {cgi: {directory: site, extensions: [.sh]}}}
+  - hosts: [unlinked.example]
+    rules:
+      - {match: {path: /cgi-bin/*}, handler: {cgi: {directory: site, symlinks: deny}}}
+      - {handler: {cgi: {directory: site, extensions: [.sh], symlinks: deny}}}
+  - hosts: [front.example]
+    rules:
+      - {match: {path: /cgi-bin/*}, handler: {cgi: {directory: cgi-bin, fallback: /run.sh}}}
+      - {handler: {cgi: {directory: site, extensions: [.sh], fallback: /run.sh}}}
 cgi: {interpreters: {".zz": /bin/sh}}
 """
 
@@ -76,6 +89,8 @@ def server(serve_module) -> Server:
     (started.folder / "cgi-bin/plain.sh").write_text(SHOW)
     (started.folder / "site/executable.php").write_text(PHP)
     (started.folder / "site/executable.php").chmod(0o755)
+    for name in ("run.sh", "index.sh"):
+        (started.folder / "site" / name).chmod(0o755)
     (started.folder / "site/alias.sh").symlink_to("run.sh")
     (started.folder / "site/out.sh").symlink_to("../cgi-bin/run.sh")
     (started.folder / "blog/private.sh").write_text(SHOW)
@@ -194,6 +209,30 @@ def test_links(server: Server) -> None:
     assert server.get("/out.sh").status == 403, "out of the folder"
 
 
+@pytest.mark.parametrize("path", ["", "/cgi-bin"])
+def test_links_as_the_site_has_them(server: Server, path: str) -> None:
+    follow, deny = {"Host": "linked.example"}, {"Host": "unlinked.example"}
+    assert server.get(f"{path}/out.sh", follow).text.startswith(f"{path}/out.sh|")
+    assert server.get(f"{path}/alias.sh", follow).text.startswith(f"{path}/alias.sh|")
+    assert server.get(f"{path}/alias.sh", deny).status == 403
+    assert server.get(f"{path}/index.sh", deny).text.startswith(f"{path}/index.sh|")
+
+
+def test_fallback(server: Server) -> None:
+    """One program for all pages that are no files."""
+    front = {"Host": "front.example"}
+    expected = show(server, "/run.sh", "", "site/run.sh")
+    for target in ("/a/pretty/page", "/a/folder/", "/none.sh", "/empty/none?a=b"):
+        assert server.get(target, front).text == expected, target
+        assert server.post(target, b"x", front).text == expected, target
+    assert server.get("/page.html", front).text == "page"
+    assert server.get("/empty", front).status == 301
+    assert server.get("/empty/", front).status == 404
+    assert server.get("/", front).text.startswith("/index.sh|")
+    assert server.get("/cgi-bin/none/x", front).text == show(server, "/cgi-bin/run.sh", "", "cgi-bin/run.sh")
+    assert server.get("/cgi-bin/start.sh/x", front).text.startswith("/cgi-bin/start.sh|/x|")
+
+
 def test_names(server: Server) -> None:
     found = server.get("/with%20space%20%C3%A9.sh/%C3%A9").text
     assert found == show(server, "/with space é.sh", "/é", "site/with space é.sh")
@@ -204,7 +243,7 @@ def test_names(server: Server) -> None:
 
 def test_index_program(server: Server) -> None:
     assert server.get("/").text == show(server, "/index.sh", "", "site/index.sh")
-    assert server.get("/?one+two").text == show(server, "/index.sh", "", "site/index.sh")
+    assert server.get("/?one+two").text == show(server, "/index.sh", "", "site/index.sh", words="one two")
     assert server.post("/", b"x").text == show(server, "/index.sh", "", "site/index.sh")
     assert server.get("/blog/").text == show(server, "/blog/index.sh", "", "blog/index.sh")
 

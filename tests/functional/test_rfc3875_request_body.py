@@ -36,6 +36,7 @@ FILES: dict[str, str | bytes] = {
         "sys.stdout.write(os.environ.get('CONTENT_LENGTH', 'none') + '\\n')\nsys.stdout.flush()\n"
         "while data := os.read(0, 65536):\n    os.write(1, data)\n"
     ),
+    "cgi-bin/local.sh": "#!/bin/sh\nprintf 'Location: /cgi-bin/method.sh\\n\\n'\n",
     "cgi-bin/stay.sh": "#!/bin/sh\ncat >/dev/null\nexec sleep 600\n",
     "cgi-bin/plain.txt": "text",
 }
@@ -163,6 +164,16 @@ def test_4_2_streamed_to_a_program_that_does_not_read(server: Server) -> None:
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             connection.send(b"x" * 30_000_000)
         assert connection.response().text == "ignored\n"
+
+
+@pytest.mark.parametrize("size", [100_000, 30_000_000])
+def test_4_2_streamed_and_redirected(server: Server, size: int) -> None:
+    """What the first program has not read is not for the second one."""
+    with server.connect() as connection:
+        connection.send(f"POST /stream/local.sh HTTP/1.1\r\nHost: x\r\nContent-Length: {size}\r\n\r\n")
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            connection.send(b"x" * size)
+        assert connection.response().text == "GET \n"
 
 
 def test_4_2_streamed_and_broken_off(server: Server) -> None:

@@ -19,6 +19,9 @@ static const struct known_name {
     {AS_STR("REQUEST_METHOD"), offsetof(as_variables, method), false},
     {AS_STR("appserver.cgi.root"), offsetof(as_variables, root), true},
     {AS_STR("appserver.cgi.extensions"), offsetof(as_variables, extensions), true},
+    {AS_STR("appserver.cgi.program"), offsetof(as_variables, program), true},
+    {AS_STR("appserver.cgi.whole_path"), offsetof(as_variables, whole_path), true},
+    {AS_STR("appserver.cgi.symlinks"), offsetof(as_variables, symlinks), true},
     {AS_STR("appserver.request_id"), offsetof(as_variables, log_id), true},
 };
 
@@ -40,6 +43,7 @@ int as_variables_take(as_variables *variables, char *block, size_t len)
 {
     variables->count = 0;
     variables->entries[0] = NULL;
+    variables->program = variables->whole_path = variables->symlinks = "";
     variables->root = variables->extensions = variables->log_id = variables->script_name = variables->path_info = "";
     variables->path_translated = variables->document_root = variables->query = variables->method = "";
     variables->remote_address = "";

@@ -433,8 +433,10 @@ def test_programs_by_extension() -> None:
     assert blog == {
         "kind": "programs",
         "root": "/b",
+        "symlinks": "deny",
         "extensions": [".php", ".pl"],
         "index": ["a.php", "b.html"],
+        "fallback": None,
         "files": handlers.index({**FILES, "root": "/b", "index": ["b.html"], "symlinks": "deny"}),
         "pool": handlers.index(
             {
@@ -445,15 +447,41 @@ def test_programs_by_extension() -> None:
                 "authorization": False,
                 "stream_bodies": False,
                 "sendfile": None,
-                "extra": {"appserver.cgi.root": "/b", "appserver.cgi.extensions": ".php,.pl"},
+                "extra": {
+                    "appserver.cgi.root": "/b",
+                    "appserver.cgi.symlinks": "deny",
+                    "appserver.cgi.extensions": ".php,.pl",
+                },
             }
         ),
     }
     assert (only["files"], only["extensions"], only["index"]) == (None, [], ["i.sh"])
-    assert handlers[only["pool"]]["extra"] == {"appserver.cgi.root": "/c"}
+    assert handlers[only["pool"]]["extra"] == {"appserver.cgi.root": "/c", "appserver.cgi.symlinks": "deny"}
     assert whole["index"] == ["index.php", "index.html", "index.htm"]
     assert handlers[whole["files"]]["index"] == ["index.html", "index.htm"]
     assert handlers[whole["pool"]]["document_root"] == "/a"
+
+
+def test_one_program() -> None:
+    loaded = load(
+        "sites:\n- rules:\n"
+        "  - {match: {path: /git/*}, handler: {cgi: {program: /g/http-backend}}}\n"
+        "  - {match: {path: /form, method: POST}, handler: {cgi: {program: f.cgi}}}\n"
+        "  - {match: {extension: md}, handler: {cgi: {program: /m/md}}}\n"
+        "  - {handler: {cgi: {directory: /d, symlinks: follow}}}\n"
+    )
+    follow = {"appserver.cgi.symlinks": "follow"}
+    assert [handler["extra"] for _, handler in routes(loaded)] == [
+        {"appserver.cgi.root": "/g", "appserver.cgi.program": "http-backend", **follow},
+        {
+            "appserver.cgi.root": "/base",
+            "appserver.cgi.program": "f.cgi",
+            "appserver.cgi.whole_path": "1",
+            **follow,
+        },
+        {"appserver.cgi.root": "/m", "appserver.cgi.program": "md", **follow},
+        {"appserver.cgi.root": "/d", **follow},
+    ]
 
 
 def test_what_programs_get_of_a_request() -> None:
