@@ -21,6 +21,7 @@ SLOT_VERSION = 1
 HEADER = struct.Struct("=IIIII")  #: magic, version, slots, loops, generation
 HEADER_SIZE = 64
 GENERATION_OFFSET = 16
+STOPPING_OFFSET = 20
 #: state, executor, thread, process, request_id, start_ns, deadline_ns, cancelled, log_id; behind them arrived_ns
 SLOT = struct.Struct("=IIIiQQQI4xQ")
 SLOT_SIZE = 64
@@ -62,6 +63,10 @@ class Segment:
     def set_generation(self, generation: int) -> None:
         """Of the core that is about to run."""
         struct.pack_into("=I", self._memory, GENERATION_OFFSET, generation)
+
+    def set_stopping(self) -> None:
+        """The core is about to be told to drain: what ends from now on is ended by us."""
+        struct.pack_into("=I", self._memory, STOPPING_OFFSET, 1)
 
     def held_by(self, executor: int) -> list[Held]:
         """What this executor is running."""

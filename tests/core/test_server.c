@@ -214,7 +214,7 @@ int main(void)
                                  .retry = 1,
                                  .quarantine_ms = 1000};
     CHECK(as_server_set_pool(server, 0, &settings, queue[0], slots_fd, receiving) == AS_OK);
-    CHECK(as_server_set_capacity(server, 0, 2, 2, 0) == AS_OK);
+    CHECK(as_server_set_capacity(server, 0, 2, 2, 0, 0) == AS_OK);
     CHECK(as_server_add_listener(server, listener) == AS_OK);
     int log = open("/dev/null", O_WRONLY | O_CLOEXEC);
     CHECK(as_server_set_access_log(server, log, 2) == AS_OK);
@@ -228,7 +228,7 @@ int main(void)
         pthread_create(&clients[i], NULL, client_thread, &failures[i]);
     for (int i = 0; i < 20; i++) {
         CHECK(as_server_apply(server, make_snapshot(server)) == AS_OK);
-        CHECK(as_server_set_capacity(server, 0, 1 + (uint32_t)i % 3, 1 + (uint32_t)i % 3, 0) == AS_OK);
+        CHECK(as_server_set_capacity(server, 0, 1 + (uint32_t)i % 3, 1 + (uint32_t)i % 3, 0, 0) == AS_OK);
         CHECK(as_server_set_pool(server, 0, &settings, -1, -1, NULL) == AS_OK);
         as_server_executor_died(server, 0, 999, i % 2);
         as_server_set_ready(server, i % 2);

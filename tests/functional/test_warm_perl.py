@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
 from pathlib import Path
 
 import pytest
 from harness import Server, wait_for
-from test_warm import fetch, is_warm, waiting, warmed, without_warmth
+from test_warm import end_all, fetch, is_warm, waiting, warmed, without_warmth
 
 PERL = shutil.which("perl", path="/usr/local/bin:/usr/bin:/bin")
 pytestmark = pytest.mark.skipif(PERL is None, reason="there is no perl on this machine")
@@ -223,11 +222,7 @@ def test_an_interpreter_that_is_killed_is_started_again(servers: tuple[Server, S
     warm, _ = servers
     warmed(warm, "/cgi-bin/new.pl")
     before = waiting(warm)
-    for pid in before:
-        try:
-            os.kill(pid, signal.SIGKILL)
-        except ProcessLookupError:
-            continue
+    end_all(before)
     for _ in range(3):
         assert warm.get("/cgi-bin/new.pl").status == 200
     warmed(warm, "/cgi-bin/new.pl")
