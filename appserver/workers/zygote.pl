@@ -228,7 +228,8 @@ BEGIN {
             (exec { $program } @arguments) or print STDERR "it cannot be executed: $!\n";
             $leave->(127);
         }
-        @ARGV = @arguments[($program eq $path ? 1 : 2) .. $#arguments];
+        @ARGV = @arguments;
+        while (@ARGV && shift(@ARGV) ne $path) { }
         $^T = time;
         srand;
         $0 = $path;
