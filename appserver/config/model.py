@@ -314,7 +314,7 @@ class Processes:
 
 @dataclass(frozen=True, slots=True)
 class WebSockets:
-    """WebSockets of a pool's ASGI application."""
+    """WebSockets of a pool's ASGI application or scripts."""
 
     ping_interval_ms: int = _time(
         20 * SECOND, 0, DAY, "How long after its last ping, or its begin, a connection gets a ping; 0: never."
@@ -407,7 +407,9 @@ class Pool:
         10_000,
         "Requests and WebSockets that an ASGI application, or asynchronous scripts, hold at once in each process.",
     )
-    websocket: WebSockets = _key("block", "WebSockets of an ASGI application.", WebSockets, block=WebSockets)
+    websocket: WebSockets = _key(
+        "block", "WebSockets of an ASGI application or of scripts.", WebSockets, block=WebSockets
+    )
     preload: bool = _key(
         "boolean",
         "Whether the application is loaded once, in a process from which the workers are forked: they start at once and"

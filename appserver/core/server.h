@@ -35,8 +35,9 @@ const char *as_server_problem(void);
 int as_server_set_pool(as_server *server, int index, const as_pool_settings *settings, int queue_fd, int slots_fd,
                        const int *answer_fds);
 /* What the pool's executors are good for: `capacity` requests held by all of them, `at_once` of these running at the same time; `stream_bodies`: they take large request bodies
- * while they come, and upgrades. Until the first of these one request, and no streams. */
-int as_server_set_capacity(as_server *server, int pool, uint32_t capacity, uint32_t at_once, int stream_bodies);
+ * while they come; `upgrades`: they take upgrades. Until the first of these one request, no streams and no upgrades. */
+int as_server_set_capacity(as_server *server, int pool, uint32_t capacity, uint32_t at_once, int stream_bodies,
+                           int upgrades);
 /* `expected`: it had been told to go. */
 int as_server_executor_died(as_server *server, int pool, uint32_t executor, int expected);
 

@@ -114,6 +114,7 @@ struct as_lane {
     uint32_t active; /* records in use */
 
     bool stream_bodies;
+    bool upgrades;
     uint32_t share;   /* of the pool's capacity; at least 1 */
     uint32_t at_once; /* of that: what runs at the same time; the rest waits for something inside its executor */
     int64_t run_ns;   /* a request's usual run, moving average */

@@ -563,7 +563,7 @@ static bool pool_streams_body(const as_handler *handler, const as_request *reque
 static bool pool_upgrades(const as_handler *handler, const as_request *request)
 {
     const as_lane *lane = lane_of(handler, request);
-    return lane != NULL && lane->stream_bodies;
+    return lane != NULL && lane->upgrades;
 }
 
 static const as_handler_ops pool_ops = {

@@ -409,11 +409,9 @@ static bool has_usual_interpreter(as_attempt *request, as_program *program)
 static int start_cold(as_attempt *request, as_program *program)
 {
     as_launcher *launcher = &request->runner->launcher;
-    if (request->cold_argv[0] == NULL) {
-        int verdict = as_program_start(launcher, program);
-        if (verdict == AS_OK || !has_usual_interpreter(request, program))
-            return verdict;
-    }
+    int verdict = as_program_start(launcher, program);
+    if (verdict == AS_OK || !has_usual_interpreter(request, program))
+        return verdict;
     program->path = request->cold_argv[0];
     program->argv = request->cold_argv;
     return as_program_start(launcher, program);
@@ -442,6 +440,11 @@ static int start_run(as_attempt *request, run_plan *run)
     }
     if (run->trial != NULL)
         as_trial_widen(output[0]);
+    /* A warm process may have to execute it after all. */
+    if (request->cold_argv[0] != NULL) {
+        program->path = request->cold_argv[0];
+        program->argv = request->cold_argv;
+    }
     program->stdout_fd = output[1];
     program->stderr_fd = errors[1];
     verdict = start_process(request, run);
