@@ -73,7 +73,11 @@ def test_the_same_both_ways(server: Server) -> None:
 @pytest.mark.parametrize(
     ("name", "difference"),
     [
-        ("head.py", r'head from byte 11: cold "ind: of a new one\x0aContent-Type: ", warm "ind: of the zygote\x0aContent-Type:'),
+        (
+            "head.py",
+            r'head from byte 11: cold "ind: of a new one\x0aContent-Type: ", '
+            r'warm "ind: of the zygote\x0aContent-Type:"',
+        ),
         ("body.py", r'body from byte 102: cold "xxxxxx\x0a\x22cold\x22\x0a", warm "xxxxxx\x0a\x22warm\x22\x0a"'),
         ("length.py", r'body from byte 101: cold "xxxxxxx\x0a", warm "xxxxxxx\x0amore"'),
         ("errors.py", r'stderr from byte 7: cold "a line c\x0a", warm "a line w\x0a"'),
