@@ -42,7 +42,7 @@ LOAD_LOOK_S = 0.1
 USAGE_LOOK_S = 1.0
 #: How often an executor that was given up is looked at once it has been told to stop; by the first time it has handed
 #: back whatever it still took from the queue.
-FINISH_POLL_S = 1.5
+FINISH_POLL_S = 0.5
 #: Bytes of stacks in a log line: more than a terminal shows, less than a line may have.
 LOGGED_STACKS = 16 * 1024
 #: Deaths that are remembered.

@@ -32,8 +32,8 @@ STATE_RUNNING = 2
 #: Wanted; without CAP_NET_ADMIN the kernel gives net.core.wmem_max at most. The queue is where requests wait.
 SEND_BUFFER = 4 * 1024 * 1024
 SO_SNDBUFFORCE = 32  #: not in the socket module
-#: How often an executor that waits for a request looks whether it was told to stop.
-RECEIVE_TIMEOUT_S = 1
+#: How often an executor that waits for a request looks whether it was told to stop: a reload waits for that.
+RECEIVE_TIMEOUT_MS = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +127,7 @@ class Links:
             raise
         core_end, executors_end = self._queue
         _enlarge(core_end)
-        timeout = struct.pack("@ll", RECEIVE_TIMEOUT_S, 0)
+        timeout = struct.pack("@ll", 0, RECEIVE_TIMEOUT_MS * 1000)
         executors_end.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, timeout)
         for _, executors_end in self._answers:
             _enlarge(executors_end)

@@ -424,7 +424,7 @@ class Supervisor:
             self._phase = Phase.STOPPING
             for pool in self.pools.values():
                 pool.stop()
-            # Without this they would look at their stop flag only after RECEIVE_TIMEOUT_S.
+            # Without this they would look at their stop flag only after RECEIVE_TIMEOUT_MS.
             for links in self.links.values():
                 links.hang_up()
         self._end_if_empty()

@@ -200,6 +200,8 @@ bool as_lane_receive(as_lane *lane, int datagrams);
 void as_document_begin(as_pending *pending, const as_answer_head *answer, int fd);
 /* The program has ended before its header section was complete: decides with what is in the pipe. Ends the request. */
 void as_document_end(as_pending *pending, int status);
+/* The program has ended, and `output` is all that it wrote. Ends the request; the slot is not the record's any more. */
+void as_document_take(as_pending *pending, const as_answer_head *answer, as_str output);
 /* Closes the pipe and frees, for a record that still has it. */
 void as_document_free(as_document *document);
 /* The request of a streaming record has ended: whether the executor should be told to stop. */

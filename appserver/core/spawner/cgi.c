@@ -323,7 +323,7 @@ static void close_pipe(int pipe_fds[2])
 
 static int open_pipes(int output[2], int errors[2])
 {
-    if (pipe2(output, O_CLOEXEC) < 0)
+    if (pipe2(output, O_CLOEXEC) < 0 || fcntl(output[0], F_SETFL, O_NONBLOCK) < 0)
         return AS_ESYSTEM;
     if (pipe2(errors, O_CLOEXEC) < 0 || fcntl(errors[0], F_SETFL, O_NONBLOCK) < 0)
         return AS_ESYSTEM;
@@ -337,19 +337,6 @@ static bool is_nph(const as_attempt *request)
 {
     const char *name = strrchr(request->file, '/');
     return strncmp(name, "/nph-", 5) == 0;
-}
-
-static void send_document(const as_attempt *request, int output_fd)
-{
-    as_answer_head head = {
-        .slot = request->frame.head.slot,
-        .request_id = request->frame.head.request_id,
-        .run_us = (uint32_t)((as_clock_monotonic_ns() - request->start_ns) / 1000),
-        .flags = is_nph(request) ? AS_DOCUMENT_NPH : 0,
-        .file_offset = (uint64_t)(request->script.path_info.ptr - request->runner->variables.path_info),
-    };
-    as_answers_send(request->runner->answers, request->frame.head.loop, AS_ANSWER_DOCUMENT, &head, AS_STR_NONE,
-                    AS_STR_NONE, output_fd);
 }
 
 static void refuse_start(const as_attempt *request, const as_program *program, int error)
@@ -376,17 +363,18 @@ static void started(const as_attempt *request, const as_program *program, int ou
         .log_id = request->log_id,
         .start_ns = request->start_ns,
         .name = request->script.name,
+        .document_flags = is_nph(request) ? AS_DOCUMENT_NPH : 0,
+        .script_len = (uint64_t)(request->script.path_info.ptr - runner->variables.path_info),
+        .output_fd = output[0],
         .errors_fd = errors[0],
         .errors_writer_fd = errors[1],
     };
-    errors[0] = errors[1] = -1;
+    output[0] = errors[0] = errors[1] = -1;
     if (as_running_add(runner->running, &start) != AS_OK) {
         refuse_for_now(request, request->file, errno);
         return;
     }
     AS_SLOT_STORE(request->slot, process, program->pid);
-    send_document(request, output[0]);
-    output[0] = -1;
 }
 
 /* The system says that it is no program of this machine, and it has no #! line: 7-bit text as a rule. */
@@ -405,11 +393,9 @@ static bool has_usual_interpreter(as_attempt *request, as_program *program)
 static int start_cold(as_attempt *request, as_program *program)
 {
     as_launcher *launcher = &request->runner->launcher;
-    if (request->cold_argv[0] == NULL) {
-        int verdict = as_program_start(launcher, program);
-        if (verdict == AS_OK || !has_usual_interpreter(request, program))
-            return verdict;
-    }
+    int verdict = as_program_start(launcher, program);
+    if (verdict == AS_OK || !has_usual_interpreter(request, program))
+        return verdict;
     program->path = request->cold_argv[0];
     program->argv = request->cold_argv;
     return as_program_start(launcher, program);
@@ -430,6 +416,11 @@ static int start_program(as_attempt *request, as_program *program)
     if (program->stdin_fd < 0 || open_pipes(output, errors) != AS_OK) {
         refuse_for_now(request, request->file, errno);
         goto release;
+    }
+    /* A warm process may have to execute it after all. */
+    if (request->cold_argv[0] != NULL) {
+        program->path = request->cold_argv[0];
+        program->argv = request->cold_argv;
     }
     program->stdout_fd = output[1];
     program->stderr_fd = errors[1];

@@ -308,11 +308,15 @@ static void take_stops(as_spawner *spawner)
 int as_spawner_run(as_spawner *spawner)
 {
     as_launcher_note_process(&spawner->runner.launcher);
+    as_launcher_give_way(&spawner->runner.launcher);
     go_on(spawner);
     take_stops(spawner);
+    as_answers_flush(spawner->answers);
     while (!is_over(spawner)) {
-        as_loop_turn(&spawner->loop, -1);
+        as_loop_turn(&spawner->loop, as_running_wait_ms(&spawner->running));
         take_stops(spawner);
+        as_running_look_at_outputs(&spawner->running);
+        as_answers_flush(spawner->answers);
     }
     watch_queue_or_not(spawner);
     return spawner->problem;

@@ -6,15 +6,15 @@ import os
 import random
 import re
 import select
-import shutil
 import signal
-import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from fake_core import PATIENCE_S, STACKS_SIGNAL, Answer, FakeCore
+
+from tests.interpreters import other_cpythons
 
 Run = Callable[..., FakeCore]
 
@@ -243,13 +243,7 @@ def test_cancelled(run: Run, tmp_path: Path) -> None:
     assert core.fetch("GET", "/kept", slot=11).body == b"[True, True]"
 
 
-def interpreters() -> list[str]:
-    """All Pythons of this machine that the worker should run under."""
-    names = (shutil.which(f"python3.{minor}") for minor in range(9, 15))
-    return [name for name in names if name and subprocess.run([name, "-c", ""], check=False).returncode == 0]
-
-
-@pytest.mark.parametrize("interpreter", interpreters())
+@pytest.mark.parametrize("interpreter", other_cpythons())
 def test_other_interpreters(run: Run, interpreter: str, tmp_path: Path) -> None:
     core = run(APP, interpreter=interpreter)
     begin(core, "/stubborn", 9)
