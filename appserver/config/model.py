@@ -526,7 +526,8 @@ class Cgi:
     warm: str = _key(
         "choice",
         "Python and Perl scripts in interpreters that have started already (auto), or in a new one for each request"
-        " (off), or, to try scripts out, both ways, with the answers compared (verify); [cgi.md](cgi.md#warm-interpreters) says what that is.",
+        " (off), or, to try scripts out, both ways, with the answers compared (verify);"
+        " [cgi.md](cgi.md#warm-interpreters) says what that is.",
         "auto",
         choices=("auto", "off", "verify"),
     )
