@@ -41,6 +41,7 @@ from typing import (
 )
 
 from . import forks, watchdog, wire
+from .buffers import Buffers
 from .interpreter import MSG_CMSG_CLOEXEC, collect_when_idle, has_global_lock
 
 if TYPE_CHECKING:
@@ -171,6 +172,7 @@ class Executor:
         self.run_ns = 0  #: average run time of the last requests
         self.all_receive = threads == 1 or not has_global_lock()
         self.handoff: SimpleQueue[Handoff] = SimpleQueue()
+        self.buffers = Buffers()
         self.runners = [Runner(self, number) for number in range(threads)]
 
     def start(self) -> None:
@@ -223,6 +225,7 @@ class Executor:
             # A request that began before the flag was cleared relied on it.
             self.monitored = self.tick()
             if not self.monitored:
+                self.buffers.shed()
                 collect_when_idle()
 
     def learn(self, sample_ns: int) -> None:
