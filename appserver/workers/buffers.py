@@ -11,7 +11,7 @@ import fcntl
 import mmap
 import os
 from collections import deque
-from typing import Any, Deque, Optional
+from typing import Any, Callable, Deque, Optional
 
 HEAD_LEN = 4096  #: bytes before the body; the first word is LENT until the core sets it to FREE
 FREE, LENT = 0, 1
@@ -65,10 +65,16 @@ class Buffer:
 class Buffers:
     """Those of a worker. Threads share only the deque, whose steps are atomic."""
 
-    def __init__(self) -> None:
+    def __init__(self, made: Callable[[], None]) -> None:
+        """`made` is called when there is one more, by the thread that needed it: `shed` should be called from time to
+        time from then on, as long as there are any."""
+        self._made = made
         self._all: Deque[Buffer] = deque()
         self._count = 0
         self._can = hasattr(os, "memfd_create")
+
+    def __len__(self) -> int:
+        return self._count
 
     def take(self, size: int) -> Optional[Buffer]:
         """A free one with room for `size` bytes, which is the caller's until `put`; None: the body needs a file."""
@@ -122,6 +128,7 @@ class Buffers:
         except OSError:  # no descriptor or no memory: a file would not do better, but it says so
             return None
         self._count += 1
+        self._made()
         return buffer
 
     def _drop(self, buffer: Buffer) -> None:

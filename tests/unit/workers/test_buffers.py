@@ -21,7 +21,7 @@ def descriptors() -> int:
 @pytest.fixture
 def buffers():
     before = descriptors()
-    made = Buffers()
+    made = Buffers(lambda: None)
     yield made
     made.close()
     assert descriptors() == before
