@@ -24,6 +24,7 @@ KINDS = frozenset(
         "interpreter",
         "interpreters",
         "output",
+        "program",
         "python_handler",
         "scripts",
         "scripts_handler",
@@ -38,6 +39,9 @@ def check(reading: Reading) -> None:
     """Notes everything that is not there. Only values that were right in themselves come here."""
     for path, kind, value in reading.paths:
         complaint = complaint_about(kind, value)
+        if path.endswith(".handler.cgi") and Path(value).is_file():
+            question = f"did you mean 'cgi: {{program: {value}}}'?"
+            complaint = f"'{value}' is a file; expected a folder of CGI programs; {question}"
         if complaint:
             reading.report(path, complaint)
 
@@ -59,6 +63,8 @@ def complaint_about(kind: str, value: str) -> str:
         )
     if kind in ("executable", "interpreter", "interpreters"):
         return _executable(value)
+    if kind == "program":
+        return _file(value, "a CGI program")
     if kind == "types_file":
         return _file(value, "a table of media types")
     if kind in ("python_handler", "scripts_handler") and not value.startswith("/"):

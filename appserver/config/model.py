@@ -314,7 +314,7 @@ class Processes:
 
 @dataclass(frozen=True, slots=True)
 class WebSockets:
-    """WebSockets of a pool's ASGI application."""
+    """WebSockets of a pool's ASGI application or scripts."""
 
     ping_interval_ms: int = _time(
         20 * SECOND, 0, DAY, "How long after its last ping, or its begin, a connection gets a ping; 0: never."
@@ -407,7 +407,9 @@ class Pool:
         10_000,
         "Requests and WebSockets that an ASGI application, or asynchronous scripts, hold at once in each process.",
     )
-    websocket: WebSockets = _key("block", "WebSockets of an ASGI application.", WebSockets, block=WebSockets)
+    websocket: WebSockets = _key(
+        "block", "WebSockets of an ASGI application or of scripts.", WebSockets, block=WebSockets
+    )
     preload: bool = _key(
         "boolean",
         "Whether the application is loaded once, in a process from which the workers are forked: they start at once and"
@@ -488,6 +490,19 @@ class Cgi:
         "auto",
         choices=("auto", "off"),
     )
+    pass_authorization: bool = _key(
+        "boolean",
+        "Whether programs get the client's credentials (`HTTP_AUTHORIZATION`), for those that check them themselves.",
+        False,
+        default_text="false",
+    )
+    stream_bodies: bool = _key(
+        "boolean",
+        "Whether a program is started before its request body is there, when that is over 64KiB or comes in chunks:"
+        " stdin is then a socket, and for chunks there is no CONTENT_LENGTH.",
+        False,
+        default_text="false",
+    )
     sendfile: Sendfile = _key("block", "Files that programs may answer with.", Sendfile, block=Sendfile)
     limits: CgiLimits = _key("block", "Limits of CGI programs.", CgiLimits, block=CgiLimits)
 
@@ -497,14 +512,27 @@ _AS_CGI = "as in `cgi`"
 
 @dataclass(frozen=True, slots=True)
 class CgiFolder:
-    """CGI programs of one folder ([cgi.md](cgi.md#where-programs-are)). Without `extensions` every file below it is a
-    program; with them those are that have one, anywhere below, and other files are served as they are. The keys that
-    `cgi` has as well are over those. Rules for which these come to the same share a spawner, and with it
-    `limits.programs` and `limits.queue`.
+    """CGI programs of one folder, or a single one: `directory` or `program` ([cgi.md](cgi.md#where-programs-are)).
+    Without `extensions` every file below the folder is a program; with them those are that have one, anywhere below,
+    and other files are served as they are. The keys that `cgi` has as well are over those. Rules for which these come
+    to the same share a spawner, and with it `limits.programs` and `limits.queue`.
     """
 
-    directory: str = _key(
-        "directory", "The folder; what follows the path of the rule is looked up below it.", "", required=True
+    directory: str | None = _key(
+        "directory", "The folder; what follows the path of the rule is looked up below it.", None
+    )
+    program: str | None = _key(
+        "program",
+        "The file that is run for every request; what follows the path of the rule is `PATH_INFO`, and for a rule"
+        " without a path that is the whole path.",
+        None,
+    )
+    symlinks: str | None = _key(
+        "choice",
+        "Symbolic links in the folder, as for files. A `program` may be one.",
+        None,
+        choices=("beneath", "deny", "follow"),
+        default_text="the site's",
     )
     extensions: tuple[str, ...] = _key(
         "program_extensions",
@@ -517,6 +545,12 @@ class CgiFolder:
         "Programs and files that answer for a folder, the first that exists.",
         None,
         default_text="with `extensions`: `index` with each of them, then the site's; else none",
+    )
+    fallback: str | None = _key(
+        "path",
+        "Program, as a path below the folder (`/index.php`), for paths that do not exist; REQUEST_URI has them.",
+        None,
+        default_text="none",
     )
     environment: Mapping[str, str] = _key(
         "environment", "Environment variables that are added, beside those of `cgi`.", dict, default_text=_AS_CGI
@@ -539,6 +573,12 @@ class CgiFolder:
         None,
         choices=("auto", "off"),
         default_text=_AS_CGI,
+    )
+    pass_authorization: bool | None = _key(
+        "boolean", "Whether programs get the client's credentials.", None, default_text=_AS_CGI
+    )
+    stream_bodies: bool | None = _key(
+        "boolean", "Whether a program is started before its request body is there.", None, default_text=_AS_CGI
     )
     limits: Mapping[str, int] = _key(
         "some_of",

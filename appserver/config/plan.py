@@ -320,12 +320,22 @@ class _Planner:
 
     def _programs(self, folder: CgiFolder, rule: Rule, site: Site) -> dict[str, Any]:
         name = self._cgi_pool_of(folder, rule, site)
+        passed = {
+            "authorization": _either(folder.pass_authorization, self.config.cgi.pass_authorization),
+            "stream_bodies": _either(folder.stream_bodies, self.config.cgi.stream_bodies),
+        }
+        if folder.directory is None:
+            return self._pool(name, site, _one_program(folder, rule.match)) | passed
         extra = {"appserver.cgi.root": folder.directory}
+        symlinks = folder.symlinks or site.symlinks
+        if symlinks != "beneath":
+            extra["appserver.cgi.symlinks"] = symlinks
         if not folder.extensions:
-            pool = self._pool(name, site, extra)
-            return self._among_files(pool, folder, site, folder.index or ()) if folder.index else pool
+            pool = self._pool(name, site, extra) | passed
+            is_plain = not folder.index and folder.fallback is None
+            return pool if is_plain else self._among_files(pool, folder, site, folder.index or ())
         prefix = (rule.match.path or "/*").removesuffix("/*")
-        pool = self._pool(name, site, {**extra, "appserver.cgi.extensions": ",".join(folder.extensions)})
+        pool = self._pool(name, site, {**extra, "appserver.cgi.extensions": ",".join(folder.extensions)}) | passed
         if not prefix and rule.match.path != "/":
             pool["document_root"] = folder.directory
         index = (*(f"index{extension}" for extension in folder.extensions), *site.index)
@@ -336,14 +346,17 @@ class _Planner:
     ) -> dict[str, Any]:
         """Programs by their extension, and files beside them; without extensions only programs, also for folders."""
         plain = [name for name in index if not name.lower().endswith(folder.extensions or ("",))]
-        files = _files(Files(root=folder.directory, index=tuple(plain)), site) | {"fallback": None}
+        beside = Files(root=folder.directory, index=tuple(plain), symlinks=folder.symlinks)
+        files = _files(beside, site) | {"fallback": None}
         return {
             "kind": "programs",
             "files": self._handler(files) if folder.extensions else None,
             "pool": self._handler(pool),
             "root": folder.directory,
+            "symlinks": folder.symlinks or site.symlinks,
             "extensions": list(folder.extensions),
             "index": list(index),
+            "fallback": folder.fallback,
         }
 
     def _python(self, value: str, site: Site) -> dict[str, Any]:
@@ -367,6 +380,8 @@ class _Planner:
             "kind": "pool",
             "pool": pool,
             "mounted": True,
+            "authorization": True,
+            "stream_bodies": False,
             "document_root": site.root or "",
             "extra": extra,
             "sendfile": self._sendfile(pool),
@@ -540,6 +555,10 @@ class _Planner:
         )
 
 
+def _either(own: bool | None, shared: bool) -> bool:
+    return shared if own is None else own
+
+
 def cgi_settings(cgi: Cgi, folder: CgiFolder) -> Cgi:
     """What holds for the programs of a rule: the server's settings with the rule's own over them."""
     return replace(
@@ -578,6 +597,15 @@ def _folder_of(scripts: str | None) -> str | None:
 
 def _rule(path: str | None, handler: int, extension: Iterable[str] = (), method: Iterable[str] = ()) -> dict[str, Any]:
     return {"path": path, "extension": list(extension), "method": list(method), "handler": handler}
+
+
+def _one_program(folder: CgiFolder, match: Match) -> dict[str, str]:
+    """What the spawner is told of a rule's only program. Links are followed, because its path has been chosen."""
+    program = Path(folder.program or "")
+    extra = {"appserver.cgi.root": str(program.parent), "appserver.cgi.program": program.name}
+    if match.path is not None and not match.path.endswith("/*"):
+        extra["appserver.cgi.whole_path"] = "1"
+    return extra | {"appserver.cgi.symlinks": "follow"}
 
 
 def _files(files: Files, site: Site, match: Match | None = None) -> dict[str, Any]:

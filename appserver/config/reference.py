@@ -139,6 +139,7 @@ _TYPES = {
     "count_or_block": "whole number or block",
     "directories": "list of folders",
     "directory": "folder",
+    "program": "file",
     "environment": "mapping: name to text",
     "error_pages": "mapping: status to URL path",
     "executable": "program",

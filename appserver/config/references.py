@@ -161,20 +161,24 @@ def _check_rule(reading: Reading, path: str, rule: Rule) -> None:
         elif not handler.scripts.startswith("/"):
             _check_pool_name(reading, f"{path_of_handler}.scripts", handler.scripts, "scripts")
         _check_prefix(reading, path, rule, "for the handler scripts")
-    if handler.file is not None:
-        _check_folder(reading, path, rule)
-
-
-def _check_folder(reading: Reading, path: str, rule: Rule) -> None:
-    """Exactly one folder for files; what is no block at all has been told."""
-    place = f"{path}.handler.file"
-    given = [key for key in reading.given.get(place, ("root",)) if key in ("root", "alias")]
-    if any(problem.text.startswith(f"{place}: ") for problem in reading.problems):
-        return
-    if len(given) != 1:
-        reading.report(place, f"found {_and(given)}; expected exactly one of root, alias")
-    elif given == ["alias"]:
+    if handler.file is not None and _one_of(reading, f"{path_of_handler}.file", ("root", "alias")) == "alias":
         _check_prefix(reading, path, rule, "that the folder takes the place of")
+    if handler.cgi is not None:
+        place = f"{path_of_handler}.cgi"
+        if _one_of(reading, place, ("directory", "program")) == "program":
+            for key in ("extensions", "fallback", "index", "symlinks"):
+                if key in reading.given[place]:
+                    reading.report(f"{place}.{key}", "found it beside program; expected it with a directory only")
+
+
+def _one_of(reading: Reading, path: str, keys: tuple[str, ...]) -> str:
+    """Which of the keys the block has, exactly one; the first for a block that is written as one value."""
+    given = [key for key in reading.given.get(path, keys[:1]) if key in keys]
+    if len(given) == 1:
+        return given[0]
+    if not any(problem.text.startswith(f"{path}: ") for problem in reading.problems):  # what is no block has been told
+        reading.report(path, f"found {_and(given)}; expected exactly one of {', '.join(keys)}")
+    return ""
 
 
 def _is_single_script(pool: Pool | None) -> bool:

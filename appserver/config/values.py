@@ -396,6 +396,7 @@ SCALARS: dict[str, Parser] = {
     "choice": _choice,
     "count": _count,
     "directory": _directory,
+    "program": _directory,
     "executable": _executable,
     "group": _account,
     "interpreter": _interpreter,

@@ -406,6 +406,7 @@ typedef struct capacity_order {
     uint32_t capacity;
     uint32_t at_once;
     bool stream_bodies;
+    bool upgrades;
 } capacity_order;
 
 static void change_capacity(engine *e, order *o)
@@ -415,16 +416,18 @@ static void change_capacity(engine *e, order *o)
     if (lane != NULL) {
         as_lane_set_capacity(lane, wanted->capacity);
         as_lane_set_at_once(lane, wanted->at_once);
-        as_lane_set_streaming(lane, wanted->stream_bodies);
+        as_lane_set_streaming(lane, wanted->stream_bodies, wanted->upgrades);
     }
     as_free(wanted);
 }
 
-int as_server_set_capacity(as_server *server, int pool, uint32_t capacity, uint32_t at_once, int stream_bodies)
+int as_server_set_capacity(as_server *server, int pool, uint32_t capacity, uint32_t at_once, int stream_bodies,
+                           int upgrades)
 {
     for (int i = 0; i < server->loops; i++) {
         capacity_order *wanted = as_alloc(sizeof(*wanted));
-        *wanted = (capacity_order){.capacity = capacity, .at_once = at_once, .stream_bodies = stream_bodies != 0};
+        *wanted = (capacity_order){
+            .capacity = capacity, .at_once = at_once, .stream_bodies = stream_bodies != 0, .upgrades = upgrades != 0};
         post(server->engines[i], change_capacity, wanted, pool, 0);
     }
     return AS_OK;

@@ -35,8 +35,9 @@ const char *as_server_problem(void);
 int as_server_set_pool(as_server *server, int index, const as_pool_settings *settings, int queue_fd, int slots_fd,
                        const int *answer_fds);
 /* What the pool's executors are good for: `capacity` requests held by all of them, `at_once` of these running at the same time; `stream_bodies`: they take large request bodies
- * while they come, and upgrades. Until the first of these one request, and no streams. */
-int as_server_set_capacity(as_server *server, int pool, uint32_t capacity, uint32_t at_once, int stream_bodies);
+ * while they come; `upgrades`: they take upgrades. Until the first of these one request, no streams and no upgrades. */
+int as_server_set_capacity(as_server *server, int pool, uint32_t capacity, uint32_t at_once, int stream_bodies,
+                           int upgrades);
 /* `expected`: it had been told to go. */
 int as_server_executor_died(as_server *server, int pool, uint32_t executor, int expected);
 
@@ -89,6 +90,8 @@ int as_snapshot_add_file(as_snapshot *snapshot, const char *root, const char *pr
 /* `extra`: environment block of `extra_len` bytes. */
 int as_snapshot_add_pool(as_snapshot *snapshot, int pool, int mounted, const char *extra, size_t extra_len,
                          const char *document_root);
+/* What of a request goes to the executors of pool handler `handler`: its credentials; and, of a pool of programs, large bodies while they come. */
+int as_snapshot_set_passing(as_snapshot *snapshot, int handler, int authorization, int stream_bodies);
 /* Files that the application behind pool handler `handler` may name (handler/sendfile.h). */
 int as_snapshot_set_sendfile(as_snapshot *snapshot, int handler, const char *roots, const char *locations,
                              const char *key);
@@ -98,9 +101,9 @@ int as_snapshot_add_respond(as_snapshot *snapshot, int status, const char *conte
 /* Asks handler `first` (files), and `second` for what that has not. */
 int as_snapshot_add_otherwise(as_snapshot *snapshot, int first, int second);
 /* CGI programs below `root`, run by the handler `pool`, among files of the handler `files` (-1: everything is a program); handler/programs.h. `extensions`: ".a,.b";
- * `index_names`: NUL-separated, ended by an empty name. */
-int as_snapshot_add_programs(as_snapshot *snapshot, int files, int pool, const char *root, const char *extensions,
-                             const char *index_names);
+ * `symlinks`, `index_names`: as for files; `fallback`: path of the program for what does not exist, or empty. */
+int as_snapshot_add_programs(as_snapshot *snapshot, int files, int pool, const char *root, int symlinks,
+                             const char *extensions, const char *index_names, const char *fallback);
 /* what: 0 live, 1 ready */
 int as_snapshot_add_health(as_snapshot *snapshot, int what);
 int as_snapshot_add_metrics(as_snapshot *snapshot);

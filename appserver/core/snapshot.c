@@ -151,6 +151,12 @@ int as_snapshot_add_pool(as_snapshot *snapshot, int pool, int mounted, const cha
     return add_handler(snapshot, as_pool_handler_new(&options));
 }
 
+int as_snapshot_set_passing(as_snapshot *snapshot, int handler, int authorization, int stream_bodies)
+{
+    as_pool_handler_set_passing(snapshot->handlers[handler], authorization != 0, stream_bodies != 0);
+    return AS_OK;
+}
+
 int as_snapshot_set_sendfile(as_snapshot *snapshot, int handler, const char *roots, const char *locations,
                              const char *key)
 {
@@ -190,8 +196,8 @@ int as_snapshot_add_otherwise(as_snapshot *snapshot, int first, int second)
     return add_handler(snapshot, as_otherwise_handler_new(snapshot->handlers[first], snapshot->handlers[second]));
 }
 
-int as_snapshot_add_programs(as_snapshot *snapshot, int files, int pool, const char *root, const char *extensions,
-                             const char *index_names)
+int as_snapshot_add_programs(as_snapshot *snapshot, int files, int pool, const char *root, int symlinks,
+                             const char *extensions, const char *index_names, const char *fallback)
 {
     if ((files >= 0 && !has_handler(snapshot, files)) || !has_handler(snapshot, pool))
         return as_problem(AS_EINVALID, "handlers %d and %d are not both there", files, pool);
@@ -199,8 +205,10 @@ int as_snapshot_add_programs(as_snapshot *snapshot, int files, int pool, const c
         .files = files < 0 ? NULL : snapshot->handlers[files],
         .pool = snapshot->handlers[pool],
         .root = root,
+        .symlinks = (as_symlinks)symlinks,
         .extensions = extensions,
         .index = index_names,
+        .fallback = fallback,
     };
     return add_handler(snapshot, as_programs_handler_new(&options));
 }

@@ -129,7 +129,7 @@ class Runtime:
         self._open_access_log(core)
         core.apply(snapshot)
         if spec is not None:
-            core.set_capacity(0, spec.threads, spec.threads, stream_bodies=False)
+            core.set_capacity(0, spec.threads, spec.threads, stream_bodies=False, upgrades=False)
         core.start()
         if self._executor is not None:
             self._executor.start()

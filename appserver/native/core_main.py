@@ -270,8 +270,13 @@ def _bury(message: Message, server: Server, pool: int) -> None:
 
 
 def _set_capacity(server: Server, pool: int, message: Message) -> None:
-    streams = bool(message.fields.get("stream_bodies"))
-    server.set_capacity(pool, message.number("capacity"), message.number("at_once"), stream_bodies=streams)
+    server.set_capacity(
+        pool,
+        message.number("capacity"),
+        message.number("at_once"),
+        stream_bodies=bool(message.fields.get("stream_bodies")),
+        upgrades=bool(message.fields.get("upgrades")),
+    )
 
 
 def _listener_id(name: str) -> str:

@@ -101,11 +101,11 @@ class Server:
         fds = ffi.new("int[]", list(answer_fds)) if answer_fds else ffi.NULL
         check(lib.as_server_set_pool(self._handle, index, record, queue_fd, slots_fd, fds))
 
-    def set_capacity(self, pool: int, capacity: int, at_once: int, *, stream_bodies: bool) -> None:
-        """Requests that the pool's executors hold at once, how many of these run at the same time, and whether they
-        take large request bodies while they come, and upgrades.
+    def set_capacity(self, pool: int, capacity: int, at_once: int, *, stream_bodies: bool, upgrades: bool) -> None:
+        """Requests that the pool's executors hold at once, how many of these run at the same time, whether they take
+        large request bodies while they come, and whether they take upgrades.
         """
-        check(lib.as_server_set_capacity(self._handle, pool, capacity, at_once, stream_bodies))
+        check(lib.as_server_set_capacity(self._handle, pool, capacity, at_once, stream_bodies, upgrades))
 
     def executor_died(self, pool: int, executor: int, *, expected: bool) -> None:
         """Its requests are given to others or answered. `expected`: it had been told to go."""

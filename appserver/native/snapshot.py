@@ -105,6 +105,7 @@ def _add_handler(handle: Any, handler: Mapping[str, Any], pools: Mapping[str, in
             root = c_text(handler["document_root"] or "")
             pool = pools[handler["pool"]]
             number = check(lib.as_snapshot_add_pool(handle, pool, handler["mounted"], extra, len(extra), root))
+            check(lib.as_snapshot_set_passing(handle, number, handler["authorization"], handler["stream_bodies"]))
             if handler["sendfile"] is not None:
                 _set_sendfile(handle, number, handler["sendfile"])
             return number
@@ -120,7 +121,8 @@ def _add_handler(handle: Any, handler: Mapping[str, Any], pools: Mapping[str, in
             files = -1 if handler["files"] is None else handler["files"]
             extensions = c_text(",".join(handler["extensions"]))
             root, index = c_text(handler["root"]), text_list(handler["index"])
-            return int(lib.as_snapshot_add_programs(handle, files, handler["pool"], root, extensions, index))
+            pool, symlinks, fallback = handler["pool"], SYMLINKS[handler["symlinks"]], c_text(handler["fallback"] or "")
+            return int(lib.as_snapshot_add_programs(handle, files, pool, root, symlinks, extensions, index, fallback))
         case "health":
             return int(lib.as_snapshot_add_health(handle, HEALTH[handler["what"]]))
         case "metrics":

@@ -10,6 +10,7 @@ import faulthandler
 import os
 import resource
 import select
+import signal
 import sys
 import threading
 from pathlib import Path
@@ -166,6 +167,8 @@ def _sentence(code: int) -> str:
 def main(arguments: list[str]) -> int:
     """`arguments`: the number of the control descriptor."""
     faulthandler.enable()
+    # Programs that end are noticed by their pidfds; the signal would wake this thread for nothing.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD})
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     descriptors = max(soft, 0)  # infinity is -1 and is already what can be had
     raise_descriptor_limit()

@@ -42,7 +42,7 @@ LOAD_LOOK_S = 0.1
 USAGE_LOOK_S = 1.0
 #: How often an executor that was given up is looked at once it has been told to stop; by the first time it has handed
 #: back whatever it still took from the queue.
-FINISH_POLL_S = 1.5
+FINISH_POLL_S = 0.5
 #: Bytes of stacks in a log line: more than a terminal shows, less than a line may have.
 LOGGED_STACKS = 16 * 1024
 #: Deaths that are remembered.
@@ -464,9 +464,15 @@ class Executors:
                 self._threads[number] = threads_of(message)
                 self._log.info("executor is ready", executor=number, pid=self._children[number].pid)
                 self._note_files(paths_in(message.fields.get("files")))
-                streams = bool(message.fields.get("stream_bodies"))
-                capacity, at_once = message.number("capacity") or None, message.number("at_once") or None
-                self._step(self.policy.ready(number, self._loop.now(), capacity, at_once, stream_bodies=streams))
+                actions = self.policy.ready(
+                    number,
+                    self._loop.now(),
+                    message.number("capacity") or None,
+                    message.number("at_once") or None,
+                    stream_bodies=bool(message.fields.get("stream_bodies")),
+                    upgrades=bool(message.fields.get("upgrades")),
+                )
+                self._step(actions)
             case "memory":
                 self._growth[number] = growth_of(message)
             case "failed":

@@ -78,6 +78,16 @@ class Notice:
 Action = Start | Stop | Kill | Retry | Notice
 
 
+@dataclass(frozen=True, slots=True)
+class Abilities:
+    """What those who are ready are good for, all together, as the core must know it."""
+
+    capacity: int  #: requests that they hold at once
+    at_once: int  #: of these, how many run at the same time: an event loop holds many and runs one
+    stream_bodies: bool  #: every one of them takes request bodies while they come: any may get any request
+    upgrades: bool  #: and likewise requests that ask for another protocol
+
+
 @dataclass(slots=True)
 class Sitter:
     """An executor."""
@@ -87,7 +97,8 @@ class Sitter:
     kill_at: float | None
     capacity: int = 0  #: requests that it holds at once
     at_once: int = 0  #: of these, how many run at the same time
-    streams: bool = False  #: takes request bodies while they come, and upgrades
+    streams: bool = False  #: takes request bodies while they come
+    upgrades: bool = False  #: takes requests for another protocol
     is_ready: bool = False
     is_condemned: bool = False  #: told to die; its death is no surprise, but the seat stays
     is_relieved: bool = False  #: goes as soon as its heir is ready
@@ -139,6 +150,14 @@ class Crew:
         """Requests that those who are ready run at once."""
         return sum(member.capacity for member in self.members() if member.counts)
 
+    @property
+    def places(self) -> int:
+        """Of these, how many there are sure to be, whatever comes: where threads run some requests and an event loop
+        holds others, all may be for the threads.
+        """
+        counted = (member for member in self.members() if member.counts)
+        return sum(member.capacity if member.at_once == 1 else member.at_once for member in counted)
+
 
 class PoolPolicy:
     """The executors of one pool. Times are seconds of one monotonic clock; no number is used twice."""
@@ -182,15 +201,15 @@ class PoolPolicy:
         return len(self._crew.seats)
 
     @property
-    def at_once(self) -> int:
-        """How many of these run at the same time: an event loop holds many and runs one."""
-        return sum(member.at_once for crew in self._crews() for member in crew.members() if member.counts)
-
-    @property
-    def stream_bodies(self) -> bool:
-        """Whether every ready executor takes request bodies while they come: any of them may get any request."""
+    def abilities(self) -> Abilities:
+        """Of all ready executors."""
         ready = [member for crew in self._crews() for member in crew.members() if member.counts]
-        return bool(ready) and all(member.streams for member in ready)
+        return Abilities(
+            capacity=self.capacity,
+            at_once=sum(member.at_once for member in ready),
+            stream_bodies=bool(ready) and all(member.streams for member in ready),
+            upgrades=bool(ready) and all(member.upgrades for member in ready),
+        )
 
     @property
     def is_settled(self) -> bool:
@@ -269,11 +288,12 @@ class PoolPolicy:
         at_once: int | None = None,
         *,
         stream_bodies: bool = False,
+        upgrades: bool = False,
     ) -> list[Action]:
         """An executor takes requests: it holds `capacity` (None: as many as the specification says), and runs `at_once`
         of these at the same time (None: all).
 
-        `stream_bodies`: and their bodies while they come, and upgrades.
+        `stream_bodies`: and their bodies while they come; `upgrades`: also those for another protocol.
         """
         found = self._find(number)
         if found is None or found[2].is_condemned:
@@ -283,7 +303,7 @@ class PoolPolicy:
         member.kill_at = None
         member.capacity = _capacity(crew.spec) if capacity is None else capacity
         member.at_once = member.capacity if at_once is None else at_once
-        member.streams = stream_bodies
+        member.streams, member.upgrades = stream_bodies, upgrades
         seat.backoff.booted()
         self._up_at = now
         self._was_ready = True
@@ -356,7 +376,7 @@ class PoolPolicy:
         if self._stopped or self._next is not None or not crew.seats:
             return []
         size = len(crew.seats)
-        each = crew.capacity // max(1, crew.ready)
+        each = crew.places // max(1, crew.ready)
         wanted = self._scaler.size(crew.spec, size, each, crew.is_complete, load, now)
         if wanted > size:
             crew.seats += [Seat(start_at=now, was_settled=True) for _ in range(wanted - size)]

@@ -21,6 +21,7 @@ SLOT_VERSION = 1
 HEADER = struct.Struct("=IIIII")  #: magic, version, slots, loops, generation
 HEADER_SIZE = 64
 GENERATION_OFFSET = 16
+STOPPING_OFFSET = 20
 #: state, executor, thread, process, request_id, start_ns, deadline_ns, cancelled, log_id; behind them arrived_ns
 SLOT = struct.Struct("=IIIiQQQI4xQ")
 SLOT_SIZE = 64
@@ -31,8 +32,8 @@ STATE_RUNNING = 2
 #: Wanted; without CAP_NET_ADMIN the kernel gives net.core.wmem_max at most. The queue is where requests wait.
 SEND_BUFFER = 4 * 1024 * 1024
 SO_SNDBUFFORCE = 32  #: not in the socket module
-#: How often an executor that waits for a request looks whether it was told to stop.
-RECEIVE_TIMEOUT_S = 1
+#: How often an executor that waits for a request looks whether it was told to stop: a reload waits for that.
+RECEIVE_TIMEOUT_MS = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +63,10 @@ class Segment:
     def set_generation(self, generation: int) -> None:
         """Of the core that is about to run."""
         struct.pack_into("=I", self._memory, GENERATION_OFFSET, generation)
+
+    def set_stopping(self) -> None:
+        """The core is about to be told to drain: what ends from now on is ended by us."""
+        struct.pack_into("=I", self._memory, STOPPING_OFFSET, 1)
 
     def held_by(self, executor: int) -> list[Held]:
         """What this executor is running."""
@@ -122,7 +127,7 @@ class Links:
             raise
         core_end, executors_end = self._queue
         _enlarge(core_end)
-        timeout = struct.pack("@ll", RECEIVE_TIMEOUT_S, 0)
+        timeout = struct.pack("@ll", 0, RECEIVE_TIMEOUT_MS * 1000)
         executors_end.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, timeout)
         for _, executors_end in self._answers:
             _enlarge(executors_end)

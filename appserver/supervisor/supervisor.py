@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import enum
 import os
 import signal
@@ -25,7 +26,7 @@ from appserver.supervisor.executors import Executors
 from appserver.supervisor.identity import find_identity
 from appserver.supervisor.incidents import Incidents
 from appserver.supervisor.loop import Loop, Timer, signals_into
-from appserver.supervisor.pool import DOWN_TIME_S
+from appserver.supervisor.pool import DOWN_TIME_S, Abilities
 from appserver.supervisor.reload import Done, Outcome, Reload
 from appserver.supervisor.segments import Links
 from appserver.supervisor.sockets import Listeners
@@ -60,7 +61,7 @@ class Supervisor:
         self._announces_anyway = False  #: ANNOUNCE_TIME_S is over
         self._ready_said: bool | None = None
         self._ready_timer: Timer | None = None
-        self._capacities: dict[str, tuple[int, int, bool]] = {}  #: what the core knows
+        self._capacities: dict[str, Abilities] = {}  #: what the core knows
         self._reload: Reload | None = None
         self._next_reloads: dict[str | None, list[Done]] = {}  #: pool or None for all: who waits for its end
         self._seen: Seen = {}
@@ -197,10 +198,10 @@ class Supervisor:
     def _tell_capacities(self) -> None:
         for name, pool in self.pools.items():
             policy = pool.policy
-            known = policy.capacity, policy.at_once, policy.stream_bodies
+            known = policy.abilities
             if self.core.is_running and self._capacities.get(name) != known:
                 self._capacities[name] = known
-                self.core.send("capacity", pool=name, capacity=known[0], at_once=known[1], stream_bodies=known[2])
+                self.core.send("capacity", pool=name, **dataclasses.asdict(known))
 
     def _executor_died(self, pool: str, number: int, expected: bool) -> None:
         self.core.send("executor-died", pool=pool, executor=number, expected=expected)
@@ -414,6 +415,8 @@ class Supervisor:
         self._tell_readiness()
         # New connections are refused from now on; the core takes those that the kernel has accepted already.
         self.listeners.close()
+        for links in self.links.values():
+            links.segment.set_stopping()
         self.core.drain(self.config.drain_timeout_s)
 
     def _stop_executors(self) -> None:
@@ -421,7 +424,7 @@ class Supervisor:
             self._phase = Phase.STOPPING
             for pool in self.pools.values():
                 pool.stop()
-            # Without this they would look at their stop flag only after RECEIVE_TIMEOUT_S.
+            # Without this they would look at their stop flag only after RECEIVE_TIMEOUT_MS.
             for links in self.links.values():
                 links.hang_up()
         self._end_if_empty()

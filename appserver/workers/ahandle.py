@@ -31,11 +31,11 @@ def async_application_of(handle: Callable[..., Any]) -> Respond:
             returned = handle(await _request_of(call))
             if inspect.isawaitable(returned):
                 returned = await returned
-            await _answer(call, returned)
+            await answer(call, returned)
         except BadInput as error:
             if call.sent:
                 raise
-            await _answer(call, (f"{error}\n", error.status))
+            await answer(call, (f"{error}\n", error.status))
 
     return respond
 
@@ -62,7 +62,7 @@ async def _body_file(call: HttpCall) -> Any:
     return file
 
 
-async def _answer(call: HttpCall, returned: Any) -> None:
+async def answer(call: HttpCall, returned: Any) -> None:
     body = returned.body if isinstance(returned, request.Response) else returned
     if isinstance(returned, tuple) and returned:
         body = returned[0]

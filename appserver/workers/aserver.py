@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Callable, Dict, Optional
 from . import forks
 from .asgi import HttpCall
 from .awebsocket import Settings, WebSocketCall, is_asked_for
+from .control import LoadError
 from .interface import ASGI, Application
 from .lifespan import Lifespan
 from .tasks import start_task
@@ -53,7 +54,7 @@ class AsyncServer:
 
     def serve(self, runner: LoopRunner, item: Item) -> None:
         """Begins one request, and ends it when it need not wait for anything."""
-        if item[6] and is_asked_for(item[3], item[6]):
+        if item[6] and is_asked_for(item[3], item[6]) and self._takes_websockets(item[3]):
             call: HttpCall = WebSocketCall(self._settings, runner, *item)
         else:
             call = HttpCall(runner, *item)
@@ -62,19 +63,28 @@ class AsyncServer:
             call.task = task
             runner.calls[call.request_id] = call
 
+    def _takes_websockets(self, environ: Any) -> bool:
+        """False also for what cannot be loaded, which is told in another place."""
+        try:
+            application = self._application or self._find(environ)
+        except LoadError:
+            return False
+        return application.takes_websockets
+
     async def _run(self, runner: LoopRunner, call: HttpCall) -> None:
         try:
             application = self._application or self._find(call.environ)
+            if isinstance(call, WebSocketCall):
+                call.check_handshake()
             if application.interface == ASGI:
-                if isinstance(call, WebSocketCall):
-                    call.check_handshake()
                 life = self._life or self._lives.get(id(application.call)) or self._new_life(application, call)
                 if not life.is_started:
                     await life.startup()
                 await application.call(call.scope(life.state), call.receive, call.send)
             else:
                 self._add_limits(call)
-                await application.call(call)
+                run = application.websocket if isinstance(call, WebSocketCall) else None
+                await (run or application.call)(call)
             if not call.is_complete:
                 call.check_end()
         except BaseException as error:

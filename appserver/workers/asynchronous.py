@@ -7,6 +7,7 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING, Any, Callable, Dict, Optional
 
+from . import wire
 from .interface import Application
 from .script import Scripts
 from .wsgi import Server
@@ -95,7 +96,8 @@ class ScriptServer:
         path = item[3].get("appserver.script")
         if path is not None:
             runner.executor.ran.add(path)
-        if path is not None and self._scripts.is_async(path):
+        found = None if path is None else self._scripts.find(path)
+        if found is not None and (found.is_async or (item[6] & wire.UPGRADE and found.takes_websockets)):
             self._asynchronous.take(item)
         else:
             self._server.serve(runner, item)

@@ -89,6 +89,21 @@ class WebSocketCall(HttpCall, asyncio.Protocol):
         """Raises websocket.HandshakeError."""
         self._accept_key = websocket.accept_key(self.environ)
 
+    @property
+    def is_over_for_application(self) -> bool:
+        """There is nothing left to close."""
+        return self._state in (CLOSING, CLOSED)
+
+    @property
+    def end(self) -> Tuple[int, str]:
+        """Code and reason."""
+        farewell = self._farewell or {"code": websocket.ABNORMAL, "reason": ""}
+        return farewell["code"], farewell["reason"]
+
+    def deny(self) -> None:
+        """Before it is accepted: the answer is an ordinary one, and comes in messages of `http.response`."""
+        self._state = DENYING
+
     # What the application calls
 
     async def receive(self) -> Message:
@@ -123,8 +138,8 @@ class WebSocketCall(HttpCall, asyncio.Protocol):
             encode_head(message)  # raises before the state is another
             self._state = DENYING
             await super().send({**message, "type": "http.response.start"})
-        elif kind == "websocket.http.response.body" and state == DENYING:
-            await super().send({**message, "type": "http.response.body"})
+        elif state == DENYING and kind in ("websocket.http.response.body", "http.response.start", "http.response.body"):
+            await super().send({**message, "type": kind.replace("websocket.", "")})
             if self._step == COMPLETE:
                 self._end(websocket.ABNORMAL, "")
         elif state >= CLOSING and self.gone:
@@ -200,7 +215,8 @@ class WebSocketCall(HttpCall, asyncio.Protocol):
             # The client has gone; or it is there and the core, which is going to stop, wants to see a farewell.
             self._transport.write(websocket.close_frame(websocket.GOING_AWAY))
             self.gone = True
-            self._end(websocket.ABNORMAL, "")
+            is_stopping = self.runner.executor.slots.stopping
+            self._end(websocket.GOING_AWAY if is_stopping else websocket.ABNORMAL, "")
         return False  # the transport closes, once it has sent what it has
 
     def connection_lost(self, error: Optional[BaseException]) -> None:

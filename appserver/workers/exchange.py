@@ -47,7 +47,9 @@ class Exchange:
         self.body = body  #: when it came inline
         self._started_ns = runner.now
         self._cpu_ns = runner.cpu
-        if body_fd >= 0:
+        if flags & wire.UPGRADE:  # the request is answered as if it had not asked
+            os.close(body_fd)
+        elif body_fd >= 0:
             with contextlib.suppress(OSError):  # a stream, from before the pool's interface was another one
                 os.lseek(body_fd, 0, os.SEEK_SET)  # an executor that died may have read from it
             self.body_file = os.fdopen(body_fd, "rb")

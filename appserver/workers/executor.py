@@ -108,6 +108,11 @@ class Slots:
         """Of the running core."""
         return self.ints[4]
 
+    @property
+    def stopping(self) -> bool:
+        """The whole server stops."""
+        return self.ints[5] != 0
+
     def mark(self, slot: int, thread: int, now_ns: int, request_id: int) -> bool:
         """Says that `thread` of this executor has the request of `slot`.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from typing import Any, Callable, Iterator, NamedTuple
+from typing import Any, Callable, Iterator, NamedTuple, Optional
 
 from .control import LoadError
 
@@ -17,6 +17,11 @@ class Application(NamedTuple):
 
     interface: str  #: WSGI, ASGI, or HANDLE for `async def handle(request)`
     call: Callable[..., Any]
+    websocket: Optional[Callable[..., Any]] = None  #: of a script that has `async def websocket(socket)`
+
+    @property
+    def takes_websockets(self) -> bool:
+        return self.websocket is not None or self.interface == ASGI
 
     @property
     def is_async(self) -> bool:

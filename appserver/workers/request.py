@@ -33,6 +33,7 @@ from .wsgi import Application, Environ, FileWrapper
 
 __all__ = [
     "BadInput",
+    "Disconnected",
     "Form",
     "Headers",
     "MultiValues",
@@ -218,6 +219,15 @@ class Request:
         return self.form().files
 
 
+class Disconnected(ConnectionError):  # noqa: N818 (for users: what happened, not whose fault it is)
+    """A WebSocket is over; `code` and `reason` are those of its end."""
+
+    def __init__(self, code: int, reason: str) -> None:
+        super().__init__(f"the WebSocket is over: {code} {reason}".rstrip())
+        self.code = code
+        self.reason = reason
+
+
 class Response:
     """An answer with names. `headers`: a mapping, or pairs when a name comes twice."""
 
@@ -226,7 +236,7 @@ class Response:
     ) -> None:
         self.body = body
         self.status = status
-        self.headers: HeaderList = _header_list(headers)
+        self.headers: HeaderList = header_list(headers)
         if content_type is not None:
             self.headers.append(("Content-Type", content_type))
 
@@ -350,7 +360,7 @@ def _status_line(status: Any) -> str:
     return f"{int(status)} {_REASONS.get(int(status), 'Unknown')}"
 
 
-def _header_list(headers: HeadersLike) -> HeaderList:
+def header_list(headers: HeadersLike) -> HeaderList:
     if headers is None:
         return []
     if isinstance(headers, Mapping):

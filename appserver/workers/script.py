@@ -1,7 +1,7 @@
 """Loads what a pool runs: its application by name, and handler scripts by path.
 
 A handler script is a Python file with a WSGI or ASGI `application` (or `app`), or a function `handle(request)`, plain
-or `async def`.
+or `async def`. It may have `async def websocket(socket)` besides, or instead.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ import sys
 import threading
 from pathlib import Path
 from types import CodeType, ModuleType
-from typing import Any, Dict, Iterable, Union
+from typing import Any, Dict, Iterable, Optional, Union
 
 from . import interface, packages
 from .control import LoadError, describe
 from .interface import Application
-from .request import application_of
+from .request import Request, Response, application_of
 
 
 def add_import_folder(folder: str, *, first: bool) -> None:
@@ -74,18 +74,26 @@ class Scripts:
             raise LoadError(str(found), found.trace)
         return found
 
-    def is_async(self, path: str) -> bool:
-        """Whether it is for the event loop. False for what cannot be loaded."""
+    def find(self, path: str) -> Optional[Application]:
+        """The same, None for what cannot be loaded."""
         found = self._loaded.get(path)
         if found is None:
             with self._lock:
                 found = self._loaded.get(path) or self._load(path)
-        return not isinstance(found, LoadError) and found.is_async
+        return None if isinstance(found, LoadError) else found
 
     @property
     def any_async(self) -> bool:
+        """Among those that have been loaded: whether one needs the event loop."""
+        return any(each.is_async or each.takes_websockets for each in self._applications())
+
+    @property
+    def any_websocket(self) -> bool:
         """Among those that have been loaded."""
-        return any(isinstance(each, Application) and each.is_async for each in self._loaded.values())
+        return any(each.takes_websockets for each in self._applications())
+
+    def _applications(self) -> Iterable[Application]:
+        return (each for each in self._loaded.values() if isinstance(each, Application))
 
     def _load(self, path: str) -> Union[Application, LoadError]:
         found: Union[Application, LoadError]
@@ -136,12 +144,30 @@ class _SourceLoader(importlib.machinery.SourceFileLoader):
 
 
 def _application_of_script(module: ModuleType, path: str) -> Application:
+    talk = getattr(module, "websocket", None)
+    if inspect.ismodule(talk) or inspect.isclass(talk):  # an import of that name
+        talk = None
+    application = _http_of_script(module, path, talk is not None)
+    if talk is None:
+        return application
+    if not inspect.iscoroutinefunction(talk):
+        raise LoadError(f"`websocket` of script {path} must be a coroutine function: async def websocket(socket)")
+    if application.interface == interface.ASGI:
+        raise LoadError(f"script {path} has an ASGI application, which takes WebSockets itself, and `websocket`")
+    from .websocket_handle import websocket_application_of  # imports asyncio, which most workers do without
+
+    return application._replace(websocket=websocket_application_of(talk))
+
+
+def _http_of_script(module: ModuleType, path: str, has_websocket: bool) -> Application:
     for name in ("application", "app"):
         found = getattr(module, name, None)
         if found is not None:
             return interface.application_of(found, f"`{name}` of script {path}")
     handle = getattr(module, "handle", None)
     if handle is None:
+        if has_websocket:
+            return Application(interface.WSGI, application_of(_only_a_websocket))
         raise LoadError(
             f"script {path} has neither `application` nor `def handle(request)`; if it is for other scripts to import,"
             " let its name begin with `_`"
@@ -153,3 +179,8 @@ def _application_of_script(module: ModuleType, path: str) -> Application:
 
         return Application(interface.HANDLE, async_application_of(handle))
     return Application(interface.WSGI, application_of(handle))
+
+
+def _only_a_websocket(request: Request) -> Response:
+    """Any other request; what to upgrade to is the server's to say."""
+    return Response("Here is a WebSocket, and nothing else.\n", 426)

@@ -215,9 +215,18 @@ class _Worker:
         """What the core must know of this worker (docs/executor-protocol.md, section 9)."""
         if self._is_asgi:
             concurrency = self._asynchronous.concurrency
-            return {"interface": ASGI, "capacity": concurrency, "at_once": 1, "stream_bodies": True}
-        threads = self._threads
-        return {"interface": WSGI, "capacity": threads, "at_once": threads, "stream_bodies": False}
+            return {"interface": ASGI, "capacity": concurrency, "at_once": 1, "stream_bodies": True, "upgrades": True}
+        capacity = at_once = self._threads
+        if self._scripts.any_async:
+            # Who knows what will come: all of the requests may be for the loop, or for the threads.
+            capacity, at_once = capacity + self._asynchronous.concurrency, at_once + 1
+        return {
+            "interface": WSGI,
+            "capacity": capacity,
+            "at_once": at_once,
+            "stream_bodies": False,
+            "upgrades": self._scripts.any_websocket,
+        }
 
     def _on_sigterm(self, number: int, frame: object) -> None:
         self._told_to_stop = True

@@ -228,7 +228,8 @@ BEGIN {
             (exec { $program } @arguments) or print STDERR "it cannot be executed: $!\n";
             $leave->(127);
         }
-        @ARGV = @arguments[($program eq $path ? 1 : 2) .. $#arguments];
+        @ARGV = @arguments;
+        while (@ARGV && shift(@ARGV) ne $path) { }
         $^T = time;
         srand;
         $0 = $path;
@@ -277,7 +278,8 @@ BEGIN {
                 close($file);
             }
             if (defined $has_learnt && $has_learnt =~ s/\nend\z//) {
-                if ($text =~ /\b(seek|tell)\b/ && $text =~ /\bDATA\b/) {
+                my $has_data = $text =~ /^(?:__(?:DATA|END)__\b|[\x04\x1a])/m;
+                if ($has_data && $text =~ /\b(seek|tell)\b/ && $text =~ /\bDATA\b/) {
                     syswrite($orders, "C$script\0it looks at places in its DATA");
                 } else {
                     $load->($has_learnt);

@@ -368,7 +368,7 @@ class Task:
         self.set_environment()
         _libc.prctl(PR_SET_NAME, self.command_name(), 0, 0, 0)
         set_streams()
-        words = [os.fsdecode(word) for word in self.arguments[self.program != self.script :]]
+        words = [os.fsdecode(word) for word in self.arguments[self.arguments.index(self.script) :]]
         sys.argv = words
         if hasattr(sys, "orig_argv"):
             sys.orig_argv = _INTERPRETER_WORDS + words
@@ -387,7 +387,7 @@ class Task:
 
     def command_name(self) -> bytes:
         """As the kernel gives it: the file that is executed; through env it is the interpreter."""
-        by_env = self.program == self.script and _INTERPRETER_WORDS and "/" not in _INTERPRETER_WORDS[0]
+        by_env = _INTERPRETER_WORDS and "/" not in _INTERPRETER_WORDS[0]
         path = os.fsencode(_INTERPRETER_WORDS[0]) if by_env else self.program
         return path.rpartition(b"/")[2][:15]
 

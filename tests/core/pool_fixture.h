@@ -234,6 +234,7 @@ static inline void open_lane(void (*change)(as_pool_options *options), uint32_t 
     as_lane_set_capacity(lane, capacity);
     as_pool_handler_options made = {.pool = 0, .mounted = true, .server_software = "cherokee-app/0"};
     handler = as_pool_handler_new(&made);
+    as_pool_handler_set_passing(handler, !options.cancel, false);
     peer =
         (as_peer){.remote_address = "192.0.2.7", .local_address = "198.51.100.1", .remote_port = 1, .local_port = 80};
 }

@@ -131,9 +131,19 @@ static void release(fixture *test)
 }
 
 /* Waits for the spawner's end, which the caller has asked for. */
+/* What was received with the frame before, or made of it: frames of a datagram, one behind the other. */
+static struct {
+    char bytes[AS_DATAGRAM_MAX];
+    size_t at, len;
+    int fd;
+} left[LOOPS];
+static int whole_documents; /* received as such */
+
 static void finish(fixture *test, int expected)
 {
     pthread_join(test->thread, NULL);
+    for (int i = 0; i < LOOPS; i++)
+        left[i].at = left[i].len = 0;
     CHECK_INT(test->result, expected);
     as_spawner_free(test->spawner);
     CHECK(waitpid(-1, NULL, WNOHANG) == -1 && errno == ECHILD);
@@ -238,18 +248,15 @@ static void send_cancel(fixture *test, uint32_t slot, uint64_t id)
     send_bytes(test, bytes, sizeof(bytes), -1);
 }
 
-static answer receive_answer(const fixture *test, int loop)
+static void receive_datagram(const fixture *test, int loop)
 {
-    static char bytes[AS_DATAGRAM_MAX];
     union {
         struct cmsghdr head;
         char space[CMSG_SPACE(sizeof(int))];
     } control;
-    struct iovec part = {bytes, sizeof(bytes)};
+    struct iovec part = {left[loop].bytes, sizeof(left[loop].bytes)};
     struct msghdr message = {
         .msg_iov = &part, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof(control.space)};
-    answer result = {.fd = -1};
-    as_answer_frame frame;
     ssize_t len;
     do { /* the exit of a program may interrupt any thread that does not block SIGCHLD */
         len = recvmsg(test->answers[loop][0], &message, MSG_CMSG_CLOEXEC);
@@ -259,10 +266,49 @@ static answer receive_answer(const fixture *test, int loop)
         fprintf(stderr, "no answer\n");
         exit(EXIT_FAILURE);
     }
-    CHECK_INT(as_answer_frame_decode(bytes, (size_t)len, &frame), len);
     struct cmsghdr *head = CMSG_FIRSTHDR(&message);
+    left[loop].at = 0;
+    left[loop].len = (size_t)len;
+    left[loop].fd = -1;
     if (head != NULL && head->cmsg_type == SCM_RIGHTS)
-        memcpy(&result.fd, CMSG_DATA(head), sizeof(int));
+        memcpy(&left[loop].fd, CMSG_DATA(head), sizeof(int));
+    if (left[loop].fd >= 0)
+        fcntl(left[loop].fd, F_SETFL, 0); /* these tests wait for what programs write */
+}
+
+/* A `whole-document` as what it stands for: a `document` here, and the `end` in place of the frame itself. */
+static void split_whole(as_answer_frame *frame, char *place, int *fd)
+{
+    int ends[2];
+    CHECK(frame->body.len <= 64 * 1024 && pipe2(ends, O_CLOEXEC) == 0);
+    CHECK(write(ends[1], frame->body.ptr, frame->body.len) == (ssize_t)frame->body.len);
+    close(ends[1]);
+    *fd = ends[0];
+    as_answer_head end = frame->head;
+    end.flags = 0;
+    end.body_len = end.file_offset = 0;
+    as_answer_frame_begin(&end, AS_ANSWER_END, place);
+    frame->head.kind = AS_ANSWER_DOCUMENT;
+    frame->head.status = 0;
+    frame->body = AS_STR_NONE;
+    whole_documents++;
+}
+
+static answer receive_answer(const fixture *test, int loop)
+{
+    as_answer_frame frame;
+    if (left[loop].at == left[loop].len)
+        receive_datagram(test, loop);
+    char *begin = left[loop].bytes + left[loop].at;
+    int len = as_answer_frame_decode(begin, left[loop].len - left[loop].at, &frame);
+    CHECK(len > 0);
+    answer result = {.fd = left[loop].fd};
+    left[loop].fd = -1;
+    left[loop].at += (size_t)len;
+    if (frame.head.kind == AS_ANSWER_WHOLE_DOCUMENT) {
+        left[loop].at -= AS_ANSWER_HEAD_LEN;
+        split_whole(&frame, left[loop].bytes + left[loop].at, &result.fd);
+    }
     CHECK_INT(result.fd >= 0, as_answer_has_fd(frame.head.kind));
     result.head = frame.head;
     snprintf(result.fields, sizeof(result.fields), "%.*s", (int)frame.fields.len, frame.fields.ptr);

@@ -2,36 +2,20 @@
 /* sanitize: address,undefined thread */
 /* The designs of accepting with real loops: every connection is answered by a loop that may have it, also those that are still in a backlog, or on their way
  * between two loops, when the server drains; and a limit that lets connections wait loses none of them. */
-#include <arpa/inet.h>
 #include <fcntl.h>
-#include <netinet/in.h>
 #include <sys/eventfd.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
 #include "api.h"
 #include "net/tuning.h"
 
-#include "check.h"
+#include "local_socket.h"
 
 enum { LOOPS = 3, CLIENTS = 60 };
 
 static int event_fd;
 static int sockets[LOOPS];
 static struct sockaddr_in address;
-
-static int make_socket(int port, bool reuseport)
-{
-    int fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0), on = 1;
-    address = (struct sockaddr_in){
-        .sin_family = AF_INET, .sin_port = htons((uint16_t)port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    if (reuseport)
-        CHECK(setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof(on)) == 0);
-    CHECK(bind(fd, (struct sockaddr *)&address, sizeof(address)) == 0 && listen(fd, 256) == 0);
-    socklen_t len = sizeof(address);
-    CHECK(getsockname(fd, (struct sockaddr *)&address, &len) == 0);
-    return fd;
-}
 
 static as_snapshot *make_snapshot(const as_limits *changes)
 {
@@ -55,10 +39,11 @@ static as_server *make_server(as_accept_mode mode, const as_limits *changes)
 {
     as_server *server = as_server_new(LOOPS, 1, event_fd);
     CHECK_INT(as_server_set_accept(server, (int)mode), AS_OK);
-    sockets[0] = make_socket(0, mode == AS_ACCEPT_REUSEPORT);
+    address.sin_port = 0;
+    sockets[0] = listen_at(&address, mode == AS_ACCEPT_REUSEPORT);
     if (mode == AS_ACCEPT_REUSEPORT) {
         for (int i = 1; i < LOOPS; i++)
-            sockets[i] = make_socket(ntohs(address.sin_port), true);
+            sockets[i] = listen_at(&address, true);
         CHECK_INT(as_server_add_listeners(server, sockets), AS_OK);
     } else {
         CHECK_INT(as_server_add_listener(server, sockets[0]), AS_OK);
@@ -87,10 +72,7 @@ static void wait_until_drained(as_server *server)
 
 static int connect_client(void)
 {
-    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    struct timeval limit = {.tv_sec = 30};
-    setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit));
-    CHECK(connect(fd, (struct sockaddr *)&address, sizeof(address)) == 0);
+    int fd = connect_to(&address);
     static const char request[] = "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
     CHECK(send(fd, request, sizeof(request) - 1, MSG_NOSIGNAL) == (ssize_t)sizeof(request) - 1);
     return fd;
@@ -169,8 +151,7 @@ static void test_raised_limit(as_accept_mode mode)
 {
     as_limits changes = {.connections = 1, .wait_over_limit = 1};
     as_server *server = make_server(mode, &changes);
-    int keeper = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    CHECK(connect(keeper, (struct sockaddr *)&address, sizeof(address)) == 0);
+    int keeper = connect_to(&address);
     CHECK(send(keeper, "GET /", 5, MSG_NOSIGNAL) == 5);
     CHECK_INT(as_server_start(server), AS_OK);
     uint64_t values[64] = {0};

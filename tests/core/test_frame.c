@@ -197,6 +197,10 @@ static void test_answers(void)
     len = answer_bytes(buf, AS_ANSWER_INFORMATIONAL, 103, "Link: </a>\r\n", "");
     CHECK_INT(as_answer_frame_decode(buf, len, &frame), len);
     CHECK_STR(frame.fields, "Link: </a>\r\n");
+    len = answer_bytes(buf, AS_ANSWER_WHOLE_DOCUMENT, 3, "", "A: b\n\nbody");
+    CHECK_INT(as_answer_frame_decode(buf, len, &frame), len);
+    CHECK_INT(frame.head.status, 3);
+    CHECK_STR(frame.body, "A: b\n\nbody");
     len = answer_bytes(buf, AS_ANSWER_UPGRADE, 101, "Upgrade: websocket\r\n", "");
     CHECK_INT(as_answer_frame_decode(buf, len, &frame), len);
     CHECK_INT(frame.head.status, 101);
@@ -242,6 +246,11 @@ static void test_bad_answers(void)
     size_t len = answer_bytes(buf, AS_ANSWER_DOCUMENT, 0, "A: b\r\n", "");
     CHECK_INT(as_answer_frame_decode(buf, len, &frame), AS_EBADFRAME);
     len = answer_bytes(buf, AS_ANSWER_SKIPPED, 0, "A: b\r\n", "");
+    CHECK_INT(as_answer_frame_decode(buf, len, &frame), AS_EBADFRAME);
+    len = answer_bytes(buf, AS_ANSWER_WHOLE_DOCUMENT, 0, "A: b\r\n", "x");
+    CHECK_INT(as_answer_frame_decode(buf, len, &frame), AS_EBADFRAME);
+    len = answer_bytes(buf, AS_ANSWER_WHOLE_DOCUMENT, 0, "", "x");
+    poke(buf, 6, AS_ANSWER_WHOLE_DOCUMENT + 1, 2);
     CHECK_INT(as_answer_frame_decode(buf, len, &frame), AS_EBADFRAME);
 }
 

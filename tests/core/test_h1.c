@@ -527,6 +527,24 @@ static void test_lingering_holds_nothing(void)
     CHECK_INT(released, 1);
 }
 
+/* However long it goes on sending, it is read for LINGER_MOST_MS. */
+static void test_lingering_ends(void)
+{
+    begin("");
+    send_text("GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\nmore");
+    CHECK_INT(conn->phase, AS_PHASE_LINGER);
+    int64_t step_ns = LINGER_MS / 2 * AS_NS_PER_MS;
+    for (int i = 0; i <= 2 * LINGER_MOST_MS / LINGER_MS; i++) {
+        CHECK(!conn->closing);
+        loop.now_ns += step_ns;
+        CHECK_INT(send(client, "more", 4, MSG_NOSIGNAL), 4);
+        conn->readable = true;
+        as_h1_advance(conn);
+    }
+    CHECK(conn->closing);
+    end();
+}
+
 static void test_gone_client(void)
 {
     begin("");
@@ -601,6 +619,7 @@ int main(void)
     test_timeouts();
     test_dripping_head_has_one_time();
     test_lingering_holds_nothing();
+    test_lingering_ends();
     test_gone_client();
     test_draining();
     return check_result("h1");

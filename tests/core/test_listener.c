@@ -8,7 +8,7 @@
 #include <sys/eventfd.h>
 #include <sys/resource.h>
 
-#include "check.h"
+#include "local_socket.h"
 
 enum { LOOPS = 2 };
 
@@ -21,6 +21,7 @@ static as_event_ring *events[LOOPS];
 static as_listener listeners[LOOPS];
 static int woken[LOOPS];
 static int event_fd, listening;
+static struct sockaddr_in address;
 static int handed_over;
 
 static void read_all(as_conn *conn)
@@ -47,19 +48,13 @@ static void wake(as_gate *which, int loop)
     woken[loop]++;
 }
 
-static void listen_somewhere(void)
-{
-    listening = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    CHECK(bind(listening, (struct sockaddr *)&address, sizeof(address)) == 0 && listen(listening, 128) == 0);
-}
-
 static void begin(as_accept_mode mode, int accepting, as_hand_over hand_over)
 {
     as_gate_init(&gate, wake);
     rules = (as_gate_rules){.connections = 1000};
     event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    listen_somewhere();
+    address.sin_port = 0;
+    listening = listen_at(&address, false);
     handed_over = 0;
     for (int i = 0; i < LOOPS; i++) {
         CHECK_INT(as_loop_init(&loops[i]), AS_OK);
@@ -99,11 +94,7 @@ static void end(int accepting)
 
 static int connect_client(void)
 {
-    struct sockaddr_in address;
-    socklen_t len = sizeof(address);
-    CHECK(getsockname(listening, (struct sockaddr *)&address, &len) == 0);
-    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    CHECK(connect(fd, (struct sockaddr *)&address, len) == 0);
+    int fd = connect_to(&address);
     CHECK_INT(send(fd, "x", 1, MSG_NOSIGNAL), 1);
     return fd;
 }

@@ -8,7 +8,7 @@
 #include <sys/eventfd.h>
 #include <sys/resource.h>
 
-#include "check.h"
+#include "local_socket.h"
 
 static as_loop loop;
 static as_counters counters;
@@ -19,6 +19,7 @@ static as_event_ring *events;
 static int event_fd;
 static as_listener listener;
 static int listening;
+static struct sockaddr_in local;
 
 static int advanced, closed, drained;
 static char input[256 * 1024];
@@ -65,9 +66,8 @@ static void begin(void)
     as_net_tune(&net, &(as_tuning){0});
     advanced = closed = drained = 0;
     rules = (as_gate_rules){.connections = 1000};
-    listening = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    CHECK(bind(listening, (struct sockaddr *)&address, sizeof(address)) == 0 && listen(listening, 128) == 0);
+    local.sin_port = 0;
+    listening = listen_at(&local, false);
     as_listener_options options = {.net = &net, .events = events, .rules = &rules};
     CHECK_INT(as_listener_start(&listener, &options, listening), AS_OK);
 }
@@ -93,11 +93,8 @@ static void end(void)
 
 static int connect_client(void)
 {
-    struct sockaddr_in address;
-    socklen_t len = sizeof(address);
-    CHECK(getsockname(listening, (struct sockaddr *)&address, &len) == 0);
-    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    CHECK(connect(fd, (struct sockaddr *)&address, len) == 0);
+    int fd = connect_to(&local);
+    CHECK(fd >= 0);
     return fd;
 }
 

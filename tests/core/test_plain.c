@@ -58,7 +58,7 @@ static ssize_t counted_pread(int fd, void *data, size_t len, off_t offset)
 #include <sys/mman.h>
 #include <fcntl.h>
 
-#include "check.h"
+#include "local_socket.h"
 
 static as_loop loop;
 static as_counters counters;
@@ -78,13 +78,9 @@ static const as_protocol_ops idle = {
 
 static int tcp_pair(int *client)
 {
-    int listening = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    socklen_t len = sizeof(address);
-    CHECK(bind(listening, (struct sockaddr *)&address, len) == 0 && listen(listening, 1) == 0);
-    CHECK(getsockname(listening, (struct sockaddr *)&address, &len) == 0);
-    *client = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    CHECK(connect(*client, (struct sockaddr *)&address, len) == 0);
+    struct sockaddr_in address = {0};
+    int listening = listen_at(&address, false);
+    *client = connect_to(&address);
     int fd = accept4(listening, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
     close(listening);
     return fd;

@@ -95,6 +95,57 @@ static void test_whole_at_once(void)
     finish_program();
 }
 
+/* A program that ended before the core had its pipe. */
+static void run_whole(const char *text, int status)
+{
+    descriptors = open_descriptors();
+    output = -1;
+    client = send_request(AS_METHOD_GET, "GET", "/cgi-bin/x");
+    frame = receive_request();
+    send_answer(&frame, AS_ANSWER_WHOLE_DOCUMENT, status, "", text);
+    turn();
+    CHECK_INT(lane->sent, 0);
+    CHECK(client->request.handler_state == NULL);
+}
+
+static void test_in_one_frame(void)
+{
+    run_whole("Content-Type: text/plain\nX-A: 1\n\nhello", 0);
+    CHECK_INT(client->responses, 1);
+    CHECK_INT(client->request.response.status, 200);
+    CHECK_STR(client->request.response.fields, "Content-Type: text/plain\r\nX-A: 1\r\n");
+    CHECK_INT(client->request.response.body.kind, AS_BODY_MEMORY);
+    CHECK_STR(client->request.response.body.memory, "hello");
+    finish_program();
+    run_whole("Status: 404 Not Here\n\n", 3); /* the exit code says nothing of the answer */
+    CHECK_INT(client->responses, 1);
+    CHECK_INT(client->request.response.status, 404);
+    finish_program();
+    run_whole("Content-Length: 3\n\nhello", 0);
+    CHECK_STR(client->request.response.body.memory, "hel");
+    finish_program();
+    /* Shorter than it says: broken off, as through a pipe that has ended. */
+    run_whole("Content-Length: 9\n\nhello", 0);
+    CHECK_INT(client->responses, 1);
+    CHECK_INT(client->request.response.body.kind, AS_BODY_PIPE);
+    CHECK_INT(client->request.response.body.length, 9);
+    CHECK_STR(client->request.response.body.memory, "hello");
+    CHECK_INT(client->ends, 1);
+    char byte;
+    CHECK_INT(read(client->request.response.body.fd, &byte, 1), 0);
+    finish_program();
+    run_whole("Location: /elsewhere\n\n", 0);
+    CHECK_INT(client->responses + client->errors, 0);
+    CHECK_INT(client->reentries, 1);
+    finish_program();
+    const char *const broken[] = {"", "no section", "bad field\n\n", ": x\n\n"};
+    for (size_t i = 0; i < AS_COUNT_OF(broken); i++) {
+        run_whole(broken[i], 0);
+        CHECK_INT(client->error_status, 502);
+        finish_program();
+    }
+}
+
 /* A program that works on behind its answer. */
 static void test_whole_and_not_over(void)
 {
@@ -518,6 +569,7 @@ int main(void)
     int before = open_descriptors();
     open_lane(for_programs, 4);
     test_whole_at_once();
+    test_in_one_frame();
     test_whole_and_not_over();
     test_whole_and_killed();
     test_in_pieces();

@@ -9,7 +9,7 @@
 static void open_streaming_lane(void)
 {
     open_lane(NULL, 1);
-    as_lane_set_streaming(lane, true);
+    as_lane_set_streaming(lane, true, true);
 }
 
 static visitor *upload(as_method method, const char *method_text, int64_t length)
@@ -45,7 +45,7 @@ static void test_which_bodies_stream(void)
     CHECK(!handler->ops->streams_body(handler, &v->request));
     v->request.head.content_length++;
     CHECK(handler->ops->streams_body(handler, &v->request));
-    as_lane_set_streaming(lane, false);
+    as_lane_set_streaming(lane, false, false);
     CHECK(!handler->ops->streams_body(handler, &v->request));
     visitor_free(v);
     close_lane();

@@ -28,6 +28,7 @@ static const as_handler_ops fake_ops = {.name = "fake", .handle = handle_fake};
 static fake files;
 static fake pool;
 static char root[] = "/tmp/test_programs.XXXXXX";
+static const char *fallback = "";
 static as_request request;
 static as_home home;
 
@@ -57,6 +58,7 @@ static const char *ask(const char *path, size_t prefix, bool has_files)
         .root = root,
         .extensions = has_files ? ".php,.pl" : "",
         .index = "index.html\0index.php\0",
+        .fallback = fallback,
     };
     as_handler *handler = as_programs_handler_new(&options);
     CHECK(handler->ops->wants_body);
@@ -128,6 +130,25 @@ static void test_index(void)
     EXPECT("/none", 0, false, "pool /none");
 }
 
+static void test_fallback(void)
+{
+    fallback = "/a.php";
+    EXPECT("/none", 0, true, "pool /a.php");
+    EXPECT("/none.php/x", 0, true, "pool /a.php");
+    EXPECT("/pages/none/", 0, true, "pool /a.php");
+    EXPECT("/p/none", 2, true, "pool /p/a.php");
+    EXPECT("/p/none", 2, false, "pool /p/a.php");
+    EXPECT("/x.txt", 0, true, "files /x.txt");
+    EXPECT("/x.txt/none", 0, true, "files /x.txt/none");
+    EXPECT("/d.pl/", 0, true, "files /d.pl/");
+    EXPECT("/pages", 0, true, "files /pages");
+    EXPECT("/", 0, true, "pool /index.php");
+    EXPECT("/index.php/x", 0, true, "pool /index.php/x");
+    EXPECT("/a.php/x", 0, false, "pool /a.php/x");
+    EXPECT("/out.php", 0, true, "403");
+    fallback = "";
+}
+
 static int remove_one(const char *path, const struct stat *status, int what, struct FTW *place)
 {
     (void)status, (void)what, (void)place;
@@ -151,6 +172,7 @@ int main(void)
     test_among_files();
     test_prefix();
     test_index();
+    test_fallback();
     as_arena_free(&request.arena);
     nftw(root, remove_one, 8, FTW_DEPTH | FTW_PHYS);
     return check_result("programs");

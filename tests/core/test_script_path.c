@@ -44,7 +44,7 @@ static void expect(const char *path, const char *name, const char *path_info)
     char directory[4096];
     as_script script;
     snprintf(directory, sizeof(directory), "%s/cgi", root);
-    int verdict = as_script_find(directory, path, &script);
+    int verdict = as_script_find(directory, path, AS_SYMLINKS_BENEATH, &script);
     CHECK_INT(verdict, AS_OK);
     if (verdict != AS_OK) {
         fprintf(stderr, "path %s\n", path);
@@ -59,7 +59,7 @@ static void refuse(const char *path, int expected)
     char directory[4096];
     as_script script;
     snprintf(directory, sizeof(directory), "%s/cgi/", root);
-    int verdict = as_script_find(directory, path, &script);
+    int verdict = as_script_find(directory, path, AS_SYMLINKS_BENEATH, &script);
     if (verdict != expected)
         fprintf(stderr, "path %s\n", path);
     CHECK_INT(verdict, expected);
@@ -107,6 +107,28 @@ static void test_refused(void)
     refuse("/fifo", AS_ENOTFOUND);
 }
 
+static int find_with(as_symlinks symlinks, const char *path)
+{
+    char directory[4096];
+    as_script script;
+    snprintf(directory, sizeof(directory), "%s/cgi", root);
+    return as_script_find(directory, path, symlinks, &script);
+}
+
+static void test_links(void)
+{
+    CHECK_INT(find_with(AS_SYMLINKS_FOLLOW, "/out"), AS_OK);
+    CHECK_INT(find_with(AS_SYMLINKS_FOLLOW, "/out/x"), AS_OK);
+    CHECK_INT(find_with(AS_SYMLINKS_FOLLOW, "/link"), AS_OK);
+    CHECK_INT(find_with(AS_SYMLINKS_FOLLOW, "/../outside"), AS_ENOTFOUND);
+    CHECK_INT(find_with(AS_SYMLINKS_FOLLOW, "/deep/../a.cgi"), AS_ENOTFOUND);
+    CHECK_INT(find_with(AS_SYMLINKS_FOLLOW, "/.secret"), AS_ENOTFOUND);
+    CHECK_INT(find_with(AS_SYMLINKS_DENY, "/a.cgi/x"), AS_OK);
+    CHECK_INT(find_with(AS_SYMLINKS_DENY, "/link"), AS_EFORBIDDEN);
+    CHECK_INT(errno, ELOOP);
+    CHECK_INT(find_with(AS_SYMLINKS_DENY, "/out"), AS_EFORBIDDEN);
+}
+
 static void test_long(void)
 {
     static char path[16384];
@@ -121,9 +143,9 @@ static void test_long(void)
 static void test_root(void)
 {
     as_script script;
-    CHECK_INT(as_script_find(below("no-root"), "/a", &script), AS_ESYSTEM);
+    CHECK_INT(as_script_find(below("no-root"), "/a", AS_SYMLINKS_BENEATH, &script), AS_ESYSTEM);
     CHECK_INT(errno, ENOENT);
-    CHECK_INT(as_script_find(below("outside"), "/a", &script), AS_ESYSTEM);
+    CHECK_INT(as_script_find(below("outside"), "/a", AS_SYMLINKS_BENEATH, &script), AS_ESYSTEM);
     CHECK_INT(errno, ENOTDIR);
 }
 
@@ -149,6 +171,7 @@ int main(void)
     make_tree();
     test_split();
     test_refused();
+    test_links();
     test_long();
     test_root();
     test_interpreters();

@@ -2,14 +2,11 @@
 /* sanitize: address,undefined thread */
 /* The whole core without Python: loops, a file site, a pool whose executor is a thread of this test; clients, new snapshots and the deaths of executors at the same
  * time. Under ThreadSanitizer this is what checks the rules of ownership. */
-#include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <netinet/in.h>
 #include <pthread.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
-#include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -17,12 +14,12 @@
 #include "handler/frame.h"
 #include "handler/slot.h"
 
-#include "check.h"
+#include "local_socket.h"
 
 enum { LOOPS = 2, CLIENTS = 4, REQUESTS = 150, SLOTS = 128, CORE_GENERATION = 7 };
 
 static char root[] = "/tmp/cherokee-core-XXXXXX";
-static int port;
+static struct sockaddr_in address;
 static int queue[2];
 static int answers[LOOPS][2];
 static int slots_fd;
@@ -34,18 +31,6 @@ static void write_file(const char *name, const char *text)
     int fd = open(path, O_CREAT | O_WRONLY | O_TRUNC, 0644);
     CHECK(fd >= 0 && write(fd, text, strlen(text)) == (ssize_t)strlen(text));
     close(fd);
-}
-
-static int listen_somewhere(void)
-{
-    int fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    socklen_t len = sizeof(address);
-    CHECK(bind(fd, (struct sockaddr *)&address, sizeof(address)) == 0);
-    CHECK(listen(fd, 128) == 0);
-    CHECK(getsockname(fd, (struct sockaddr *)&address, &len) == 0);
-    port = ntohs(address.sin_port);
-    return fd;
 }
 
 static void make_segment(void)
@@ -94,16 +79,6 @@ static void *executor_thread(void *argument)
     }
 }
 
-static int connect_client(void)
-{
-    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    struct sockaddr_in address = {
-        .sin_family = AF_INET, .sin_port = htons((uint16_t)port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    struct timeval limit = {.tv_sec = 30};
-    setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit));
-    return connect(fd, (struct sockaddr *)&address, sizeof(address)) == 0 ? fd : -1;
-}
-
 /* One request on an open connection; the status, or -1. */
 static int get(int fd, const char *path)
 {
@@ -128,13 +103,13 @@ static int get(int fd, const char *path)
 static void *client_thread(void *argument)
 {
     long *failures = argument;
-    int fd = connect_client();
+    int fd = connect_to(&address);
     for (int i = 0; i < REQUESTS; i++) {
         static const char *const paths[] = {"/a.txt", "/pool/x", "/none", "/metrics"};
         static const int expected[] = {200, 200, 404, 200};
         if (i % 10 == 9) { /* connections come and go */
             close(fd);
-            fd = connect_client();
+            fd = connect_to(&address);
         }
         int status = get(fd, paths[i % 4]);
         if (status != expected[i % 4])
@@ -195,7 +170,7 @@ int main(void)
     CHECK(mkdtemp(root) != NULL);
     write_file("a.txt", "hello\n");
     int fds_before = count_fds();
-    int listener = listen_somewhere();
+    int listener = listen_at(&address, false);
     int event_fd = eventfd(0, EFD_CLOEXEC);
     make_segment();
     CHECK(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, queue) == 0);
@@ -214,7 +189,7 @@ int main(void)
                                  .retry = 1,
                                  .quarantine_ms = 1000};
     CHECK(as_server_set_pool(server, 0, &settings, queue[0], slots_fd, receiving) == AS_OK);
-    CHECK(as_server_set_capacity(server, 0, 2, 2, 0) == AS_OK);
+    CHECK(as_server_set_capacity(server, 0, 2, 2, 0, 0) == AS_OK);
     CHECK(as_server_add_listener(server, listener) == AS_OK);
     int log = open("/dev/null", O_WRONLY | O_CLOEXEC);
     CHECK(as_server_set_access_log(server, log, 2) == AS_OK);
@@ -228,7 +203,7 @@ int main(void)
         pthread_create(&clients[i], NULL, client_thread, &failures[i]);
     for (int i = 0; i < 20; i++) {
         CHECK(as_server_apply(server, make_snapshot(server)) == AS_OK);
-        CHECK(as_server_set_capacity(server, 0, 1 + (uint32_t)i % 3, 1 + (uint32_t)i % 3, 0) == AS_OK);
+        CHECK(as_server_set_capacity(server, 0, 1 + (uint32_t)i % 3, 1 + (uint32_t)i % 3, 0, 0) == AS_OK);
         CHECK(as_server_set_pool(server, 0, &settings, -1, -1, NULL) == AS_OK);
         as_server_executor_died(server, 0, 999, i % 2);
         as_server_set_ready(server, i % 2);

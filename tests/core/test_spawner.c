@@ -10,6 +10,7 @@ static void test_hello(void)
     fixture test;
     char out[4096];
     begin(&test, 4);
+    whole_documents = 0;
     for (int i = 0; i < 3; i++) {
         CHECK_INT(run_to_end(&test, (request){.slot = 3, .path = "/hello"}, out, sizeof(out)), 0);
         CHECK_STR(as_str_from(out), "Content-Type: text/plain\n\nhello\n");
@@ -26,6 +27,7 @@ static void test_hello(void)
     got = receive_answer(&test, 1);
     CHECK_INT(got.head.kind, AS_ANSWER_END);
     CHECK_INT(got.head.request_id, id);
+    CHECK(whole_documents > 0); /* of those that end soon; how many do is the machine's affair */
     expect_no_event(&test);
     end_of_queue(&test);
 }
@@ -319,7 +321,7 @@ static bool queue_is_empty(const fixture *test)
 static bool answer_is_there(const fixture *test)
 {
     char byte;
-    return recv(test->answers[0][0], &byte, 1, MSG_PEEK | MSG_DONTWAIT) >= 0;
+    return left[0].at < left[0].len || recv(test->answers[0][0], &byte, 1, MSG_PEEK | MSG_DONTWAIT) >= 0;
 }
 
 static void test_limit(void)

@@ -9,7 +9,7 @@ import socket
 from pathlib import Path
 
 import pytest
-from harness import SANITIZE, Server, has_ipv6, wait_for
+from harness import SANITIZE, Server, wait_for
 
 HEAD = "#!/bin/sh\necho Content-Type: text/plain\necho\n"
 
@@ -85,160 +85,7 @@ def variables(text: str) -> dict[str, str]:
     return dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
 
 
-# What a program is told
-
-
-def test_variables(server: Server) -> None:
-    with server.connect() as connection:
-        local, remote = connection.socket.getpeername(), connection.socket.getsockname()
-        connection.send(
-            "POST /cgi-bin/env.sh/extra/p%C3%A4th?a=%20b&c HTTP/1.1\r\nHost: Example.org:1234\r\n"
-            "Content-Type: text/x\r\nContent-Length: 3\r\nX-Custom-Field: v\r\nX-Twice: 1\r\nX-Twice: 2\r\n"
-            "User-Agent: me\r\n\r\nabc"
-        )
-        found = variables(connection.response("POST").text)
-    www = str(server.folder / "www")
-    expected = {
-        "GATEWAY_INTERFACE": "CGI/1.1",
-        "REQUEST_METHOD": "POST",
-        "QUERY_STRING": "a=%20b&c",
-        "CONTENT_LENGTH": "3",
-        "CONTENT_TYPE": "text/x",
-        "SCRIPT_NAME": "/cgi-bin/env.sh",
-        "PATH_INFO": "/extra/päth",
-        "PATH_TRANSLATED": www + "/extra/päth",
-        "SERVER_NAME": "Example.org",
-        "SERVER_PORT": str(local[1]),
-        "SERVER_PROTOCOL": "HTTP/1.1",
-        "REMOTE_ADDR": remote[0],
-        "REMOTE_PORT": str(remote[1]),
-        "SERVER_ADDR": local[0],
-        "DOCUMENT_ROOT": www,
-        "SCRIPT_FILENAME": str(server.folder / "cgi-bin/env.sh"),
-        "REQUEST_URI": "/cgi-bin/env.sh/extra/p%C3%A4th?a=%20b&c",
-        "REQUEST_SCHEME": "http",
-        "HTTP_HOST": "Example.org:1234",
-        "HTTP_X_CUSTOM_FIELD": "v",
-        "HTTP_X_TWICE": "1, 2",
-        "HTTP_USER_AGENT": "me",
-    }
-    different = {name: (found.get(name), value) for name, value in expected.items() if found.get(name) != value}
-    # Host names are the same in any case (RFC 3986 section 3.2.2); programs get one of the two spellings.
-    if different.get("SERVER_NAME", ("",))[0] == "example.org":
-        del different["SERVER_NAME"]
-    assert different == {}
-    assert found["SERVER_SOFTWARE"].startswith("cherokee-app/")
-    assert "AUTH_TYPE" not in found
-    assert not [name for name in found if name.startswith("appserver.")]
-    for name in ("HTTP_CONTENT_LENGTH", "HTTP_CONTENT_TYPE", "HTTP_AUTHORIZATION"):
-        assert name not in found
-
-
-def test_nothing_of_the_servers_own_environment(server: Server) -> None:
-    of_the_shell = {"PWD", "SHLVL", "_", "OLDPWD"}
-    documented = {
-        "PATH",
-        *("GATEWAY_INTERFACE", "SERVER_SOFTWARE", "SERVER_NAME", "SERVER_PORT", "SERVER_ADDR", "SERVER_PROTOCOL"),
-        *("REQUEST_METHOD", "REQUEST_URI", "REQUEST_SCHEME", "QUERY_STRING", "REMOTE_ADDR", "REMOTE_PORT"),
-        *("SCRIPT_NAME", "SCRIPT_FILENAME", "PATH_INFO", "DOCUMENT_ROOT", "HTTP_HOST"),
-    }
-    found = variables(server.exchange("GET /cgi-bin/env.sh HTTP/1.1\r\nHost: x\r\n\r\n").text)
-    assert set(found) - of_the_shell == documented
-    assert found["PATH"] == os.environ["PATH"]
-
-
-def test_without_a_body_there_is_no_content(server: Server) -> None:
-    found = variables(server.get("/cgi-bin/env.sh").text)
-    assert not {"CONTENT_LENGTH", "CONTENT_TYPE", "PATH_TRANSLATED"} & set(found)
-    assert variables(server.post("/cgi-bin/env.sh", b"").text)["CONTENT_LENGTH"] == "0"
-
-
-def test_content_length_of_chunks(server: Server) -> None:
-    found = variables(
-        server.exchange(
-            "POST /cgi-bin/env.sh HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
-            "5\r\n12345\r\n2\r\n67\r\n0\r\n\r\n"
-        ).text
-    )
-    assert found["CONTENT_LENGTH"] == "7"
-    assert "HTTP_TRANSFER_ENCODING" not in found
-
-
-@pytest.mark.parametrize("query", ["a=%20b&c+d", "%zz%", "x?y/../z", "=&&;", "%00%0a"])
-def test_query_as_the_client_wrote_it(server: Server, query: str) -> None:
-    found = variables(server.get(f"/cgi-bin/env.sh?{query}").text)
-    assert (found["QUERY_STRING"], found["REQUEST_URI"]) == (query, f"/cgi-bin/env.sh?{query}")
-
-
-def test_request_method(server: Server) -> None:
-    for method in ("GET", "PUT", "DELETE", "PATCH", "OPTIONS"):
-        assert variables(server.get("/cgi-bin/env.sh", method=method).text)["REQUEST_METHOD"] == method
-
-
-def test_old_client_without_a_host(server: Server) -> None:
-    """RFC 3875 section 4.1.14: without a name there is the address."""
-    with server.connect() as connection:
-        found = variables(connection.send("GET /cgi-bin/env.sh HTTP/1.0\r\n\r\n").response().text)
-    assert (found["SERVER_PROTOCOL"], found["SERVER_NAME"]) == ("HTTP/1.0", "127.0.0.1")
-    assert "HTTP_HOST" not in found
-
-
-def test_absolute_target(server: Server) -> None:
-    """RFC 9112 section 3.2.2: the target's authority counts, whatever Host says."""
-    target = "http://named.example:81/cgi-bin/env.sh/a?b"
-    found = variables(server.exchange(f"GET {target} HTTP/1.1\r\nHost: other\r\n\r\n").text)
-    assert (found["SERVER_NAME"], found["HTTP_HOST"]) == ("named.example", "named.example:81")
-    assert (found["SCRIPT_NAME"], found["PATH_INFO"], found["REQUEST_URI"]) == ("/cgi-bin/env.sh", "/a", target)
-
-
-def test_fields_that_are_joined_or_kept_back(server: Server) -> None:
-    found = variables(
-        server.exchange(
-            "GET /cgi-bin/env.sh HTTP/1.1\r\nHost: x\r\nCookie: a=1\r\nCookie: b=2\r\nAccept: a\r\nAccept: b\r\n"
-            "Authorization: Basic c2VjcmV0\r\nConnection: keep-alive\r\nTE: trailers\r\nUpgrade: h2c\r\n\r\n"
-        ).text
-    )
-    assert (found["HTTP_COOKIE"], found["HTTP_ACCEPT"]) == ("a=1; b=2", "a, b")
-    kept_back = ("AUTHORIZATION", "CONNECTION", "TE", "UPGRADE")
-    assert not [name for name in kept_back if f"HTTP_{name}" in found]
-    assert "AUTH_TYPE" not in found
-    assert "REMOTE_USER" not in found
-
-
-@pytest.mark.parametrize(
-    ("query", "words"),
-    [
-        ("one+two%20too", ["one", "two too"]),
-        ("%22%3B%60id%60", ['";`id`']),
-        ("a=b", []),
-        ("-s", []),
-        ("one+-s", []),
-        ("one%0atwo", []),
-        ("", []),
-    ],
-)
-def test_query_words(server: Server, query: str, words: list[str]) -> None:
-    """RFC 3875 section 4.4, but no word that a program could take for an option."""
-    assert server.get(f"/cgi-bin/args.sh?{query}").text == "".join(f"<{word}>\n" for word in words)
-
-
-def test_query_words_are_for_get(server: Server) -> None:
-    assert server.post("/cgi-bin/args.sh?word", b"").text == ""
-
-
-def test_fields_that_cannot_be_variables(server: Server) -> None:
-    found = server.get(
-        "/cgi-bin/env.sh", {"Proxy": "http://evil/", "X_Under": "1", "X-Under": "good", "Foo_Bar": "2"}
-    ).text
-    assert "HTTP_PROXY" not in found
-    assert "HTTP_FOO_BAR" not in found
-    assert variables(found)["HTTP_X_UNDER"] == "good"
-
-
-def test_query_is_there_when_empty(server: Server) -> None:
-    found = variables(server.get("/cgi-bin/env.sh").text)
-    assert found["QUERY_STRING"] == ""
-    assert "PATH_INFO" not in found or found["PATH_INFO"] == ""
+# Programs and their folders
 
 
 def test_deep_script_and_its_folder(server: Server) -> None:
@@ -258,40 +105,6 @@ sites: [{rules: [{match: {path: /run/*}, handler: {cgi: cgi-bin}}]}]
     server = serve({"cgi-bin/x.zz": "echo Content-Type: text/plain\necho\necho $ADDED $0\n"}, config=config)
     (server.folder / "cgi-bin/x.zz").chmod(0o644)
     assert server.get("/run/x.zz").text == f"yes {server.folder}/cgi-bin/x.zz\n"
-
-
-# Request bodies
-
-
-@pytest.mark.parametrize("size", [0, 1, 65_536, 65_537, (1 << 20) + 1, 20_000_000])
-@pytest.mark.parametrize("chunked", [False, True], ids=["length", "chunked"])
-def test_body_on_stdin(server: Server, size: int, chunked: bool) -> None:
-    body = os.urandom(size)
-    with server.connect() as connection:
-        head = "POST /cgi-bin/sum.sh HTTP/1.1\r\nHost: x\r\n"
-        if chunked:
-            connection.send(head + "Transfer-Encoding: chunked\r\n\r\n")
-            for at in range(0, size, 300_000):
-                piece = body[at : at + 300_000]
-                connection.send(f"{len(piece):x}\r\n".encode() + piece + b"\r\n")
-            connection.send("0\r\n\r\n")
-        else:
-            connection.send(f"{head}Content-Length: {size}\r\n\r\n").send(body)
-        length, digest = connection.response("POST").text.split()[:2]
-    assert length == str(size)
-    assert digest == hashlib.md5(body).hexdigest()
-
-
-@pytest.mark.parametrize("size", [0, 10, 2_000_000])
-def test_stdin_ends(server: Server, size: int) -> None:
-    """A program may read to the end of its stdin instead of counting (RFC 3875 section 4.2)."""
-    assert server.post("/cgi-bin/eof.sh", b"x" * size).text == "at the end\n"
-    assert server.get("/cgi-bin/eof.sh").text == "at the end\n"
-
-
-def test_a_body_that_is_not_read(server: Server) -> None:
-    response = server.post("/cgi-bin/status.sh", b"x" * 5_000_000)
-    assert response.status == 418
 
 
 # Answers
@@ -458,19 +271,6 @@ def test_concurrent(server: Server) -> None:
     finally:
         for connection in connections:
             connection.close()
-
-
-def test_server_name_of_ipv6(serve) -> None:
-    if not has_ipv6():
-        pytest.skip("this machine has no IPv6")
-    server = serve({"cgi-bin/env.sh": HEAD + "env\n"}, "--listen", "[::1]:0")
-    with socket.create_connection(("::1", server.port)) as client:
-        client.sendall(f"GET /cgi-bin/env.sh HTTP/1.0\r\nHost: [::1]:{server.port}\r\n\r\n".encode())
-        text = b""
-        while piece := client.recv(65536):
-            text += piece
-    found = variables(text.decode())
-    assert (found["SERVER_NAME"], found["REMOTE_ADDR"], found["SERVER_ADDR"]) == ("[::1]", "::1", "::1")
 
 
 # The process

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 
 import pytest
-from harness import Server
+from harness import Server, wait_for
 
 HEAD = "#!/bin/sh\necho Content-Type: text/plain\necho\n"
 SHOW = HEAD + 'echo "$SCRIPT_NAME|$PATH_INFO|$SCRIPT_FILENAME|$(pwd)|$REDIRECT_STATUS|$*"\n'
@@ -15,6 +15,10 @@ PHP = """<?php
 header("Content-Type: text/plain");
 echo $_SERVER["SCRIPT_NAME"], "|", $_SERVER["PATH_INFO"] ?? "", "|", getcwd(), "|", $_GET["q"] ?? "", "|",
      $_POST["field"] ?? "", "\\n";
+"""
+PERL = """#!/usr/bin/perl -w
+my $is_warm = do { local (@ARGV, $/) = "/proc/$$/cmdline"; <> } !~ m{^/usr/bin/perl} || 0;
+print "Content-Type: text/plain\\nX-Warm: $is_warm\\n\\n$^W $0 @ARGV $ENV{PATH_INFO}\\n";
 """
 needs_php = pytest.mark.skipif(shutil.which("php-cgi") is None, reason="this machine has no php-cgi")
 
@@ -28,6 +32,19 @@ sites:
       - {match: {path: /order/*}, handler: {cgi: {directory: blog, extensions: [sh], index: [index.html, index.sh]}}}
       - {match: {path: /none/*}, handler: {cgi: {directory: blog, extensions: [sh], index: []}}}
       - {handler: {cgi: {directory: site, extensions: [.sh, .php, .pl, .py, .zz]}}}
+  - hosts: [linked.example]
+    symlinks: follow
+    rules:
+      - {match: {path: /cgi-bin/*}, handler: {cgi: site}}
+      - {handler: {cgi: {directory: site, extensions: [.sh]}}}
+  - hosts: [unlinked.example]
+    rules:
+      - {match: {path: /cgi-bin/*}, handler: {cgi: {directory: site, symlinks: deny}}}
+      - {handler: {cgi: {directory: site, extensions: [.sh], symlinks: deny}}}
+  - hosts: [front.example]
+    rules:
+      - {match: {path: /cgi-bin/*}, handler: {cgi: {directory: cgi-bin, fallback: /run.sh}}}
+      - {handler: {cgi: {directory: site, extensions: [.sh], fallback: /run.sh}}}
 cgi: {interpreters: {".zz": /bin/sh}}
 """
 
@@ -63,7 +80,7 @@ FILES: dict[str, str | bytes] = {
     "site/page.php": PHP,
     "site/app/index.php": PHP,
     "site/lines.py": "#!/usr/bin/env python3\nimport sys\nprint('Content-Type: text/plain\\n')\nprint(sys.argv[0])\n",
-    "site/warm.pl": '#!/usr/bin/perl -w\nprint "Content-Type: text/plain\\n\\n$^W $0 $ENV{PATH_INFO}\\n";\n',
+    "site/warm.pl": PERL,
     "site/bare.pl": 'print "Content-Type: text/plain\\n\\n$0 $ENV{QUERY_STRING}\\n";\n',
     "site/with space é.sh": SHOW,
 }
@@ -76,6 +93,8 @@ def server(serve_module) -> Server:
     (started.folder / "cgi-bin/plain.sh").write_text(SHOW)
     (started.folder / "site/executable.php").write_text(PHP)
     (started.folder / "site/executable.php").chmod(0o755)
+    for name in ("run.sh", "index.sh"):
+        (started.folder / "site" / name).chmod(0o755)
     (started.folder / "site/alias.sh").symlink_to("run.sh")
     (started.folder / "site/out.sh").symlink_to("../cgi-bin/run.sh")
     (started.folder / "blog/private.sh").write_text(SHOW)
@@ -194,6 +213,30 @@ def test_links(server: Server) -> None:
     assert server.get("/out.sh").status == 403, "out of the folder"
 
 
+@pytest.mark.parametrize("path", ["", "/cgi-bin"])
+def test_links_as_the_site_has_them(server: Server, path: str) -> None:
+    follow, deny = {"Host": "linked.example"}, {"Host": "unlinked.example"}
+    assert server.get(f"{path}/out.sh", follow).text.startswith(f"{path}/out.sh|")
+    assert server.get(f"{path}/alias.sh", follow).text.startswith(f"{path}/alias.sh|")
+    assert server.get(f"{path}/alias.sh", deny).status == 403
+    assert server.get(f"{path}/index.sh", deny).text.startswith(f"{path}/index.sh|")
+
+
+def test_fallback(server: Server) -> None:
+    """One program for all pages that are no files."""
+    front = {"Host": "front.example"}
+    expected = show(server, "/run.sh", "", "site/run.sh")
+    for target in ("/a/pretty/page", "/a/folder/", "/none.sh", "/empty/none?a=b"):
+        assert server.get(target, front).text == expected, target
+        assert server.post(target, b"x", front).text == expected, target
+    assert server.get("/page.html", front).text == "page"
+    assert server.get("/empty", front).status == 301
+    assert server.get("/empty/", front).status == 404
+    assert server.get("/", front).text.startswith("/index.sh|")
+    assert server.get("/cgi-bin/none/x", front).text == show(server, "/cgi-bin/run.sh", "", "cgi-bin/run.sh")
+    assert server.get("/cgi-bin/start.sh/x", front).text.startswith("/cgi-bin/start.sh|/x|")
+
+
 def test_names(server: Server) -> None:
     found = server.get("/with%20space%20%C3%A9.sh/%C3%A9").text
     assert found == show(server, "/with space é.sh", "/é", "site/with space é.sh")
@@ -204,7 +247,7 @@ def test_names(server: Server) -> None:
 
 def test_index_program(server: Server) -> None:
     assert server.get("/").text == show(server, "/index.sh", "", "site/index.sh")
-    assert server.get("/?one+two").text == show(server, "/index.sh", "", "site/index.sh")
+    assert server.get("/?one+two").text == show(server, "/index.sh", "", "site/index.sh", words="one two")
     assert server.post("/", b"x").text == show(server, "/index.sh", "", "site/index.sh")
     assert server.get("/blog/").text == show(server, "/blog/index.sh", "", "blog/index.sh")
 
@@ -236,7 +279,24 @@ def test_interpreter_of_the_configuration(server: Server) -> None:
 
 def test_file_without_mode_runs_by_its_line(server: Server) -> None:
     assert server.get("/lines.py").text == f"{server.folder}/site/lines.py\n"
-    assert server.get("/warm.pl/x").text == f"1 {server.folder}/site/warm.pl /x\n"
+    assert server.get("/warm.pl/x").text == f"1 {server.folder}/site/warm.pl  /x\n"
+
+
+def test_file_without_mode_in_a_warm_interpreter(server: Server) -> None:
+    """Also when the process that is warm finds that the script has changed."""
+    path = server.folder / "site/warm.pl"
+    expected = f"1 {path}  /x\n"
+
+    def is_warm() -> bool:
+        response = server.get("/warm.pl/x")
+        assert response.text == expected
+        return response.header("x-warm") == "1"
+
+    wait_for(is_warm, "the script runs in an interpreter that has started before")
+    for number in range(3):
+        path.write_text(PERL.replace("$^W $0", f"{number} $0"))
+        assert server.get("/warm.pl/x").text == f"{number} {path}  /x\n"
+    path.write_text(PERL)
 
 
 def test_file_without_mode_and_line_runs_by_its_extension(server: Server) -> None:

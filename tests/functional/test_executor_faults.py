@@ -50,7 +50,8 @@ def runs(server: Server, name: str) -> int:
 
 @pytest.fixture
 def killing(server: Server) -> Iterator[None]:
-    """While this is there, executors that have stopped are killed."""
+    """While this is there, executors that have stopped are killed. It ends when all are gone that were told to die."""
+    before = set(server.folder.glob("faults.*"))
     over = threading.Event()
 
     def kill() -> None:
@@ -62,6 +63,8 @@ def killing(server: Server) -> Iterator[None]:
     thread = threading.Thread(target=kill)
     thread.start()
     yield
+    told = [int(pid) for path in set(server.folder.glob("faults.*")) - before for pid in lines(server, path.name)[:1]]
+    wait_for(lambda: not [pid for pid in told if state_of(pid)], "those that were told to die are gone")
     over.set()
     thread.join()
 

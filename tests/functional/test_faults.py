@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import random
 import signal
 import subprocess
 import sys
@@ -17,6 +16,8 @@ from typing import Any
 
 import pytest
 from harness import PATIENCE_S, Connection, Response, Server, children_of, launch, state_of, wait_for, write_tree
+
+from appserver.supervisor.segments import RECEIVE_TIMEOUT_MS
 
 #: `/gate` says that it runs and who runs it, then waits for the file `open`; `/pid` answers at once.
 SCRIPT = r"""
@@ -273,7 +274,7 @@ def test_death_between_receiving_and_marking(serve: Any) -> None:
 def thieve(server: Server, worker: int, count: int) -> None:
     """Receives requests from the worker's queue, as a worker does that dies before it marks them."""
     script = f"""
-import ctypes, os, select, socket, sys
+import ctypes, os, select, socket, struct, sys
 libc = ctypes.CDLL(None, use_errno=True)
 pidfd = os.pidfd_open({worker})
 for fd in sorted(map(int, os.listdir("/proc/{worker}/fd"))):
@@ -283,7 +284,7 @@ for fd in sorted(map(int, os.listdir("/proc/{worker}/fd"))):
     if mine < 0:
         sys.exit(f"pidfd_getfd: {{os.strerror(ctypes.get_errno())}}")
     sock = socket.socket(fileno=mine)
-    if sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, 16)[:8] != (1).to_bytes(8, "little"):
+    if sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, 16) != struct.pack("@ll", 0, {RECEIVE_TIMEOUT_MS * 1000}):
         continue
     got = 0
     while got < {count}:
@@ -530,14 +531,13 @@ def load(server: Server, clients: int, target: str) -> Iterator[list[Any]]:
 
 
 def test_no_get_is_lost_while_workers_are_killed(serve: Any) -> None:
-    server = start(serve, config=CONFIG.replace("processes: 2", "processes: 3"))
-    chance = random.Random(1)
+    server = start(serve, config=CONFIG.replace("processes: 2", "processes: 6"))
     with load(server, 8, "/app/pid") as wrong:
         for number in range(12):
             # One at a time: a request whose second executor dies, too, is lost by design.
-            ready = wait_for(lambda: len(workers(server)) == 3 and workers(server), "three workers")
-            wait_for(lambda n=number: len(server.records("^executor is ready")) >= 3 + n, "all of them take requests")
-            os.kill(chance.choice(ready), signal.SIGKILL)
+            ready = wait_for(lambda: len(found := workers(server)) == 6 and found, "six workers")
+            wait_for(lambda n=number: len(server.records("^executor is ready")) >= 6 + n, "all of them take requests")
+            os.kill(min(ready), signal.SIGKILL)  # mostly the oldest: who dies again and again comes back more slowly
             server.wait_for_log('"executor was killed by SIGKILL', number + 1)
             assert not wrong, wrong
     assert not wrong, wrong

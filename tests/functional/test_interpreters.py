@@ -3,12 +3,9 @@ environments named by their folder."""
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import json
-import os
 import random
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -18,7 +15,8 @@ from typing import Any
 import pytest
 from harness import Server, wait_for
 
-NAMES = ("pypy3", *(f"python3.{minor}" for minor in range(9, 15)))
+from tests.interpreters import NAMES, WHERE, interpreters
+
 MODULE_OF_VENV = "def where():\n    return 'in the virtual environment'\n"
 
 APPLICATION = r"""
@@ -62,27 +60,11 @@ def handle(request):
 """
 
 
-@functools.cache
-def interpreters() -> dict[str, str]:
-    """Those that run, by "CPython 3.9" and the like; the server's own is not among them."""
-    found: dict[str, str] = {}
-    versions = sorted(Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"), "versions").glob("3.*/bin"))
-    for name in NAMES:
-        for path in filter(None, (shutil.which(name), *(shutil.which(name, path=str(each)) for each in versions))):
-            ask = "import platform, sys; print(platform.python_implementation(), '%d.%d' % sys.version_info[:2])"
-            done = subprocess.run([path, "-c", ask], capture_output=True, text=True)
-            what = done.stdout.strip()
-            own = f"{sys.implementation.name} {sys.version_info[0]}.{sys.version_info[1]}".lower()
-            if done.returncode == 0 and what.lower() != own and what not in found:
-                found[what] = path
-    return found
-
-
 @pytest.fixture(scope="module")
 def server(serve_module: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A pool for each interpreter, and one for the server's own."""
     if not interpreters():
-        pytest.skip(f"no other Python on this machine: none of {', '.join(NAMES)} in PATH or ~/.pyenv/versions")
+        pytest.skip(f"no other Python on this machine: none of {WHERE}")
     lines, rules = [], []
     for number, path in enumerate([sys.executable, *interpreters().values()]):
         common = f"interpreter: {path}, processes: 1, threads: 3"

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 import yaml
-from harness import TOP, Server
+from harness import PATIENCE_S, TOP, Server
+from websockets.sync.client import connect
 
 TEXT = (TOP / "docs" / "python.md").read_text()
 SCRIPTS = dict(re.findall(r"^```python\n# (\S+)\n(.*?)^```", TEXT, re.MULTILINE | re.DOTALL))
@@ -22,7 +23,7 @@ def guide(serve_module: Any) -> Iterator[Server]:
 
 
 def test_every_example_is_known() -> None:
-    assert len(SCRIPTS) == TEXT.count("```python") == 8
+    assert len(SCRIPTS) == TEXT.count("```python") == 9
     assert all(name.startswith("handlers/") for name in SCRIPTS)
 
 
@@ -50,6 +51,14 @@ def test_guestbook(guide: Server) -> None:
 
 def test_numbers(guide: Server) -> None:
     assert guide.get("/numbers?to=4").text == "1\n2\n3\n4\n"
+
+
+def test_talk(guide: Server) -> None:
+    with connect(f"ws://127.0.0.1:{guide.port}/talk?name=Ada") as connection:
+        assert connection.recv(PATIENCE_S) == "Hello, Ada!"
+        connection.send("hi")
+        assert json.loads(connection.recv(PATIENCE_S)) == {"Ada": "hi"}
+    assert guide.get("/talk").header("content-type") == "text/html; charset=utf-8"
 
 
 def test_cart(guide: Server) -> None:

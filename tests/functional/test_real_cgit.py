@@ -18,12 +18,12 @@ cgi: {{environment: {{CGIT_CONFIG: {settings}}}}}
 sites:
   - rules:
       - {{match: {{path: /cgit-css/*}}, handler: {{file: {{alias: /usr/share/cgit}}}}}}
-      - {{match: {{path: /cgit/*}}, handler: {{cgi: /usr/lib/cgit}}}}
+      - {{match: {{path: /cgit/*}}, handler: {{cgi: {{program: /usr/lib/cgit/cgit.cgi}}}}}}
 """
 SETTINGS = """
 css=/cgit-css/cgit.css
 logo=/cgit-css/cgit.png
-virtual-root=/cgit/cgit.cgi
+virtual-root=/cgit
 cache-root={folder}/cache
 cache-size=100
 cache-static-ttl=-1
@@ -46,7 +46,7 @@ def server(serve_module: Callable[..., Server], tmp_path_factory: pytest.TempPat
 
 
 def page(server: Server, target: str) -> Response:
-    response = server.get(f"/cgit/cgit.cgi{target}")
+    response = server.get(f"/cgit{target}")
     assert response.status == 200, response.text
     return response
 
@@ -69,7 +69,7 @@ def test_pages_from_its_cache(server: Server) -> None:
 
 def test_query_instead_of_a_path(server: Server) -> None:
     assert "Add src/main.c" in page(server, "?url=garden.git/log/&qt=grep&q=main").text
-    response = server.get("/cgit/cgit.cgi/none.git/")
+    response = server.get("/cgit/none.git/")
     assert (response.status, "No repositories found" in response.text) == (404, True)
 
 
@@ -82,14 +82,14 @@ def test_snapshot(server: Server) -> None:
 
 
 def test_head(server: Server) -> None:
-    head = server.get("/cgit/cgit.cgi/garden.git/plain/README", method="HEAD")
+    head = server.get("/cgit/garden.git/plain/README", method="HEAD")
     assert (head.status, head.body, head.header("content-type")) == (200, b"", "text/plain; charset=UTF-8")
 
 
 def test_clone(server: Server, tmp_path: Path) -> None:
     """cgit speaks the dumb protocol itself."""
     git = Git(tmp_path)
-    url = f"http://127.0.0.1:{server.port}/cgit/cgit.cgi/garden.git"
+    url = f"http://127.0.0.1:{server.port}/cgit/garden.git"
     git("clone", "-q", url, tmp_path / "clone")
     assert (tmp_path / "clone/image.bin").read_bytes() == FILES["image.bin"]
 

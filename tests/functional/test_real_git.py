@@ -14,7 +14,7 @@ MIB = 1 << 20
 BRANCHES = 2000
 CONFIG = """
 cgi: {{environment: {{GIT_PROJECT_ROOT: {repositories}, GIT_HTTP_EXPORT_ALL: ""}}}}
-sites: [{{rules: [{{match: {{path: /cgi-bin/*}}, handler: {{cgi: cgi-bin}}}}]}}]
+sites: [{{rules: [{{match: {{path: /git/*}}, handler: {{cgi: {{program: {program}}}}}}}]}}]
 """
 
 
@@ -43,13 +43,12 @@ def repositories(home: Path, git: Git) -> Path:
 
 @pytest.fixture(scope="module")
 def server(serve_module: Callable[..., Server], repositories: Path) -> Server:
-    # Where http-backend lies all other programs of git do as well, which are not for clients.
-    wrapper = f"#!/bin/sh\nexec {find_program('git-http-backend', 'git')}\n"
-    return serve_module({"cgi-bin/git": wrapper}, config=CONFIG.format(repositories=repositories))
+    program = find_program("git-http-backend", "git")
+    return serve_module({}, config=CONFIG.format(repositories=repositories, program=program))
 
 
 def url_of(server: Server, name: str) -> str:
-    return f"http://127.0.0.1:{server.port}/cgi-bin/git/{name}"
+    return f"http://127.0.0.1:{server.port}/git/{name}"
 
 
 def test_clone_of_50_mib(server: Server, git: Git, repositories: Path, tmp_path: Path) -> None:
@@ -137,7 +136,7 @@ def test_dumb_protocol(server: Server, repositories: Path, git: Git, tmp_path: P
     dumb = Git(tmp_path, GIT_SMART_HTTP="0")
     assert len(dumb("ls-remote", url_of(server, "branches.git")).splitlines()) >= BRANCHES
     (pack,) = (repositories / "branches.git/objects/pack").glob("*.pack")
-    response = server.get(f"/cgi-bin/git/branches.git/objects/pack/{pack.name}")
+    response = server.get(f"/git/branches.git/objects/pack/{pack.name}")
     assert response.header("content-type") == "application/x-git-packed-objects"
     assert response.header("content-length") == str(pack.stat().st_size)
     assert response.body == pack.read_bytes()

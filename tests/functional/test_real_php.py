@@ -12,11 +12,9 @@ import pytest
 from harness import Server
 from real_programs import find_program, random_bytes
 
-#: php-cgi runs nothing that a server has not asked for: without REDIRECT_STATUS it could be called by its own name.
 CONFIG = """
 cgi:
   interpreters: {{".php": {php}}}
-  environment: {{REDIRECT_STATUS: "200"}}
 sites:
   - root: www
     rules: [{{match: {{path: /app/*}}, handler: {{cgi: app}}}}]

@@ -229,6 +229,19 @@ def waiting(server: Server) -> list[int]:
     return server.pids(r"workers/zygote\.")
 
 
+def started_at(pid: int) -> int:
+    """In ticks since the machine's start."""
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
+
+
+def end_all(pids: list[int]) -> None:
+    """By SIGKILL; returns when they are gone."""
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    wait_for(lambda: all(state_of(pid) in ("", "Z") for pid in pids), "they are gone")
+
+
 def differences(left: Response, right: Response) -> dict[str, tuple[object, object]]:
     """Of two answers in JSON: what is not the same."""
     ours, theirs = json.loads(left.text), json.loads(right.text)
@@ -483,9 +496,7 @@ def test_an_interpreter_that_is_killed_is_started_again(servers: tuple[Server, S
     warm, _ = servers
     warmed(warm, "/cgi-bin/pid.py")
     before = waiting(warm)
-    for pid in before:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
+    end_all(before)
     for _ in range(5):
         assert warm.get("/cgi-bin/pid.py").status == 200
     warm.wait_for_log("warm .*: it has ended; scripts run cold until it is there again")
@@ -496,24 +507,16 @@ def test_an_interpreter_that_is_killed_is_started_again(servers: tuple[Server, S
 def test_an_interpreter_that_hangs_is_not_waited_for(servers: tuple[Server, Server]) -> None:
     warm, _ = servers
     warmed(warm, "/cgi-bin/pid.py")
-    stopped = list(waiting(warm))
-    for pid in stopped:
-        os.kill(pid, signal.SIGSTOP)
+    zygote = min(waiting(warm), key=started_at)
+    os.kill(zygote, signal.SIGSTOP)
+    wait_for(lambda: state_of(zygote) == "T", "the interpreter stands still")
     try:
-        # Those that wait in it hang as well: their requests are lost with them, as with any program that hangs.
-        zygote = min(stopped)
-        for pid in stopped:
-            if pid != zygote:
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
-        wait_for(lambda: all(not state_of(pid) for pid in stopped if pid != zygote), "only the interpreter is left")
+        end_all([pid for pid in waiting(warm) if pid != zygote])
         for _ in range(3):
             found = warm.get("/cgi-bin/pid.py")
             assert (found.status, is_warm(found)) == (200, False)
     finally:
-        for pid in stopped:
-            if "zygote" in command_of(pid):
-                os.kill(pid, signal.SIGCONT)
+        os.kill(zygote, signal.SIGCONT)
     warmed(warm, "/cgi-bin/pid.py")
 
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
 from pathlib import Path
 
 import pytest
 from harness import Server, wait_for
-from test_warm import fetch, is_warm, waiting, warmed, without_warmth
+from test_warm import end_all, fetch, is_warm, waiting, warmed, without_warmth
 
 PERL = shutil.which("perl", path="/usr/local/bin:/usr/bin:/bin")
 pytestmark = pytest.mark.skipif(PERL is None, reason="there is no perl on this machine")
@@ -81,6 +80,7 @@ FILES: dict[str, str | bytes] = {
     "cgi-bin/body.pl": script("binmode STDIN; local $/; my $d = <STDIN>; print length $d, ' ', unpack('%32C*', $d);\n"),
     "cgi-bin/broken.pl": script("print 'x'\nfoo bar baz;\nmy $x = ;\n"),
     "cgi-bin/tells.pl": script("print tell(DATA);\n__DATA__\nx\n"),
+    "cgi-bin/no-data.pl": script("# AWSTATS DATA FILE\nopen my $f, '<', $0; seek $f, 2, 0; print scalar <$f>;\n"),
     "cgi-bin/own.pl": script("use lib 'lib';\nuse Mine;\nprint Mine::value();\n"),
     "cgi-bin/lib/Mine.pm": "package Mine;\nsub value { 'one' }\n1;\n",
     "cgi-bin/uses.pl": script("use lib 'lib';\nuse List::Util;\nprint List::Util->can('mine') ? 'True' : 'False';\n"),
@@ -219,15 +219,17 @@ def test_what_cannot_be_the_same_runs_cold_and_says_so_once(servers: tuple[Serve
     assert set(stderr_lines(warm, "broken.pl")) == set(stderr_lines(cold, "broken.pl"))
 
 
+def test_data_is_only_what_stands_behind_an_end_of_the_script(servers: tuple[Server, Server]) -> None:
+    warm, cold = servers
+    expected = cold.get("/cgi-bin/no-data.pl")
+    assert without_warmth(warmed(warm, "/cgi-bin/no-data.pl")) == without_warmth(expected)
+
+
 def test_an_interpreter_that_is_killed_is_started_again(servers: tuple[Server, Server]) -> None:
     warm, _ = servers
     warmed(warm, "/cgi-bin/new.pl")
     before = waiting(warm)
-    for pid in before:
-        try:
-            os.kill(pid, signal.SIGKILL)
-        except ProcessLookupError:
-            continue
+    end_all(before)
     for _ in range(3):
         assert warm.get("/cgi-bin/new.pl").status == 200
     warmed(warm, "/cgi-bin/new.pl")

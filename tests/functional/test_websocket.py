@@ -285,6 +285,7 @@ def test_stop_and_reload(serve: Any) -> None:
         assert closed.value.rcvd is not None
         assert closed.value.rcvd.code == 1012
     wait_for(lambda: not old & set(server.pids("workers/main.py")), "the old workers have gone")
+    server.wait_for_log("left with 1012")  # the application knows it, too
     with client(server) as connection:
         connection.send("again")
         assert connection.recv() == "again"
@@ -294,3 +295,4 @@ def test_stop_and_reload(serve: Any) -> None:
         assert closed.value.rcvd is not None
         assert closed.value.rcvd.code == 1001
     assert server.process.wait(PATIENCE_S) == 0
+    server.wait_for_log("left with 1001")

@@ -34,6 +34,15 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     INVARIANT(n <= (int)size && scanned <= size);
     if (n > 0)
         check_fields(head.fields);
+    scanned = 0;
+    n = as_response_nph_parse((const char *)data, size, &scanned, &arena, &head);
+    INVARIANT(n <= (int)size && scanned <= size);
+    if (n > 0) {
+        check_fields(head.fields);
+        INVARIANT(head.status >= 100 && head.status <= 599);
+        INVARIANT(head.reason.len == 0 || memchr(head.reason.ptr, '\r', head.reason.len) == NULL);
+        INVARIANT(head.reason.len == 0 || memchr(head.reason.ptr, '\n', head.reason.len) == NULL);
+    }
     as_arena_free(&arena);
     return 0;
 }

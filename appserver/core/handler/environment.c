@@ -196,6 +196,8 @@ static bool is_withheld(as_str name, bool authorization)
         return as_str_equal_nocase(name, AS_STR("content-length"));
     case 16:
         return as_str_equal_nocase(name, AS_STR("proxy-connection"));
+    case 19:
+        return !authorization && as_str_equal_nocase(name, AS_STR("proxy-authorization"));
     case 17:
         return as_str_equal_nocase(name, AS_STR("transfer-encoding"));
     default:

@@ -17,7 +17,7 @@ void as_environment_init(as_environment *environment, const as_pool_handler_opti
 void as_environment_free(as_environment *environment);
 
 /* Writes the block for `request` to `out`: its length in bytes (> 0), or AS_EFULL when `room` bytes may not be enough.
- * `authorization`: whether HTTP_AUTHORIZATION is passed (RFC 3875 section 4.1.18 would rather not). */
+ * `authorization`: whether HTTP_AUTHORIZATION is passed (RFC 3875 section 9.2: not unless somebody says so). */
 int as_environment_build(const as_environment *environment, const as_request *request, bool authorization, char *out,
                          size_t room);
 

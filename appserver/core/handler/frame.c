@@ -18,9 +18,14 @@ void as_request_frame_begin(const as_request_head *head, as_request_kind kind, c
     memcpy(out, &wire, sizeof(wire));
 }
 
+static bool has_inline_body(uint16_t kind)
+{
+    return kind == AS_ANSWER_RESPONSE || kind == AS_ANSWER_WHOLE_DOCUMENT;
+}
+
 static uint64_t answer_length(const as_answer_head *head, uint16_t kind)
 {
-    uint64_t inline_body = kind == AS_ANSWER_RESPONSE ? head->body_len : 0;
+    uint64_t inline_body = has_inline_body(kind) ? head->body_len : 0;
     return AS_ANSWER_HEAD_LEN + (uint64_t)head->fields_len + inline_body;
 }
 
@@ -94,7 +99,7 @@ static bool status_fits(uint16_t kind, uint16_t status)
 
 static bool has_fields(uint16_t kind)
 {
-    return kind != AS_ANSWER_DOCUMENT && kind != AS_ANSWER_SKIPPED;
+    return kind != AS_ANSWER_DOCUMENT && kind != AS_ANSWER_WHOLE_DOCUMENT && kind != AS_ANSWER_SKIPPED;
 }
 
 int as_answer_frame_decode(const char *buf, size_t len, as_answer_frame *frame)
@@ -103,9 +108,9 @@ int as_answer_frame_decode(const char *buf, size_t len, as_answer_frame *frame)
         return AS_EBADFRAME;
     as_answer_head *head = &frame->head;
     memcpy(head, buf, sizeof(*head));
-    if (head->version != AS_FRAME_VERSION || head->kind < AS_ANSWER_RESPONSE || head->kind > AS_ANSWER_UPGRADE)
+    if (head->version != AS_FRAME_VERSION || head->kind < AS_ANSWER_RESPONSE || head->kind > AS_ANSWER_WHOLE_DOCUMENT)
         return AS_EBADFRAME;
-    if (head->kind == AS_ANSWER_RESPONSE && head->body_len > AS_MAX_INLINE_BODY)
+    if (has_inline_body(head->kind) && head->body_len > AS_MAX_INLINE_BODY)
         return AS_EBADFRAME;
     if (head->fields_len > AS_MAX_RESPONSE_HEAD || head->length > len ||
         answer_length(head, head->kind) != head->length)
@@ -119,7 +124,7 @@ int as_answer_frame_decode(const char *buf, size_t len, as_answer_frame *frame)
     if (head->kind == AS_ANSWER_STREAM && head->body_len > INT64_MAX && head->body_len != AS_STREAM_UNKNOWN)
         return AS_EBADFRAME;
     frame->fields = as_str_of(buf + AS_ANSWER_HEAD_LEN, head->fields_len);
-    size_t body_len = head->kind == AS_ANSWER_RESPONSE ? (size_t)head->body_len : 0;
+    size_t body_len = has_inline_body(head->kind) ? (size_t)head->body_len : 0;
     frame->body = as_str_of(buf + AS_ANSWER_HEAD_LEN + head->fields_len, body_len);
     return (int)head->length;
 }

@@ -33,6 +33,7 @@ typedef enum as_answer_kind {
     AS_ANSWER_SKIPPED = 6,
     AS_ANSWER_INFORMATIONAL = 7,
     AS_ANSWER_UPGRADE = 8,
+    AS_ANSWER_WHOLE_DOCUMENT = 9,
 } as_answer_kind;
 
 /* Flag of a `file`: it is a buffer that the executor lends (handler/shared_buffer.h). */
@@ -90,13 +91,13 @@ typedef struct as_request_frame {
 typedef struct as_answer_frame {
     as_answer_head head;
     as_str fields;
-    as_str body; /* inline; kind `response` only */
+    as_str body; /* inline; kinds `response` and `whole-document` only */
 } as_answer_frame;
 
 /* Writes the head with length, version and kind filled in: `head->environment_len`, flags and (without a flag that names an fd) body_len tell what will
  * follow. `out` has room for AS_REQUEST_HEAD_LEN bytes and need not be aligned. */
 void as_request_frame_begin(const as_request_head *head, as_request_kind kind, char *out);
-/* Likewise, AS_ANSWER_HEAD_LEN bytes; what follows is fields_len bytes, and body_len for kind `response`. */
+/* Likewise, AS_ANSWER_HEAD_LEN bytes; what follows is fields_len bytes, and body_len for kinds `response` and `whole-document`. */
 void as_answer_frame_begin(const as_answer_head *head, as_answer_kind kind, char *out);
 
 /* Decode the frame at the start of `buf`. The bytes of the frame (> 0), or AS_EBADFRAME: too short, another version, an unknown kind, lengths that do

@@ -345,9 +345,10 @@ void as_lane_free(as_lane *lane)
     as_free(lane);
 }
 
-void as_lane_set_streaming(as_lane *lane, bool stream_bodies)
+void as_lane_set_streaming(as_lane *lane, bool stream_bodies, bool upgrades)
 {
     lane->stream_bodies = stream_bodies;
+    lane->upgrades = upgrades;
 }
 
 static uint32_t share_of(const as_lane *lane, uint32_t whole)

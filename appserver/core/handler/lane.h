@@ -43,6 +43,8 @@ typedef struct as_pool_handler {
     as_handler base;
     int pool;
     uint64_t where; /* of the fingerprints of its requests */
+    bool authorization;
+    bool stream_bodies;
     as_environment environment;
     as_sendfile *sendfile; /* NULL: such fields go to the client as they are */
 } as_pool_handler;
@@ -113,6 +115,7 @@ struct as_lane {
     uint32_t active; /* records in use */
 
     bool stream_bodies;
+    bool upgrades;
     uint32_t share;   /* of the pool's capacity; at least 1 */
     uint32_t at_once; /* of that: what runs at the same time; the rest waits for something inside its executor */
     int64_t run_ns;   /* a request's usual run, moving average */
@@ -199,6 +202,8 @@ bool as_lane_receive(as_lane *lane, int datagrams);
 void as_document_begin(as_pending *pending, const as_answer_head *answer, int fd);
 /* The program has ended before its header section was complete: decides with what is in the pipe. Ends the request. */
 void as_document_end(as_pending *pending, int status);
+/* The program has ended, and `output` is all that it wrote. Ends the request; the slot is not the record's any more. */
+void as_document_take(as_pending *pending, const as_answer_head *answer, as_str output);
 /* Closes the pipe and frees, for a record that still has it. */
 void as_document_free(as_document *document);
 /* The request of a streaming record has ended: whether the executor should be told to stop. */

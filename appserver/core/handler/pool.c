@@ -68,7 +68,7 @@ static int put_frame(as_lane *lane, as_pending *pending, char *out, size_t room)
     if (room < AS_REQUEST_HEAD_LEN + body_len)
         return AS_EFULL;
     char *environment = out + AS_REQUEST_HEAD_LEN;
-    int environment_len = as_environment_build(&handler->environment, request, !lane->options.cancel, environment,
+    int environment_len = as_environment_build(&handler->environment, request, handler->authorization, environment,
                                                room - AS_REQUEST_HEAD_LEN - body_len);
     if (environment_len < 0)
         return environment_len;
@@ -335,7 +335,10 @@ static int64_t run_ends_ns(const as_pending *pending, int64_t start_ns)
     if (options->request_time_ms != 0)
         due_ns = start_ns + options->request_time_ms * AS_NS_PER_MS;
     if (pending->phase == AS_PENDING_DOCUMENT && options->idle_time_ms != 0) {
-        int64_t silent_ns = as_document_read_ns(pending->document) + options->idle_time_ms * AS_NS_PER_MS;
+        /* A program that takes in its body need not have said anything yet. */
+        int64_t moved_ns = pending->request->body.is_streamed ? as_request_moved_ns(pending->request) : 0;
+        int64_t read_ns = as_document_read_ns(pending->document);
+        int64_t silent_ns = (read_ns > moved_ns ? read_ns : moved_ns) + options->idle_time_ms * AS_NS_PER_MS;
         due_ns = silent_ns < due_ns ? silent_ns : due_ns;
     }
     return due_ns;
@@ -552,14 +555,15 @@ static void pool_free(as_handler *handler)
 static bool pool_streams_body(const as_handler *handler, const as_request *request)
 {
     const as_lane *lane = lane_of(handler, request);
-    return lane != NULL && lane->stream_bodies &&
-           (request->head.chunked || request->head.content_length > AS_MAX_INLINE_BODY);
+    bool is_wanted = lane != NULL &&
+                     (lane->options.cancel ? ((const as_pool_handler *)handler)->stream_bodies : lane->stream_bodies);
+    return is_wanted && (request->head.chunked || request->head.content_length > AS_MAX_INLINE_BODY);
 }
 
 static bool pool_upgrades(const as_handler *handler, const as_request *request)
 {
     const as_lane *lane = lane_of(handler, request);
-    return lane != NULL && lane->stream_bodies;
+    return lane != NULL && lane->upgrades;
 }
 
 static const as_handler_ops pool_ops = {
@@ -577,6 +581,13 @@ void as_pool_handler_set_sendfile(as_handler *handler, as_sendfile *sendfile)
     as_pool_handler *pool_handler = (as_pool_handler *)handler;
     as_sendfile_free(pool_handler->sendfile);
     pool_handler->sendfile = sendfile;
+}
+
+void as_pool_handler_set_passing(as_handler *handler, bool authorization, bool stream_bodies)
+{
+    as_pool_handler *pool_handler = (as_pool_handler *)handler;
+    pool_handler->authorization = authorization;
+    pool_handler->stream_bodies = stream_bodies;
 }
 
 as_handler *as_pool_handler_new(const as_pool_handler_options *options)

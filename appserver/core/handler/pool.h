@@ -48,8 +48,9 @@ void as_lane_set_capacity(as_lane *lane, uint32_t capacity);
 /* How many of these run at the same time, where executors hold more requests than they have threads: what comes while so many are held would only wait for its
  * turn, so it may come together with others. After as_lane_set_capacity, which sets it to the whole. Loop thread. */
 void as_lane_set_at_once(as_lane *lane, uint32_t at_once);
-/* Whether its executors take large request bodies, and those of unknown length, while they come, and upgrades; for requests that come from now on. Loop thread. */
-void as_lane_set_streaming(as_lane *lane, bool stream_bodies);
+/* Whether its executors take large request bodies, and those of unknown length, while they come, and whether they take upgrades; for requests that come from now on.
+ * Loop thread. */
+void as_lane_set_streaming(as_lane *lane, bool stream_bodies, bool upgrades);
 
 /* The executor has died: its requests are given to others or answered 502. `repeated`: how many requests of all loops it held for which it was the second
  * one. Loop thread. */
@@ -70,6 +71,10 @@ typedef struct as_pool_handler_options {
 struct as_sendfile;
 /* Before the handler is used. `sendfile` is its own from now on. */
 void as_pool_handler_set_sendfile(as_handler *handler, struct as_sendfile *sendfile);
+
+/* Before the handler is used. `authorization`: whether executors get credentials; not by default (RFC 3875 section 9.2). `stream_bodies`: whether programs get large
+ * bodies while they come; for other pools their executors say it. */
+void as_pool_handler_set_passing(as_handler *handler, bool authorization, bool stream_bodies);
 
 as_handler *as_pool_handler_new(const as_pool_handler_options *options);
 

@@ -242,6 +242,18 @@ static void on_document(as_lane *lane, as_pending *pending, const as_answer_fram
     as_document_begin(pending, &frame->head, fd);
 }
 
+static void on_whole_document(as_lane *lane, as_pending *pending, const as_answer_frame *frame)
+{
+    bool is_used_up = as_pending_has_used_up(pending);
+    note_times(lane, pending, &frame->head);
+    learn_run(lane, &frame->head);
+    as_lane_give_slot(lane, pending->slot);
+    if (is_used_up)
+        as_pending_fail_used_up(pending);
+    else
+        as_document_take(pending, &frame->head, frame->body);
+}
+
 static void report_bad_fields(const as_lane *lane, const as_request *request, const char *what)
 {
     as_event_emit(lane->home->events, AS_EVENT_ERROR, request->id, lane->options.index, 0,
@@ -404,6 +416,9 @@ static void on_frame(as_lane *lane, const as_answer_frame *frame, int fd)
         break;
     case AS_ANSWER_DOCUMENT:
         on_document(lane, pending, frame, fd);
+        break;
+    case AS_ANSWER_WHOLE_DOCUMENT:
+        on_whole_document(lane, pending, frame);
         break;
     case AS_ANSWER_END:
         on_end(lane, pending, frame);

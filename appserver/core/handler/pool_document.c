@@ -403,20 +403,25 @@ static void on_output(as_watch *watch, uint32_t epoll_events)
         refuse(pending, refusal(n));
 }
 
-void as_document_begin(as_pending *pending, const as_answer_head *answer, int fd)
+static as_document *make_document(as_pending *pending, const as_answer_head *answer, int fd)
 {
-    as_lane *lane = pending->lane;
-    as_loop *loop = lane->home->loop;
     as_document *document = as_alloc(sizeof(*document));
-    document->lane = lane;
+    document->lane = pending->lane;
     document->pending = pending;
     document->fd = fd;
     document->is_nph = (answer->flags & AS_DOCUMENT_NPH) != 0;
     document->script_len = answer->file_offset < AS_DATAGRAM_MAX ? (size_t)answer->file_offset : 0;
-    document->read_ns = loop->now_ns;
+    document->read_ns = pending->lane->home->loop->now_ns;
     document->watch = (as_watch){.fd = -1, .ready = on_output};
     pending->document = document;
     as_pending_set_phase(pending, AS_PENDING_DOCUMENT);
+    return document;
+}
+
+void as_document_begin(as_pending *pending, const as_answer_head *answer, int fd)
+{
+    as_loop *loop = pending->lane->home->loop;
+    as_document *document = make_document(pending, answer, fd);
     as_pending_set_timer(pending);
     fcntl(fd, F_SETFL, O_NONBLOCK);
     document->watch.fd = fd;
@@ -443,6 +448,36 @@ void as_document_end(as_pending *pending, int status)
         return;
     }
     as_pending_fail(pending, 502, refusal(n == AS_EAGAIN ? AS_ECLOSED : n));
+}
+
+/* A body that is shorter than its program has said is broken off like one that comes through a pipe. */
+static int open_ended_pipe(void)
+{
+    int ends[2];
+    if (pipe2(ends, O_CLOEXEC | O_NONBLOCK) < 0)
+        return -1;
+    close(ends[1]);
+    return ends[0];
+}
+
+void as_document_take(as_pending *pending, const as_answer_head *answer, as_str output)
+{
+    as_document *document = make_document(pending, answer, -1);
+    as_response_head head;
+    as_buf_add(&document->buf, output);
+    document->is_at_end = true;
+    int n = read_head(document, &head);
+    if (n > 0 && head.content_length > (int64_t)(output.len - (size_t)n)) {
+        document->fd = open_ended_pipe();
+        if (document->fd < 0) {
+            as_pending_fail(pending, 503, NULL);
+            return;
+        }
+    }
+    if (n > 0)
+        answer_at_end(document, &head, (size_t)n, answer->status);
+    else
+        as_pending_fail(pending, 502, refusal(n));
 }
 
 bool as_document_is_unwanted(const as_pending *pending)

@@ -16,8 +16,10 @@ typedef struct programs_handler {
     const as_handler *files;
     const as_handler *pool;
     char *root;
+    as_symlinks symlinks;
     char *extensions;
     char *index;
+    char *fallback;
 } programs_handler;
 
 /* What is at a path, or which of the two takes the request. */
@@ -31,15 +33,16 @@ typedef enum place {
     FOR_FILES,
 } place;
 
-static place look_at(int root_fd, const char *path)
+static place look_at(const programs_handler *self, int root_fd, const char *path)
 {
     struct stat status;
-    int fd = as_beneath_open(root_fd, path, O_PATH, AS_SYMLINKS_BENEATH);
+    int fd = as_beneath_open(root_fd, path, O_PATH, self->symlinks);
     if (fd < 0) {
         switch (errno) {
         case EACCES:
         case EPERM:
         case EXDEV:
+        case ELOOP:
             return FORBIDDEN;
         case EMFILE:
         case ENFILE:
@@ -78,7 +81,7 @@ static place look_for_program(const programs_handler *self, int root_fd, char *p
             continue;
         char behind = path[end];
         path[end] = '\0';
-        place found = look_at(root_fd, path);
+        place found = look_at(self, root_fd, path);
         path[end] = behind;
         if (found != A_FOLDER)
             return found == A_FILE ? FOR_POOL : found;
@@ -94,7 +97,7 @@ static place look_for_index(const programs_handler *self, int root_fd, as_reques
         if (len + name_len >= AS_BENEATH_PATH_SIZE)
             continue;
         memcpy(path + len, name, name_len + 1);
-        place found = look_at(root_fd, path);
+        place found = look_at(self, root_fd, path);
         if (found == NOTHING || found == A_FOLDER)
             continue;
         if (found != A_FILE)
@@ -107,12 +110,47 @@ static place look_for_index(const programs_handler *self, int root_fd, as_reques
     return self->files != NULL ? FOR_FILES : FOR_POOL;
 }
 
+/* Whether the fallback answers for `path`, of which `found` is known. Without `files`, the first component that is a file is a program. */
+static bool is_for_fallback(const programs_handler *self, int root_fd, char *path, size_t len, place found)
+{
+    bool is_open = found == FOR_FILES || (found == FOR_POOL && self->files == NULL);
+    if (self->fallback[0] == '\0' || !is_open)
+        return self->fallback[0] != '\0' && found == NOTHING;
+    for (size_t end = 1; end <= len; end++) {
+        if (end < len && path[end] != '/')
+            continue;
+        char behind = path[end];
+        path[end] = '\0';
+        place there = look_at(self, root_fd, path);
+        path[end] = behind;
+        if (there != A_FOLDER)
+            return there == NOTHING;
+    }
+    return false;
+}
+
+/* Most requests of a site are for files, and those cost no system call here. */
+static bool is_plainly_a_file(const programs_handler *self, as_str below)
+{
+    if (self->files == NULL || self->fallback[0] != '\0' || below.ptr[below.len - 1] == '/')
+        return false;
+    for (size_t begin = 1, end = 1; begin < below.len; begin = ++end) {
+        while (end < below.len && below.ptr[end] != '/')
+            end++;
+        if (as_programs_has_extension(as_str_from(self->extensions), as_str_of(below.ptr + begin, end - begin)))
+            return false;
+    }
+    return true;
+}
+
 static place look(const programs_handler *self, as_request *request)
 {
     char path[AS_BENEATH_PATH_SIZE];
     as_str below = path_below(request);
     if (below.len == 0 || below.len - 1 >= sizeof(path) || memchr(below.ptr, '\0', below.len) != NULL)
         return self->files != NULL ? FOR_FILES : FOR_POOL;
+    if (is_plainly_a_file(self, below))
+        return FOR_FILES;
     size_t len = below.len - 1;
     memcpy(path, below.ptr + 1, len);
     path[len] = '\0';
@@ -128,6 +166,14 @@ static place look(const programs_handler *self, as_request *request)
         found = look_for_index(self, root_fd, request, path, len);
     else if (found == FOR_FILES && self->files == NULL)
         found = FOR_POOL;
+    bool is_index = request->path.len != request->rule_prefix.len + below.len;
+    path[len] = '\0';
+    if (!is_index && is_for_fallback(self, root_fd, path, len, found)) {
+        as_str prefix = request->rule_prefix;
+        request->path = as_arena_printf(&request->arena, "%.*s%s", (int)prefix.len, prefix.len > 0 ? prefix.ptr : "",
+                                        self->fallback);
+        found = FOR_POOL;
+    }
     close(root_fd);
     return found;
 }
@@ -186,6 +232,7 @@ static void free_programs(as_handler *base)
     as_free(self->root);
     as_free(self->extensions);
     as_free(self->index);
+    as_free(self->fallback);
     as_free(self);
 }
 
@@ -212,6 +259,8 @@ as_handler *as_programs_handler_new(const as_programs_options *options)
     self->files = options->files;
     self->pool = options->pool;
     self->root = as_strdup(as_str_from(options->root));
+    self->symlinks = options->symlinks;
+    self->fallback = as_strdup(as_str_from(options->fallback));
     self->extensions = as_strdup(as_str_from(options->extensions));
     self->index = as_strdup(as_str_of(options->index, list_size(options->index)));
     return &self->handler;

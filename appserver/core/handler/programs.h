@@ -2,15 +2,18 @@
 #ifndef AS_HANDLER_PROGRAMS_H
 #define AS_HANDLER_PROGRAMS_H
 
+#include "handler/file.h"
 #include "http/request.h"
 
 typedef struct as_programs_options {
     const as_handler
         *files; /* everything that is no program; must answer at once (never PENDING). NULL: everything is one */
     const as_handler *pool;
-    const char *root;       /* what follows the rule's prefix is looked up below it */
+    const char *root; /* what follows the rule's prefix is looked up below it */
+    as_symlinks symlinks;
     const char *extensions; /* ".php,.pl"; with `files` only */
     const char *index;      /* programs and files for a folder: NUL-separated, ended by an empty name */
+    const char *fallback;   /* path below the root of the program for paths that are not there; empty: none */
 } as_programs_options;
 
 /* Both handlers are borrowed and live as long as the snapshot; the rest is copied. A request for a folder that has an index program goes to it by that path. A path

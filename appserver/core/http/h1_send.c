@@ -94,6 +94,8 @@ static void make_head(as_exchange *x)
         put(&w, AS_STR("Connection: close\r\n"));
     else if (request->head.minor == 0)
         put(&w, AS_STR("Connection: keep-alive\r\n"));
+    if (response->status == 426) /* RFC 9110 section 15.5.22: it says to what */
+        put(&w, AS_STR("Connection: upgrade\r\nUpgrade: websocket\r\n"));
     if (x->chunks) {
         put(&w, AS_STR("Transfer-Encoding: chunked\r\n"));
     } else if (response->body.length >= 0 && response->status != 204 && response->status != 304 &&

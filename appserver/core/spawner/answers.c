@@ -8,6 +8,8 @@
 enum {
     /* The system's want of memory, or of room for descriptors on their way (ETOOMANYREFS), has no event that tells its end. */
     RETRY_MS = 50,
+    /* Frames that go in one datagram; a larger one goes by itself. */
+    TOGETHER_SIZE = 32 * 1024,
 };
 
 typedef struct waiting_frame {
@@ -24,6 +26,8 @@ typedef struct answer_lane {
     as_answers *answers;
     waiting_frame *first;
     waiting_frame **last;
+    char *together; /* frames of this turn, without descriptors */
+    size_t together_len;
 } answer_lane;
 
 struct as_answers {
@@ -131,6 +135,46 @@ static void put_off(answer_lane *lane, const struct iovec *parts, size_t count, 
     lane->answers->waiting++;
 }
 
+/* Now, or when those before it have gone. */
+static void send_parts(answer_lane *lane, struct iovec *parts, size_t count, int fd)
+{
+    if (lane->first != NULL) {
+        put_off(lane, parts, count, fd);
+        return;
+    }
+    int verdict = send_now(lane->watch.fd, parts, count, fd);
+    if (verdict != AS_OK) {
+        put_off(lane, parts, count, fd);
+        await_room(lane, verdict);
+    } else if (fd >= 0) {
+        close(fd);
+    }
+}
+
+static void flush_lane(answer_lane *lane)
+{
+    if (lane->together_len == 0)
+        return;
+    struct iovec part = {lane->together, lane->together_len};
+    lane->together_len = 0;
+    send_parts(lane, &part, 1, -1);
+}
+
+void as_answers_flush(as_answers *answers)
+{
+    for (int i = 0; i < answers->count; i++)
+        flush_lane(&answers->lanes[i]);
+}
+
+static void add_to_others(answer_lane *lane, const struct iovec *parts, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        if (parts[i].iov_len > 0)
+            memcpy(lane->together + lane->together_len, parts[i].iov_base, parts[i].iov_len);
+        lane->together_len += parts[i].iov_len;
+    }
+}
+
 void as_answers_send(as_answers *answers, uint32_t to, as_answer_kind kind, const as_answer_head *head, as_str fields,
                      as_str body, int fd)
 {
@@ -139,17 +183,14 @@ void as_answers_send(as_answers *answers, uint32_t to, as_answer_kind kind, cons
     char wire[AS_ANSWER_HEAD_LEN];
     as_answer_frame_begin(head, kind, wire);
     struct iovec parts[] = {{wire, sizeof(wire)}, {(char *)fields.ptr, fields.len}, {(char *)body.ptr, body.len}};
-    if (lane->first != NULL) {
-        put_off(lane, parts, AS_COUNT_OF(parts), fd);
-        return;
-    }
-    int verdict = send_now(lane->watch.fd, parts, AS_COUNT_OF(parts), fd);
-    if (verdict != AS_OK) {
-        put_off(lane, parts, AS_COUNT_OF(parts), fd);
-        await_room(lane, verdict);
-    } else if (fd >= 0) {
-        close(fd);
-    }
+    size_t len = sizeof(wire) + fields.len + body.len;
+    bool is_alone = fd >= 0 || len > TOGETHER_SIZE;
+    if (is_alone || len > TOGETHER_SIZE - lane->together_len)
+        flush_lane(lane);
+    if (is_alone)
+        send_parts(lane, parts, AS_COUNT_OF(parts), fd);
+    else
+        add_to_others(lane, parts, AS_COUNT_OF(parts));
 }
 
 bool as_answers_are_waiting(const as_answers *answers)
@@ -169,6 +210,7 @@ as_answers *as_answers_new(as_loop *loop, const int *fds, int count, void (*room
         lane->watch = (as_watch){.fd = fds[i], .ready = socket_ready};
         lane->answers = answers;
         lane->last = &lane->first;
+        lane->together = as_alloc(TOGETHER_SIZE);
     }
     return answers;
 }
@@ -182,6 +224,7 @@ void as_answers_free(as_answers *answers)
             as_loop_unwatch(answers->loop, &lane->watch);
         while (lane->first != NULL)
             drop_first(lane);
+        as_free(lane->together);
     }
     as_free(answers);
 }

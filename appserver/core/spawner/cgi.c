@@ -25,7 +25,8 @@ struct as_attempt {
     int64_t start_ns;
     int body_fd; /* -1: none, or handed on */
     as_script script;
-    char *file; /* absolute path of the program */
+    as_str url_name; /* what of the path behind the rule's prefix names the program */
+    char *file;      /* absolute path of the program */
     as_program program;
     bool is_executable;
     char *argv[AS_QUERY_WORDS_MAX + 3];
@@ -99,14 +100,42 @@ static void refuse_lookup(const as_attempt *request, int verdict, int error)
         refuse(request, root, reason, 500);
         return;
     }
-    if (verdict == AS_EFORBIDDEN && error == EXDEV)
+    if (verdict == AS_EFORBIDDEN && (error == EXDEV || error == ELOOP))
         as_event_emit(request->runner->events, AS_EVENT_WARNING, request->log_id, -1,
-                      request->runner->running->executor, "%s: a symbolic link in %.200s leads out of the folder", root,
-                      path);
+                      request->runner->running->executor, "%s: a symbolic link in %.200s %s", root, path,
+                      error == EXDEV ? "leads out of the folder: `symlinks: follow` allows that, for folders that only "
+                                       "trusted people can write"
+                                     : "is not followed, because of `symlinks: deny` or because it leads in a circle");
     if (verdict == AS_EFORBIDDEN)
         respond(request, 403);
     else
         respond(request, 404);
+}
+
+static as_symlinks symlinks_of(const as_variables *variables)
+{
+    if (strcmp(variables->symlinks, "follow") == 0)
+        return AS_SYMLINKS_FOLLOW;
+    return strcmp(variables->symlinks, "deny") == 0 ? AS_SYMLINKS_DENY : AS_SYMLINKS_BENEATH;
+}
+
+/* AS_OK and so on as as_script_find(). A program that the rule names is looked up as if it stood in front of the path, which is then nearly all its own. */
+static int look_up(as_attempt *request)
+{
+    const as_variables *variables = &request->runner->variables;
+    as_script *script = &request->script;
+    as_symlinks symlinks = symlinks_of(variables);
+    if (variables->program[0] == '\0') {
+        int verdict = as_script_find(variables->root, variables->path_info, symlinks, script);
+        request->url_name = script->name;
+        return verdict;
+    }
+    const char *rest = variables->path_info + (variables->whole_path[0] != '\0' ? strlen(variables->path_info) : 0);
+    as_str path = as_arena_printf(&request->runner->arena, "/%s%s", variables->program, rest);
+    int verdict = as_script_find(variables->root, path.ptr, symlinks, script);
+    script->path_info = as_str_from(rest);
+    request->url_name = as_str_of(variables->path_info, (size_t)(rest - variables->path_info));
+    return verdict;
 }
 
 /* True when the program has been found. */
@@ -117,7 +146,7 @@ static bool find_script(as_attempt *request)
         refuse(request, "cgi", "the request names no folder of programs (appserver.cgi.root)", 500);
         return false;
     }
-    int verdict = as_script_find(variables->root, variables->path_info, &request->script);
+    int verdict = look_up(request);
     if (verdict == AS_OK && variables->extensions[0] != '\0' &&
         !as_programs_has_extension(as_str_from(variables->extensions), request->script.name))
         verdict = AS_ENOTFOUND;
@@ -144,25 +173,37 @@ static char *print_variable(as_arena *arena, const char *name, as_str first, as_
         .ptr;
 }
 
+/* What the split of the path decides, and what names the same in another way. The client's name is not looked up, for which its address may stand (RFC 3875 section
+ * 4.1.9). CONTEXT_* are Apache's: the prefix of the rule, and the folder that it stands for. */
 static int complete_environment(as_attempt *request)
 {
     as_cgi_runner *runner = request->runner;
     as_variables *variables = &runner->variables;
-    as_arena *arena = &runner->arena;
     as_str path_info = request->script.path_info;
     as_str prefix = as_str_from(variables->script_name);
-    int verdict = as_variables_add(variables, print_variable(arena, "SCRIPT_NAME", prefix, request->script.name));
-    if (verdict == AS_OK)
-        verdict = as_variables_add(variables,
-                                   print_variable(arena, "SCRIPT_FILENAME", as_str_from(request->file), AS_STR("")));
-    if (verdict == AS_OK)
-        verdict = as_variables_add(variables, print_variable(arena, "PATH_INFO", path_info, AS_STR("")));
-    if (verdict == AS_OK && path_info.len > 0 && variables->document_root[0] != '\0')
-        verdict = as_variables_add(
-            variables, print_variable(arena, "PATH_TRANSLATED", as_str_from(variables->document_root), path_info));
-    if (verdict == AS_OK)
-        verdict = as_variables_add_absent(variables, runner->defaults, runner->defaults_count);
-    return verdict;
+    const struct {
+        const char *name;
+        as_str first;
+        as_str second;
+        bool is_left_out;
+    } added[] = {
+        {"SCRIPT_NAME", prefix, request->url_name, false},
+        {"SCRIPT_FILENAME", as_str_from(request->file), AS_STR(""), false},
+        {"PATH_INFO", path_info, AS_STR(""), false},
+        {"PATH_TRANSLATED", as_str_from(variables->document_root), path_info,
+         path_info.len == 0 || variables->document_root[0] == '\0'},
+        {"REMOTE_HOST", as_str_from(variables->remote_address), AS_STR(""), variables->remote_address[0] == '\0'},
+        {"CONTEXT_PREFIX", prefix, AS_STR(""), false},
+        {"CONTEXT_DOCUMENT_ROOT", as_str_from(variables->root), AS_STR(""), false},
+    };
+    for (size_t i = 0; i < AS_COUNT_OF(added); i++) {
+        if (added[i].is_left_out)
+            continue;
+        char *entry = print_variable(&runner->arena, added[i].name, added[i].first, added[i].second);
+        if (as_variables_add(variables, entry) != AS_OK)
+            return AS_EFULL;
+    }
+    return as_variables_add_absent(variables, runner->defaults, runner->defaults_count);
 }
 
 /* ISINDEX words only for programs that are executed themselves: an interpreter would have to be trusted not to take them for its own. */
@@ -259,13 +300,13 @@ static int open_inline_body(as_str body)
 static int open_stdin(as_attempt *request)
 {
     const as_request_frame *frame = &request->frame;
-    if (frame->head.flags & AS_REQUEST_BODY_FD) {
+    if (frame->head.flags & (AS_REQUEST_BODY_FD | AS_REQUEST_BODY_STREAM)) {
         int fd = request->body_fd;
         request->body_fd = -1;
         if (fd < 0)
             errno = EMFILE; /* there was no room for it when the datagram came */
         else
-            lseek(fd, 0, SEEK_SET); /* fails for a pipe, which has no beginning to go to */
+            lseek(fd, 0, SEEK_SET); /* fails for a socket or pipe, which has no beginning to go to */
         return fd;
     }
     return frame->body.len > 0 ? open_inline_body(frame->body) : request->runner->launcher.null_fd;
@@ -282,7 +323,7 @@ static void close_pipe(int pipe_fds[2])
 
 static int open_pipes(int output[2], int errors[2])
 {
-    if (pipe2(output, O_CLOEXEC) < 0)
+    if (pipe2(output, O_CLOEXEC) < 0 || fcntl(output[0], F_SETFL, O_NONBLOCK) < 0)
         return AS_ESYSTEM;
     if (pipe2(errors, O_CLOEXEC) < 0 || fcntl(errors[0], F_SETFL, O_NONBLOCK) < 0)
         return AS_ESYSTEM;
@@ -296,19 +337,6 @@ static bool is_nph(const as_attempt *request)
 {
     const char *name = strrchr(request->file, '/');
     return strncmp(name, "/nph-", 5) == 0;
-}
-
-static void send_document(const as_attempt *request, int output_fd)
-{
-    as_answer_head head = {
-        .slot = request->frame.head.slot,
-        .request_id = request->frame.head.request_id,
-        .run_us = (uint32_t)((as_clock_monotonic_ns() - request->start_ns) / 1000),
-        .flags = is_nph(request) ? AS_DOCUMENT_NPH : 0,
-        .file_offset = (uint64_t)(request->script.path_info.ptr - request->runner->variables.path_info),
-    };
-    as_answers_send(request->runner->answers, request->frame.head.loop, AS_ANSWER_DOCUMENT, &head, AS_STR_NONE,
-                    AS_STR_NONE, output_fd);
 }
 
 static void refuse_start(const as_attempt *request, const as_program *program, int error)
@@ -335,17 +363,18 @@ static void started(const as_attempt *request, const as_program *program, int ou
         .log_id = request->log_id,
         .start_ns = request->start_ns,
         .name = request->script.name,
+        .document_flags = is_nph(request) ? AS_DOCUMENT_NPH : 0,
+        .script_len = (uint64_t)(request->script.path_info.ptr - runner->variables.path_info),
+        .output_fd = output[0],
         .errors_fd = errors[0],
         .errors_writer_fd = errors[1],
     };
-    errors[0] = errors[1] = -1;
+    output[0] = errors[0] = errors[1] = -1;
     if (as_running_add(runner->running, &start) != AS_OK) {
         refuse_for_now(request, request->file, errno);
         return;
     }
     AS_SLOT_STORE(request->slot, process, program->pid);
-    send_document(request, output[0]);
-    output[0] = -1;
 }
 
 /* The system says that it is no program of this machine, and it has no #! line: 7-bit text as a rule. */
@@ -364,11 +393,9 @@ static bool has_usual_interpreter(as_attempt *request, as_program *program)
 static int start_cold(as_attempt *request, as_program *program)
 {
     as_launcher *launcher = &request->runner->launcher;
-    if (request->cold_argv[0] == NULL) {
-        int verdict = as_program_start(launcher, program);
-        if (verdict == AS_OK || !has_usual_interpreter(request, program))
-            return verdict;
-    }
+    int verdict = as_program_start(launcher, program);
+    if (verdict == AS_OK || !has_usual_interpreter(request, program))
+        return verdict;
     program->path = request->cold_argv[0];
     program->argv = request->cold_argv;
     return as_program_start(launcher, program);
@@ -389,6 +416,11 @@ static int start_program(as_attempt *request, as_program *program)
     if (program->stdin_fd < 0 || open_pipes(output, errors) != AS_OK) {
         refuse_for_now(request, request->file, errno);
         goto release;
+    }
+    /* A warm process may have to execute it after all. */
+    if (request->cold_argv[0] != NULL) {
+        program->path = request->cold_argv[0];
+        program->argv = request->cold_argv;
     }
     program->stdout_fd = output[1];
     program->stderr_fd = errors[1];

@@ -2,7 +2,9 @@
 
 #include <errno.h>
 #include <signal.h>
+#include <poll.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -11,6 +13,10 @@ enum {
     READ_SIZE = 64 * 1024,
     /* What is read of stderr after the end: a process that has left the group may still write. */
     LAST_READS = 16,
+    /* How often outputs are looked at that the core has not got; one that had something twice is handed over, so that the first bytes of a long answer wait two of these at most. And how
+     * long the core has not got one that is silent. */
+    LOOK_MS = 2,
+    SILENT_MS = 100,
 };
 
 /* To the group; to the program alone when it has made itself a member of another one. */
@@ -19,6 +25,97 @@ static void send_signal(const as_running *running, int number)
     if (kill(-running->pid, number) < 0 && errno == ESRCH)
         kill(running->pid, number);
 }
+
+/* --- what the core has not got yet --- */
+
+static void hold(as_running *running)
+{
+    as_running_set *set = running->set;
+    running->next_held = set->held;
+    running->held_link = &set->held;
+    if (set->held != NULL)
+        set->held->held_link = &running->next_held;
+    set->held = running;
+}
+
+/* The descriptor, which is the caller's now. */
+static int let_go(as_running *running)
+{
+    int fd = running->output_fd;
+    *running->held_link = running->next_held;
+    if (running->next_held != NULL)
+        running->next_held->held_link = running->held_link;
+    running->output_fd = -1;
+    return fd;
+}
+
+static as_answer_head answer_head(const as_running *running)
+{
+    return (as_answer_head){
+        .slot = running->slot_index,
+        .request_id = running->request_id,
+        .run_us = (uint32_t)((running->set->loop->now_ns - running->start_ns) / 1000),
+    };
+}
+
+static void hand_over(as_running *running)
+{
+    as_answer_head head = answer_head(running);
+    head.flags = running->document_flags;
+    head.file_offset = running->script_len;
+    as_answers_send(running->set->answers, running->loop, AS_ANSWER_DOCUMENT, &head, AS_STR_NONE, AS_STR_NONE,
+                    let_go(running));
+}
+
+int as_running_wait_ms(const as_running_set *set)
+{
+    return set->held != NULL ? LOOK_MS : -1;
+}
+
+void as_running_look_at_outputs(as_running_set *set)
+{
+    int64_t now_ns = set->loop->now_ns;
+    if (set->held == NULL || now_ns - set->looked_ns < LOOK_MS * AS_NS_PER_MS)
+        return;
+    set->looked_ns = now_ns;
+    nfds_t count = 0;
+    for (const as_running *each = set->held; each != NULL; each = each->next_held)
+        set->polled[count++] = (struct pollfd){.fd = each->output_fd, .events = POLLIN};
+    if (poll(set->polled, count, 0) < 0)
+        return;
+    const struct pollfd *polled = set->polled;
+    for (as_running *each = set->held; each != NULL;) {
+        as_running *running = each;
+        each = each->next_held;
+        bool goes_on = running->has_written;
+        running->has_written = polled++->revents != 0;
+        if ((goes_on && running->has_written) || now_ns - running->start_ns >= SILENT_MS * AS_NS_PER_MS)
+            hand_over(running);
+    }
+}
+
+/* Of a program that has ended, with its group. False when it is left to the core: for more than goes in one frame, and when the output may be incomplete. */
+static bool send_whole(as_running *running, const as_answer_head *end)
+{
+    as_running_set *set = running->set;
+    int size = 0;
+    if (running->output_fd < 0 || end->status >= AS_END_SIGNAL || running->step != AS_RUNNING_FREELY ||
+        ioctl(running->output_fd, FIONREAD, &size) < 0 || size > AS_RUNNING_OUTPUT)
+        return false;
+    ssize_t len = size > 0 ? read(running->output_fd, set->output, AS_RUNNING_OUTPUT) : 0;
+    if (len < 0)
+        return false;
+    close(let_go(running));
+    as_answer_head head = *end;
+    head.flags = running->document_flags;
+    head.file_offset = running->script_len;
+    head.body_len = (uint64_t)len;
+    as_answers_send(set->answers, running->loop, AS_ANSWER_WHOLE_DOCUMENT, &head, AS_STR_NONE,
+                    as_str_of(set->output, (size_t)len), -1);
+    return true;
+}
+
+/* --- stderr --- */
 
 static void emit_line(void *owner, as_str line)
 {
@@ -148,15 +245,15 @@ static void give_back(as_deferred *work)
     set->ended(set);
 }
 
-static void send_end(const as_running *running, int status)
+static void send_end(as_running *running, int status)
 {
     as_running_set *set = running->set;
-    as_answer_head head = {
-        .slot = running->slot_index,
-        .status = (uint16_t)status,
-        .request_id = running->request_id,
-        .run_us = (uint32_t)((set->loop->now_ns - running->start_ns) / 1000),
-    };
+    as_answer_head head = answer_head(running);
+    head.status = (uint16_t)status;
+    if (send_whole(running, &head))
+        return;
+    if (running->output_fd >= 0)
+        hand_over(running);
     as_answers_send(set->answers, running->loop, AS_ANSWER_END, &head, AS_STR_NONE, AS_STR_NONE, -1);
 }
 
@@ -224,10 +321,14 @@ int as_running_add(as_running_set *set, const as_running_start *start)
     running->exited = (as_watch){.fd = start->program->pidfd, .ready = has_exited};
     running->errors = (as_watch){.fd = start->errors_fd, .ready = errors_ready};
     running->errors_writer_fd = start->errors_writer_fd;
+    running->output_fd = start->output_fd;
+    running->has_written = false;
+    hold(running);
     if (watch_both(running) != AS_OK) {
         int saved = errno;
         kill_and_wait(running);
         close_all(running);
+        close(let_go(running));
         errno = saved;
         return AS_ESYSTEM;
     }
@@ -240,6 +341,8 @@ int as_running_add(as_running_set *set, const as_running_start *start)
     running->request_id = start->request->request_id;
     running->log_id = start->log_id;
     running->start_ns = start->start_ns;
+    running->document_flags = start->document_flags;
+    running->script_len = start->script_len;
     memset(&running->lines, 0, offsetof(as_stderr_lines, line));
     set_name(running, start->name);
     running->due_ns = due_ns_of(set, start);
@@ -299,6 +402,8 @@ void as_running_kill_all(as_running_set *set)
 void as_running_set_init(as_running_set *set)
 {
     set->all = as_alloc(set->limit * sizeof(*set->all));
+    set->polled = as_alloc(set->limit * sizeof(*set->polled));
+    set->output = as_alloc(AS_RUNNING_OUTPUT);
     for (uint32_t i = set->limit; i-- > 0;) {
         set->all[i].set = set;
         set->all[i].next = set->unused;
@@ -309,5 +414,7 @@ void as_running_set_init(as_running_set *set)
 void as_running_set_free(as_running_set *set)
 {
     assert(set->count == 0);
+    as_free(set->output);
+    as_free(set->polled);
     as_free(set->all);
 }

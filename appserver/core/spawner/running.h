@@ -17,6 +17,8 @@
 enum {
     /* The program's name in log lines; of a longer one the end. */
     AS_RUNNING_NAME = 64,
+    /* Output of at most so much goes to the core in one piece when the program has ended. */
+    AS_RUNNING_OUTPUT = 64 * 1024,
 };
 
 typedef enum as_running_step {
@@ -33,8 +35,14 @@ typedef struct as_running {
     as_running_set *set;
     as_running_step step;
     pid_t pid;
-    as_watch exited;      /* the pidfd */
-    as_watch errors;      /* reading end of stderr */
+    as_watch exited; /* the pidfd */
+    as_watch errors; /* reading end of stderr */
+    int output_fd;   /* reading end of stdout, as long as the core has not got it; else -1 */
+    struct as_running *next_held;
+    struct as_running **held_link;
+    bool has_written; /* when its output was last looked at */
+    uint16_t document_flags;
+    uint64_t script_len;
     int errors_writer_fd; /* kept open, so that the loop is not woken by a hang-up just before the exit tells the same */
     as_timer timer;       /* time limit, then grace */
     as_deferred reuse;
@@ -63,6 +71,10 @@ struct as_running_set {
     /* loop thread */
     as_running *all;
     as_running *unused;
+    as_running *held; /* those whose output the core has not got */
+    struct pollfd *polled;
+    int64_t looked_ns;
+    char *output;
     uint32_t count;       /* running, and not yet back among the unused */
     uint64_t events_lost; /* of which the log has been told */
 };
@@ -80,13 +92,22 @@ typedef struct as_running_start {
     uint64_t log_id;
     int64_t start_ns;
     as_str name;
+    uint16_t document_flags;
+    uint64_t script_len;  /* bytes of PATH_INFO that are the program's name */
+    int output_fd;        /* reading end of stdout, O_NONBLOCK */
     int errors_fd;        /* reading end of stderr, O_NONBLOCK */
     int errors_writer_fd; /* its writing end */
 } as_running_start;
 
-/* Takes a started program and its descriptors (pidfd and both of stderr) into the set, which has room. AS_OK; AS_ESYSTEM when the loop cannot watch it: it is
+/* Takes a started program and its descriptors (pidfd, output, both of stderr) into the set, which has room. AS_OK; AS_ESYSTEM when the loop cannot watch it: it is
  * then killed, waited for, and its descriptors closed. */
 AS_MUST_USE int as_running_add(as_running_set *set, const as_running_start *start);
+
+/* When as_running_look_at_outputs() wants to be called next, for as_loop_turn(). */
+int as_running_wait_ms(const as_running_set *set);
+/* After each turn. Most programs write little and are done, and their whole output then goes to the core with their end, in one frame. The others' pipes are handed over to the core:
+ * of those that go on after they have written something, and of those that have been silent for a while. */
+void as_running_look_at_outputs(as_running_set *set);
 
 /* SIGTERM to the group, and SIGKILL when the grace time has passed. Nothing when it is over or on its way. */
 void as_running_end(as_running *running);

@@ -14,9 +14,9 @@
 #include "handler/beneath.h"
 
 /* AS_OK: a regular file; AS_EAGAIN: a directory; AS_EINVALID: something on the way is no directory; else as as_script_find(). */
-static int look_at(int root_fd, const char *path, as_script *script)
+static int look_at(int root_fd, const char *path, as_symlinks symlinks, as_script *script)
 {
-    int fd = as_beneath_open(root_fd, path, O_PATH, AS_SYMLINKS_BENEATH);
+    int fd = as_beneath_open(root_fd, path, O_PATH, symlinks);
     if (fd < 0) {
         switch (errno) {
         case ENOTDIR:
@@ -72,7 +72,7 @@ static bool leads_up(const char *rest)
 }
 
 /* Component by component; `end` is where the program's name ends. */
-static int walk(int root_fd, const char *path, as_script *script, size_t *end)
+static int walk(int root_fd, const char *path, as_symlinks symlinks, as_script *script, size_t *end)
 {
     char prefix[AS_BENEATH_PATH_SIZE];
     size_t at = 0;
@@ -85,23 +85,23 @@ static int walk(int root_fd, const char *path, as_script *script, size_t *end)
         memcpy(prefix, path, at);
         prefix[at] = '\0';
         *end = at;
-        int verdict = look_at(root_fd, prefix, script);
+        int verdict = look_at(root_fd, prefix, symlinks, script);
         if (verdict != AS_EAGAIN)
             return verdict == AS_EINVALID ? AS_ENOTFOUND : verdict;
     }
     return AS_ENOTFOUND;
 }
 
-static int find_below(int root_fd, const char *path, as_script *script, size_t *end)
+static int find_below(int root_fd, const char *path, as_symlinks symlinks, as_script *script, size_t *end)
 {
     if (path[0] == '\0') {
         errno = 0;
         return AS_EFORBIDDEN;
     }
     *end = strlen(path);
-    int verdict = look_at(root_fd, path, script);
+    int verdict = look_at(root_fd, path, symlinks, script);
     if (verdict == AS_EINVALID)
-        verdict = walk(root_fd, path, script, end);
+        verdict = walk(root_fd, path, symlinks, script, end);
     if ((verdict == AS_OK || verdict == AS_EAGAIN) && has_hidden_component(path, *end))
         return AS_ENOTFOUND;
     if (verdict == AS_EAGAIN) {
@@ -111,14 +111,14 @@ static int find_below(int root_fd, const char *path, as_script *script, size_t *
     return verdict == AS_OK && leads_up(path + *end) ? AS_ENOTFOUND : verdict;
 }
 
-int as_script_find(const char *root, const char *path, as_script *script)
+int as_script_find(const char *root, const char *path, as_symlinks symlinks, as_script *script)
 {
     int root_fd = open(root, O_PATH | O_DIRECTORY | O_CLOEXEC);
     if (root_fd < 0)
         return AS_ESYSTEM;
     const char *relative = path + strspn(path, "/");
     size_t end = 0;
-    int verdict = find_below(root_fd, relative, script, &end);
+    int verdict = find_below(root_fd, relative, symlinks, script, &end);
     int saved = errno;
     close(root_fd);
     errno = saved;

@@ -4,6 +4,7 @@
 
 #include "base/error.h"
 #include "base/str.h"
+#include "handler/file.h"
 
 enum {
     /* Directories between the root and a program: bounds the work that a path of many components can cause. */
@@ -27,11 +28,11 @@ typedef struct as_script {
 } as_script;
 
 /* Looks for a program below the directory `root` (absolute) by `path` (percent-decoded): the first component that is a regular file is the program.
- * Symbolic links are followed as long as they stay below the root. Both strings of `script` lie in `path`.
+ * Both strings of `script` lie in `path`.
  * AS_OK; AS_ENOTFOUND: there is no such file, or a component begins with a dot, or what follows the program holds a "..";
- * AS_EFORBIDDEN: a directory (errno 0), or not ours to reach (errno EACCES, or EXDEV for a link that leads out); AS_ESYSTEM: the root cannot be opened, or
+ * AS_EFORBIDDEN: a directory (errno 0), or not ours to reach (errno EACCES, EXDEV for a link that leads out, or ELOOP for one that is not followed); AS_ESYSTEM: the root cannot be opened, or
  * the system is short of something; errno says what. */
-int as_script_find(const char *root, const char *path, as_script *script);
+int as_script_find(const char *root, const char *path, as_symlinks symlinks, as_script *script);
 
 /* The interpreter that `table` (".ext\0interpreter\0...\0") names for a program's file name; NULL when it names none. */
 const char *as_script_interpreter(const char *table, as_str name);

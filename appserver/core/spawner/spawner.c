@@ -117,7 +117,7 @@ static int check_and_mark(as_spawner *spawner)
             return len;
         if (frame.head.slot >= spawner->segment->slots || frame.head.loop >= (uint32_t)spawner->loops)
             return AS_EBADFRAME;
-        bool wants_fd = (frame.head.flags & AS_REQUEST_BODY_FD) != 0;
+        bool wants_fd = (frame.head.flags & (AS_REQUEST_BODY_FD | AS_REQUEST_BODY_STREAM)) != 0;
         if (wants_fd && spawner->body_fd < 0 && !spawner->fd_was_lost)
             return AS_EBADFRAME;
         at += (size_t)len;
@@ -308,11 +308,15 @@ static void take_stops(as_spawner *spawner)
 int as_spawner_run(as_spawner *spawner)
 {
     as_launcher_note_process(&spawner->runner.launcher);
+    as_launcher_give_way(&spawner->runner.launcher);
     go_on(spawner);
     take_stops(spawner);
+    as_answers_flush(spawner->answers);
     while (!is_over(spawner)) {
-        as_loop_turn(&spawner->loop, -1);
+        as_loop_turn(&spawner->loop, as_running_wait_ms(&spawner->running));
         take_stops(spawner);
+        as_running_look_at_outputs(&spawner->running);
+        as_answers_flush(spawner->answers);
     }
     watch_queue_or_not(spawner);
     return spawner->problem;

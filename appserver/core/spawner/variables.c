@@ -10,11 +10,18 @@ static const struct known_name {
     {AS_STR("PATH_INFO"), offsetof(as_variables, path_info), true},
     {AS_STR("PATH_TRANSLATED"), offsetof(as_variables, path_translated), true},
     {AS_STR("SCRIPT_FILENAME"), 0, true},
+    {AS_STR("REMOTE_HOST"), 0, true},
+    {AS_STR("CONTEXT_PREFIX"), 0, true},
+    {AS_STR("CONTEXT_DOCUMENT_ROOT"), 0, true},
     {AS_STR("DOCUMENT_ROOT"), offsetof(as_variables, document_root), false},
+    {AS_STR("REMOTE_ADDR"), offsetof(as_variables, remote_address), false},
     {AS_STR("QUERY_STRING"), offsetof(as_variables, query), false},
     {AS_STR("REQUEST_METHOD"), offsetof(as_variables, method), false},
     {AS_STR("appserver.cgi.root"), offsetof(as_variables, root), true},
     {AS_STR("appserver.cgi.extensions"), offsetof(as_variables, extensions), true},
+    {AS_STR("appserver.cgi.program"), offsetof(as_variables, program), true},
+    {AS_STR("appserver.cgi.whole_path"), offsetof(as_variables, whole_path), true},
+    {AS_STR("appserver.cgi.symlinks"), offsetof(as_variables, symlinks), true},
     {AS_STR("appserver.request_id"), offsetof(as_variables, log_id), true},
 };
 
@@ -36,8 +43,10 @@ int as_variables_take(as_variables *variables, char *block, size_t len)
 {
     variables->count = 0;
     variables->entries[0] = NULL;
+    variables->program = variables->whole_path = variables->symlinks = "";
     variables->root = variables->extensions = variables->log_id = variables->script_name = variables->path_info = "";
     variables->path_translated = variables->document_root = variables->query = variables->method = "";
+    variables->remote_address = "";
     if (len > 0 && block[len - 1] != '\0')
         return AS_EBADFRAME;
     const char *end = block + len;

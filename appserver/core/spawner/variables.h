@@ -15,14 +15,19 @@ enum {
 typedef struct as_variables {
     char *entries[AS_VARIABLES_MAX + 1]; /* "NAME=value", ended by NULL: for execve() */
     uint32_t count;
-    /* Values from the block, "" when absent. The first six are not among the entries. */
-    const char *root;        /* appserver.cgi.root */
-    const char *extensions;  /* appserver.cgi.extensions */
+    /* Values from the block, "" when absent. Those before script_name are not among the entries. */
+    const char *root;       /* appserver.cgi.root */
+    const char *extensions; /* appserver.cgi.extensions */
+    const char *program;    /* appserver.cgi.program: the file in the root that is run, whatever the path is */
+    const char
+        *whole_path; /* appserver.cgi.whole_path: when not empty, that program's name in the URL is the whole path */
+    const char *symlinks;    /* appserver.cgi.symlinks: "deny", "follow", else beneath */
     const char *log_id;      /* appserver.request_id */
     const char *script_name; /* as the core sent them: the rule's prefix and all that follows it */
     const char *path_info;
     const char *path_translated;
     const char *document_root;
+    const char *remote_address;
     const char *query;
     const char *method;
 } as_variables;

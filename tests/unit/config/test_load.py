@@ -107,7 +107,7 @@ def test_sites_and_rules_are_read() -> None:
         "file",
     ]
     assert first.rules[4].handler.cgi == CgiFolder("/base/cgi")
-    assert first.rules[6].handler.cgi == CgiFolder("/base/b", (".php", ".pl"), ("index.php",))
+    assert first.rules[6].handler.cgi == CgiFolder("/base/b", extensions=(".php", ".pl"), index=("index.php",))
     assert first.rules[1].handler.python == "/base/h/hook.py"
     assert [first.rules[index].handler.scripts for index in (2, 3)] == ["folder", "/base/h"]
     assert first.rules[4].handler.cgi == CgiFolder("/base/cgi")
@@ -238,7 +238,15 @@ RULE_FAULTS = [
         "file.precompressed: found 'br' twice; expected each coding once",
     ),
     ("{match: {path: /a}}", "found no key 'handler'; expected it: what answers them"),
-    ("{handler: {cgi: {warm: off}}}", "handler.cgi: found no key 'directory'; expected it: the folder; what follows"),
+    ("{handler: {cgi: {warm: off}}}", "handler.cgi: found none; expected exactly one of directory, program"),
+    (
+        "{handler: {cgi: {directory: /a, program: /b}}}",
+        "handler.cgi: found directory and program; expected exactly one of directory, program",
+    ),
+    (
+        "{handler: {cgi: {program: /b, index: a.cgi}}}",
+        "handler.cgi.index: found it beside program; expected it with a directory only",
+    ),
     (
         "{handler: {cgi: {directory: /a, limits: {program: 3}}}}",
         "handler.cgi.limits.program: unknown key; expected one of",
@@ -254,7 +262,6 @@ RULE_FAULTS = [
         "{handler: {pyton: a}}",
         "handler.pyton: unknown key; expected one of python, scripts, cgi, file, redirect, respond; did",
     ),
-    ("{handler: {cgi: {extensions: [php]}}}", "handler.cgi: found no key 'directory'; expected it: the folder"),
     (
         "{handler: {cgi: {directory: /a, extensions: ['*.php']}}}",
         "cgi.extensions[0]: found '*.php'; expected an extension in small letters with its dot, such as .foo; did",
@@ -490,6 +497,7 @@ def test_what_a_file_names_must_be_there(tmp_path: Path) -> None:
         "cgi: {interpreters: {.pl: no-such-program, .rb: none/ruby}}\n"
         "sites:\n- root: none\n  rules:\n  - {handler: {cgi: none}}\n  - {handler: {python: none.py}}\n"
         "  - {match: {path: /a/*}, handler: {scripts: ./none}}\n  - {handler: {python: h.py}}\n"
+        "  - {handler: {cgi: {program: none.cgi}}}\n  - {handler: {cgi: plain}}\n"
     )
     (tmp_path / "h.py").mkdir()
     with pytest.raises(ConfigError) as caught:
@@ -510,6 +518,9 @@ def test_what_a_file_names_must_be_there(tmp_path: Path) -> None:
         f"13:46: sites[0].rules[2].handler.scripts: '{none}' does not exist; expected a folder; {CREATE}",
         f"14:24: sites[0].rules[3].handler.python: '{tmp_path}/h.py' is not a file; expected a handler script; "
         "correct the path",
+        f"15:31: sites[0].rules[4].handler.cgi.program: '{none}.cgi' does not exist; expected a CGI program; {CREATE}",
+        f"16:21: sites[0].rules[5].handler.cgi: '{tmp_path}/plain' is a file; expected a folder of CGI programs;"
+        f" did you mean 'cgi: {{program: {tmp_path}/plain}}'?",
     ]
 
 

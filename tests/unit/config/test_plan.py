@@ -184,10 +184,11 @@ def test_every_kind_of_rule() -> None:
         "  - {match: {path: /files/*}, handler: {file: /f}}\n"
     )
     shared: dict[str, Any] = {"kind": "pool", "mounted": True, "document_root": "/www", "sendfile": None}
+    shared |= {"authorization": True, "stream_bodies": False}
     assert routes(loaded) == [
         ("/shop/*", {**shared, "pool": "shop", "extra": {"appserver.application": "shop"}}),
         ("/hook/*", {**shared, "pool": "handlers", "extra": {"appserver.script": "/h/hook.py"}}),
-        ("/cgi-bin/*", {**shared, "pool": "cgi", "extra": {"appserver.cgi.root": "/c"}}),
+        ("/cgi-bin/*", {**shared, "pool": "cgi", "extra": {"appserver.cgi.root": "/c"}, "authorization": False}),
         ("/old", {"kind": "redirect", "status": 308, "location": "/new"}),
         (None, {"kind": "respond", "status": 403, "content_type": "text/plain; charset=utf-8", "body": "no"}),
         ("/files/*", {**FILES, "root": "/f"}),
@@ -432,8 +433,10 @@ def test_programs_by_extension() -> None:
     assert blog == {
         "kind": "programs",
         "root": "/b",
+        "symlinks": "deny",
         "extensions": [".php", ".pl"],
         "index": ["a.php", "b.html"],
+        "fallback": None,
         "files": handlers.index({**FILES, "root": "/b", "index": ["b.html"], "symlinks": "deny"}),
         "pool": handlers.index(
             {
@@ -441,16 +444,57 @@ def test_programs_by_extension() -> None:
                 "pool": "cgi",
                 "mounted": True,
                 "document_root": "",
+                "authorization": False,
+                "stream_bodies": False,
                 "sendfile": None,
-                "extra": {"appserver.cgi.root": "/b", "appserver.cgi.extensions": ".php,.pl"},
+                "extra": {
+                    "appserver.cgi.root": "/b",
+                    "appserver.cgi.symlinks": "deny",
+                    "appserver.cgi.extensions": ".php,.pl",
+                },
             }
         ),
     }
     assert (only["files"], only["extensions"], only["index"]) == (None, [], ["i.sh"])
-    assert handlers[only["pool"]]["extra"] == {"appserver.cgi.root": "/c"}
+    assert handlers[only["pool"]]["extra"] == {"appserver.cgi.root": "/c", "appserver.cgi.symlinks": "deny"}
     assert whole["index"] == ["index.php", "index.html", "index.htm"]
     assert handlers[whole["files"]]["index"] == ["index.html", "index.htm"]
     assert handlers[whole["pool"]]["document_root"] == "/a"
+
+
+def test_one_program() -> None:
+    loaded = load(
+        "sites:\n- rules:\n"
+        "  - {match: {path: /git/*}, handler: {cgi: {program: /g/http-backend}}}\n"
+        "  - {match: {path: /form, method: POST}, handler: {cgi: {program: f.cgi}}}\n"
+        "  - {match: {extension: md}, handler: {cgi: {program: /m/md}}}\n"
+        "  - {handler: {cgi: {directory: /d, symlinks: follow}}}\n"
+    )
+    follow = {"appserver.cgi.symlinks": "follow"}
+    assert [handler["extra"] for _, handler in routes(loaded)] == [
+        {"appserver.cgi.root": "/g", "appserver.cgi.program": "http-backend", **follow},
+        {
+            "appserver.cgi.root": "/base",
+            "appserver.cgi.program": "f.cgi",
+            "appserver.cgi.whole_path": "1",
+            **follow,
+        },
+        {"appserver.cgi.root": "/m", "appserver.cgi.program": "md", **follow},
+        {"appserver.cgi.root": "/d", **follow},
+    ]
+
+
+def test_what_programs_get_of_a_request() -> None:
+    """For all programs, and for those of one rule."""
+    loaded = load(
+        "cgi: {pass_authorization: true}\n"
+        "sites:\n- rules:\n"
+        "  - {match: {path: /a/*}, handler: {cgi: /a}}\n"
+        "  - {match: {path: /b/*}, handler: {cgi: {directory: /b, pass_authorization: false, stream_bodies: true}}}\n"
+    )
+    found = [(handler["authorization"], handler["stream_bodies"]) for _, handler in routes(loaded)]
+    assert found == [(True, False), (False, True)]
+    assert [spec.name for spec in loaded.pools] == ["cgi"], "the spawner is not concerned"
 
 
 def test_usual_interpreters_have_absolute_paths(tmp_path: Path) -> None:

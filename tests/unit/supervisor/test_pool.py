@@ -12,6 +12,7 @@ from appserver.supervisor.pool import (
     BOOT_STOP_TIME_S,
     BOOT_TIME_S,
     DOWN_TIME_S,
+    Abilities,
     Action,
     Kill,
     Notice,
@@ -538,13 +539,31 @@ def test_what_an_executor_says_of_its_capacity_holds() -> None:
 
 def test_bodies_stream_when_every_executor_takes_them() -> None:
     policy = policy_of(ready=False)
-    assert not policy.stream_bodies
+    assert policy.abilities == Abilities(0, 0, stream_bodies=False, upgrades=False)
     policy.ready(1, 1, stream_bodies=True)
-    assert policy.stream_bodies
+    assert policy.abilities == Abilities(3, 3, stream_bodies=True, upgrades=False)
     policy.ready(2, 1, stream_bodies=False)
-    assert not policy.stream_bodies
+    assert policy.abilities == Abilities(6, 6, stream_bodies=False, upgrades=False)
     policy.died(2, 2)
-    assert policy.stream_bodies
+    assert policy.abilities.stream_bodies
+
+
+def test_upgrades_come_when_every_executor_takes_them() -> None:
+    policy = policy_of(ready=False)
+    policy.ready(1, 1, upgrades=True)
+    assert policy.abilities.upgrades
+    policy.ready(2, 1)
+    assert not policy.abilities.upgrades
+
+
+def test_threads_beside_an_event_loop_are_the_places_that_count_when_the_pool_shrinks() -> None:
+    policy = policy_of(SCALED, ready=False)
+    policy.ready(1, 1, capacity=103, at_once=4)
+    policy.scale(WAITING, 10)
+    policy.ready(2, 11, capacity=103, at_once=4)
+    assert policy.capacity == 206
+    assert policy.scale(Load(running=4, oldest_wait_s=0), 1000) == []
+    assert len(of(Stop, policy.scale(Load(running=3, oldest_wait_s=0), 2000))) == 1
 
 
 # Self-checks

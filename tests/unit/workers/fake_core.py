@@ -25,7 +25,7 @@ from appserver.workers.buffers import HEAD_LEN
 
 MAIN = Path(wire.__file__).parent / "main.py"
 PATIENCE_S = 20.0  #: how long something that must come may take on a busy machine
-RECEIVE_TIMEOUT = struct.pack("ll", 0, 100_000)  #: shorter than that of a real one: each stop waits for it
+RECEIVE_TIMEOUT = struct.pack("ll", 0, 200_000)
 CANCELLED_OFFSET = 40
 STACKS_SIGNAL = signal.SIGRTMAX - 1
 
@@ -186,6 +186,17 @@ class FakeCore:
 
     def exit_status(self) -> int:
         return self.process.wait(PATIENCE_S)
+
+    def line(self, text: str) -> str:
+        """The first line of the worker's output, of those not read yet, that contains this."""
+        assert self.process.stdout is not None
+        lines = []
+        while True:
+            line = self.process.stdout.readline().decode()
+            assert line, f"{text!r} was never printed, only {lines}"
+            lines.append(line)
+            if text in line:
+                return line
 
     def output(self) -> str:
         """What the worker wrote to stdout and stderr; waits for its end."""

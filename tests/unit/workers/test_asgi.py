@@ -6,7 +6,7 @@ import json
 import os
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import pytest
 from fake_core import PATIENCE_S, FakeCore, write_scripts
 
 from appserver.workers import wire
+from tests.interpreters import other_cpythons
 
 APPLICATION = r"""
 import asyncio, contextvars, json, os, sys
@@ -259,18 +260,6 @@ def pair(core: FakeCore, flags: int, **how: Any) -> socket.socket:
     return mine
 
 
-def wait_for_line(core: FakeCore, text: str) -> str:
-    """The worker's output up to a line that contains this."""
-    assert core.process.stdout is not None
-    lines = []
-    while True:
-        line = core.process.stdout.readline().decode()
-        assert line, f"{text!r} was never printed, only {lines}"
-        lines.append(line)
-        if text in line:
-            return line
-
-
 def test_ready_says_what_the_core_must_know(run: Run) -> None:
     core = run(APPLICATION, concurrency=7)
     assert list(core.messages[-1].pop("threads").values()) == ["event-loop"]
@@ -365,7 +354,7 @@ def test_streamed_body_that_breaks_off(asgi: Run) -> None:
         stream.sendall(b"part")
         core.wait_until_running(9)
         core.cancel(9)
-    wait_for_line(core, "disconnected after 4")
+    core.line("disconnected after 4")
     assert core.next_answer().slot == 9
     assert core.fetch().body == b"hello"
 
@@ -405,7 +394,7 @@ def test_back_pressure_and_a_client_that_goes(asgi: Run) -> None:
     assert len(os.read(answer.fd, 100)) == 100
     assert core.fetch().body == b"hello"  # the loop is not held up by the full pipe
     os.close(answer.fd)
-    line = wait_for_line(core, "flood ended")
+    line = core.line("flood ended")
     assert int(line.split()[2]) < 1_000_000
     assert line.split()[3] == "ClientGoneError"
     end = core.next_answer()
@@ -421,7 +410,7 @@ def test_disconnect(asgi: Run) -> None:
     answer = core.next_answer()
     assert os.read(answer.fd, 10) == b"go"
     os.close(answer.fd)
-    wait_for_line(core, "watched http.disconnect")
+    core.line("watched http.disconnect")
     assert core.next_answer().kind == wire.END
     assert core.fetch(path="/after_end").body == b"x"
     while len(found := json.loads(core.fetch(path="/log_of").body)) < 2:
@@ -463,7 +452,7 @@ def test_exit_in_a_task_does_not_end_the_worker(asgi: Run) -> None:
 def test_work_after_the_answer(asgi: Run) -> None:
     core = asgi()
     assert core.fetch(path="/background").body == b"answered"
-    wait_for_line(core, "done in the background")
+    core.line("done in the background")
     assert "too late to matter" in core.log("handler failed")["error"]
     assert core.fetch().body == b"hello"
 
@@ -523,7 +512,7 @@ def test_stop_lets_requests_finish_and_shuts_the_application_down(asgi: Run) -> 
     core.wait_until_running(1)
     core.stop()
     assert core.next_answer().body == b"slept"
-    wait_for_line(core, "shut down in order")
+    core.line("shut down in order")
     assert core.exit_status() == 0
 
 
@@ -534,7 +523,7 @@ def test_stop_cancels_what_does_not_end(asgi: Run) -> None:
     core.control.send(b'{"type": "stop", "time_ms": 2100}')
     assert core.next_answer().status == 503
     assert core.log("requests do not end in time and are cancelled")["requests"] == 1
-    wait_for_line(core, "shut down in order")
+    core.line("shut down in order")
     assert core.exit_status() == 0
 
 
@@ -542,7 +531,7 @@ def test_core_side_gone(asgi: Run) -> None:
     core = asgi()
     core.queue.close()
     core.worker_queue.close()
-    wait_for_line(core, "shut down in order")
+    core.line("shut down in order")
     assert core.exit_status() == 0
 
 
@@ -681,21 +670,12 @@ def test_scripts_of_both_kinds(run: Run, tmp_path: Path, preloaded: bool) -> Non
         assert "not today" in core.log("handler failed")["error"]
     assert fetch("plain.py").body == b"plain"
     core.stop()
-    wait_for_line(core, "script shut down")
+    core.line("script shut down")
     assert core.exit_status() == 0
 
 
-def other_interpreters() -> Iterator[str]:
-    for path in sorted(Path.home().glob(".pyenv/versions/3.*/bin/python")):
-        minor = path.parents[1].name.split(".")[1]
-        if minor.isdigit() and int(minor) >= 9:
-            yield str(path)
-
-
-@pytest.mark.parametrize("interpreter", list(other_interpreters()) or [None])
-def test_other_interpreters(run: Run, interpreter: str | None) -> None:
-    if interpreter is None:
-        pytest.skip("no other Python on this machine")
+@pytest.mark.parametrize("interpreter", other_cpythons())
+def test_other_interpreters(run: Run, interpreter: str) -> None:
     core = run(APPLICATION, interpreter=interpreter)
     assert core.fetch().body == b"hello"
     assert core.fetch(path="/stream").body == b"piece 0\npiece 1\npiece 2\n"
@@ -707,7 +687,7 @@ def test_other_interpreters(run: Run, interpreter: str | None) -> None:
         stream.shutdown(socket.SHUT_WR)
         assert core.next_answer().body == b"streamed"
     core.stop()
-    wait_for_line(core, "shut down in order")
+    core.line("shut down in order")
     assert core.exit_status() == 0
 
 

@@ -192,17 +192,6 @@ def close_frame(code: int, reason: bytes = b"") -> bytes:
     return masked(CLOSE, struct.pack(">H", code) + reason)
 
 
-def wait_for_line(core: FakeCore, text: str) -> str:
-    assert core.process.stdout is not None
-    lines = []
-    while True:
-        line = core.process.stdout.readline().decode()
-        assert line, f"{text!r} was never printed, only {lines}"
-        lines.append(line)
-        if text in line:
-            return line
-
-
 def test_echo(start: Run) -> None:
     core = start()
     with Client(core) as client:
@@ -217,7 +206,7 @@ def test_echo(start: Run) -> None:
         client.send(close_frame(1000, b"done"))
         assert client.closing() == (1000, "")
         client.ended()
-        assert wait_for_line(core, "left") == 'left [1000, "done"]\n'
+        assert core.line("left") == 'left [1000, "done"]\n'
 
 
 def test_scope_and_accept(start: Run) -> None:
@@ -252,7 +241,7 @@ def test_not_accepted(start: Run) -> None:
     with Client(core, "/refuses") as client:
         answer = client.answer()
         assert (answer.kind, answer.status) == (wire.RESPONSE, 403)
-        assert wait_for_line(core, "then") == "then websocket.disconnect\n"
+        assert core.line("then") == "then websocket.disconnect\n"
     with Client(core, "/denies") as client:
         answer = client.answer()
         assert (answer.status, answer.body, answer.headers["x-why"]) == (402, b"pay first", "money")
@@ -294,7 +283,7 @@ def test_the_application_closes(start: Run) -> None:
     core = start()
     with Client(core, "/closes").opened() as client:
         assert client.closing() == (3456, "had enough")
-        assert "after the WebSocket was closed" in wait_for_line(core, "refused:")
+        assert "after the WebSocket was closed" in core.line("refused:")
         client.send(masked(TEXT, b"on its way") + close_frame(3456))
         client.ended()
     with Client(core, "/ends").opened() as client:
@@ -312,18 +301,18 @@ def test_the_client_goes(start: Run) -> None:
     core = start()
     with Client(core).opened() as client:
         client.socket.shutdown(socket.SHUT_WR)
-        assert wait_for_line(core, "left") == 'left [1006, ""]\n'
+        assert core.line("left") == 'left [1006, ""]\n'
         assert client.closing() == (1001, "")
         client.ended()
     with Client(core).opened() as client:
         client.send(masked(CLOSE))
         assert client.closing() == (1005, "")
         client.ended()
-        assert wait_for_line(core, "left") == 'left [1005, ""]\n'
+        assert core.line("left") == 'left [1005, ""]\n'
     with Client(core, "/waits", slot=7):
         core.wait_until_running(7)
         core.cancel(7)
-        assert wait_for_line(core, "waited") == "waited 1006\n"
+        assert core.line("waited") == "waited 1006\n"
         assert core.next_answer().slot == 7
 
 
@@ -337,7 +326,7 @@ def test_a_client_that_breaks_the_protocol(start: Run) -> None:
             record = core.log("WebSocket: the client has broken the protocol")
             assert (record["level"], record["code"]) == ("info", code)
             assert record["reason"]
-            assert json.loads(wait_for_line(core, "left").partition(" ")[2])[0] == code
+            assert json.loads(core.line("left").partition(" ")[2])[0] == code
 
 
 def test_mistakes_of_the_application(start: Run) -> None:
@@ -351,7 +340,7 @@ def test_mistakes_of_the_application(start: Run) -> None:
             "RuntimeError send() was given http.response.start on an open WebSocket",
             "TypeError bytes of websocket.send must be bytes, not str",
         ):
-            assert error in wait_for_line(core, "bad:")
+            assert error in core.line("bad:")
         assert client.frame() == (TEXT, b"still open")
 
 
@@ -377,7 +366,7 @@ def test_back_pressure_to_the_client(start: Run) -> None:
         with Client(core).opened() as other:  # the loop is not held up
             other.send(masked(TEXT, b"x"))
             assert other.frame() == (TEXT, b"x")
-    line = wait_for_line(core, "flood ended").split()
+    line = core.line("flood ended").split()
     assert int(line[2]) < 3_000_000
     assert line[3] == "ClientGoneError"
     core.stop()
@@ -397,7 +386,7 @@ def test_keepalive(start: Run) -> None:
         assert found == (CLOSE, struct.pack(">H", 1011) + b"keepalive ping timeout")
         client.ended()
         assert core.log("WebSocket: the client does not answer pings")["level"] == "info"
-        assert wait_for_line(core, "left") == 'left [1006, "keepalive ping timeout"]\n'
+        assert core.line("left") == 'left [1006, "keepalive ping timeout"]\n'
 
 
 @pytest.mark.parametrize(("reason", "code"), [("", 1001), ("replaced", 1012)])
@@ -406,7 +395,7 @@ def test_stop(start: Run, reason: str, code: int) -> None:
     with Client(core).opened() as client:
         core.control.send(json.dumps({"type": "stop", "reason": reason, "time_ms": 10_000}).encode())
         assert client.closing() == (code, "")
-        assert wait_for_line(core, "left") == f'left [{code}, ""]\n'
+        assert core.line("left") == f'left [{code}, ""]\n'
         client.send(close_frame(code))
         client.ended()
     assert core.exit_status() == 0

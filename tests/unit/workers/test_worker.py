@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import select
-import shutil
 import signal
 import subprocess
 import sys
@@ -16,6 +15,7 @@ import pytest
 from fake_core import FakeCore, write_scripts
 
 from appserver.workers import wire
+from tests.interpreters import other_cpythons
 
 Run = Callable[..., FakeCore]
 STOP_ATTEMPTS = 20
@@ -350,36 +350,21 @@ def test_usage() -> None:
     assert "usage" in done.stderr
 
 
-def interpreters() -> list[str]:
-    """Other Pythons of this machine that the worker should run under."""
-    found = []
-    for minor in range(9, 15):
-        name = shutil.which(f"python3.{minor}")
-        probe = "import sys; print(json.dumps(sys.version_info[:2]))"
-        if name is None or minor == sys.version_info[1]:
-            continue
-        done = subprocess.run([name, "-c", "import json; " + probe], capture_output=True, text=True, check=False)
-        if done.returncode == 0 and json.loads(done.stdout) == [3, minor]:
-            found.append(name)
-    return found
-
-
 @pytest.mark.parametrize("threads", [1, 4])
-@pytest.mark.parametrize("interpreter", interpreters() or [""])
+@pytest.mark.parametrize("interpreter", other_cpythons())
 def test_other_interpreters(run: Run, tmp_path: Path, interpreter: str, threads: int) -> None:
-    if not interpreter:
-        pytest.skip("no other Python on this machine")
     (script,) = write_scripts(
         tmp_path, {"form.py": "def handle(request):\n    return {'a': request.form()['a'], 'q': dict(request.query)}\n"}
     )
     core = run(ECHO, interpreter=interpreter, threads=threads)
     assert core.fetch("GET", "/a").body == b"/a"
-    kind = {"Content-Type": "multipart/form-data; boundary=B"}
-    body = b'--B\r\nContent-Disposition: form-data; name="a"\r\n\r\n1\r\n--B--'
-    answer = core.fetch("POST", "/?b=2", script=script, body=body, headers=kind)
-    assert json.loads(answer.body) == {"a": "1", "q": {"b": "2"}}
     core.send(*(core.frame("GET", f"/{n}") for n in range(10)))
     assert [core.next_answer().body for _ in range(10)] == [f"/{n}".encode() for n in range(10)]
     core.stop()
     assert core.exit_status() == 0
     assert core.output() == ""
+    core = run(interpreter=interpreter, threads=threads)
+    kind = {"Content-Type": "multipart/form-data; boundary=B"}
+    body = b'--B\r\nContent-Disposition: form-data; name="a"\r\n\r\n1\r\n--B--'
+    answer = core.fetch("POST", "/?b=2", script=script, body=body, headers=kind)
+    assert json.loads(answer.body) == {"a": "1", "q": {"b": "2"}}
