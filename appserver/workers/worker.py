@@ -20,7 +20,7 @@ import time
 from typing import Any, Callable, Dict, List, Optional, Tuple
 
 from . import interpreter, request, template, watchdog
-from .asynchronous import Asynchronous, ScriptServer
+from .asynchronous import Asynchronous, MixedServer
 from .control import Control, ControlClosedError, LoadError, describe
 from .executor import TICK_S, Counts, Executor, Slots
 from .growth import Growth
@@ -161,7 +161,7 @@ class _Worker:
             websocket=configuration.get("websocket") or {},
         )
         if self._application is None:
-            self._executor.server = ScriptServer(server, self._scripts, self._asynchronous)
+            self._executor.server = MixedServer(server, self._script_of, self._asynchronous)
         self._executor.request_time_ns = server.limit_ns
         os.close(fds["slots"])  # the mapping stays
 
@@ -233,6 +233,10 @@ class _Worker:
         self._signals.wake()
 
     # Finding
+
+    def _script_of(self, environ: Environ) -> Optional[Application]:
+        path = environ.get("appserver.script")
+        return None if path is None else self._scripts.find(path)
 
     def _finder(self) -> Callable[[Environ], Application]:
         """From an environment to what answers it."""

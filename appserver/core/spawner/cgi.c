@@ -272,7 +272,20 @@ static void plan_program(as_attempt *request, as_program *program, char **argv)
         .argv = argv,
         .envp = request->runner->variables.entries,
         .directory = as_arena_copy(&request->runner->arena, directory).ptr,
+        .limits = request->runner->running->limits,
     };
+}
+
+/* True when it may run, as whom it is said. */
+static bool find_identity(as_attempt *request)
+{
+    char reason[REASON_SIZE];
+    as_cgi_runner *runner = request->runner;
+    if (as_identities_find(&runner->identities, runner->variables.root, request->file, request->start_ns,
+                           &request->program.identity, reason, sizeof(reason)) == AS_OK)
+        return true;
+    refuse(request, request->file, reason, 403);
+    return false;
 }
 
 /* --- descriptors --- */
@@ -479,7 +492,7 @@ static int run_attempt(as_attempt *request)
     }
     if (request->argv[0] == request->file && !request->is_executable && request->cold_argv[0] == NULL)
         refuse(request, request->file, "not executable: chmod +x", 500);
-    else
+    else if (find_identity(request))
         return start_program(request, &request->program);
     return AS_OK;
 }
@@ -554,6 +567,7 @@ int as_cgi_runner_init(as_cgi_runner *runner, const as_spawner_options *options)
     runner->attempt->body_fd = -1;
     runner->interpreters = copy_pairs(options->interpreters);
     runner->usual_interpreters = copy_pairs(options->usual_interpreters);
+    as_identities_init(&runner->identities, &options->identity);
     int verdict = as_launcher_init(&runner->launcher);
     runner->launcher.descriptors = options->program_descriptors;
     return verdict != AS_OK ? verdict : take_defaults(runner, options->environment);
@@ -575,7 +589,8 @@ static void warm_has_moved(void *owner)
 int as_cgi_runner_warm(as_cgi_runner *runner, const as_spawner_options *options, as_loop *loop,
                        void (*resumable)(void *owner), void *owner)
 {
-    if (options->python_zygote == NULL && options->perl_zygote == NULL)
+    /* An interpreter that is kept belongs to one user. */
+    if ((options->python_zygote == NULL && options->perl_zygote == NULL) || options->identity.is_owner)
         return AS_OK;
     const as_warm_options wanted = {
         .loop = loop,
@@ -602,6 +617,7 @@ void as_cgi_runner_free(as_cgi_runner *runner)
         close(runner->attempt->body_fd);
     as_free(runner->attempt);
     as_launcher_free(&runner->launcher);
+    as_identities_free(&runner->identities);
     as_arena_free(&runner->arena);
     as_free(runner->defaults_text);
     as_free(runner->interpreters);

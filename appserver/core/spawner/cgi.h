@@ -23,6 +23,7 @@ typedef struct as_cgi_runner {
     as_answers *answers;
     as_event_ring *events;
     as_launcher launcher;
+    as_identities identities;
     char *interpreters;
     char *usual_interpreters;
     char *defaults_text;

@@ -5,6 +5,7 @@
 #include <poll.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -17,6 +18,7 @@ enum {
      * long the core has not got one that is silent. */
     LOOK_MS = 2,
     SILENT_MS = 100,
+    REASON_SIZE = 160,
 };
 
 /* To the group; to the program alone when it has made itself a member of another one. */
@@ -170,14 +172,31 @@ static void time_is_over(as_timer *timer)
     as_running_end(running);
 }
 
-/* Nothing of a program that we have ended: whoever ordered that has said why. */
-static void report_status(const as_running *running, int status)
+static void report_limit(const as_running *running, int status, const char *limit)
 {
     as_running_set *set = running->set;
     int number = status - AS_END_SIGNAL;
+    const char *name = number > 0 ? sigabbrev_np(number) : NULL;
+    if (name != NULL)
+        as_event_emit(set->events, AS_EVENT_ERROR, running->log_id, -1, set->executor,
+                      "%s: the program was killed by SIG%s: %s", running->name, name, limit);
+    else
+        as_event_emit(set->events, AS_EVENT_WARNING, running->log_id, -1, set->executor,
+                      "%s: the program ended with %s %d: %s", running->name, number > 0 ? "signal" : "exit code",
+                      number > 0 ? number : status, limit);
+}
+
+/* Nothing of a program that we have ended: whoever ordered that has said why. */
+static void report_status(const as_running *running, int status, const struct rusage *usage)
+{
+    as_running_set *set = running->set;
+    int number = status - AS_END_SIGNAL;
+    char limit[REASON_SIZE];
     if (running->step != AS_RUNNING_FREELY || status == 0)
         return;
-    if (number < 0)
+    if (as_rlimits_explain(set->limits, status, usage, limit, sizeof(limit)))
+        report_limit(running, status, limit);
+    else if (number < 0)
         as_event_emit(set->events, AS_EVENT_WARNING, running->log_id, -1, set->executor,
                       "%s: the program ended with exit code %d", running->name, status);
     else if (number == SIGPIPE) /* of an answer to HEAD, say, the core closes the pipe */
@@ -189,11 +208,11 @@ static void report_status(const as_running *running, int status)
                       "%s: the program was killed by signal %d", running->name, number);
 }
 
-static void report_end(as_running *running, int status)
+static void report_end(as_running *running, int status, const struct rusage *usage)
 {
     as_running_set *set = running->set;
     const as_stderr_lines *lines = &running->lines;
-    report_status(running, status);
+    report_status(running, status, usage);
     if (lines->dropped_lines > 0)
         as_event_emit(set->events, AS_EVENT_WARNING, running->log_id, -1, set->executor,
                       "%s: wrote more than %d lines to stderr; %llu lines (%llu bytes) were dropped", running->name,
@@ -210,13 +229,13 @@ static void report_end(as_running *running, int status)
 }
 
 /* The group goes before its leader is waited for: until then the zombie keeps the number from being given to others. */
-static int kill_and_wait(as_running *running)
+static int kill_and_wait(as_running *running, struct rusage *usage)
 {
     siginfo_t info = {0};
     int verdict;
     kill(-running->pid, SIGKILL);
     do {
-        verdict = waitid(P_PID, (id_t)running->pid, &info, WEXITED);
+        verdict = (int)syscall(SYS_waitid, P_PID, running->pid, &info, WEXITED, usage);
     } while (verdict < 0 && errno == EINTR);
     if (verdict < 0)
         return AS_END_SIGNAL + SIGKILL; /* somebody else in this process has waited for it */
@@ -245,11 +264,20 @@ static void give_back(as_deferred *work)
     set->ended(set);
 }
 
-static void send_end(as_running *running, int status)
+/* It and what it has waited for. At least one: 0 is for executors that do not know. */
+static uint32_t cpu_us_of(const struct rusage *usage)
+{
+    int64_t us = (int64_t)(usage->ru_utime.tv_sec + usage->ru_stime.tv_sec) * 1000000 + usage->ru_utime.tv_usec +
+                 usage->ru_stime.tv_usec;
+    return us < 1 ? 1 : us > UINT32_MAX ? UINT32_MAX : (uint32_t)us;
+}
+
+static void send_end(as_running *running, int status, const struct rusage *usage)
 {
     as_running_set *set = running->set;
     as_answer_head head = answer_head(running);
     head.status = (uint16_t)status;
+    head.cpu_us = cpu_us_of(usage);
     if (send_whole(running, &head))
         return;
     if (running->output_fd >= 0)
@@ -263,14 +291,16 @@ static void has_exited(as_watch *watch, uint32_t epoll_events)
     as_running *running = AS_CONTAINER_OF(watch, as_running, exited);
     if (running->step == AS_RUNNING_UNUSED)
         return;
-    int status = kill_and_wait(running);
+    struct rusage usage = {0};
+    int status = kill_and_wait(running, &usage);
+    as_strays_kill(running->set->strays);
     for (int i = 0; i < LAST_READS && read_errors(running); i++) {
     }
     as_stderr_finish(&running->lines, emit_line, running);
-    report_end(running, status);
+    report_end(running, status, &usage);
     close_all(running);
     AS_SLOT_STORE(running->slot, process, 0); /* before the answer: the slot is the core's again after it */
-    send_end(running, status);
+    send_end(running, status, &usage);
     running->step = AS_RUNNING_UNUSED;
     as_loop_defer(running->set->loop, &running->reuse, give_back);
 }
@@ -326,7 +356,8 @@ int as_running_add(as_running_set *set, const as_running_start *start)
     hold(running);
     if (watch_both(running) != AS_OK) {
         int saved = errno;
-        kill_and_wait(running);
+        struct rusage usage = {0};
+        kill_and_wait(running, &usage);
         close_all(running);
         close(let_go(running));
         errno = saved;

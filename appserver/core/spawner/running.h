@@ -13,6 +13,7 @@
 #include "spawner/answers.h"
 #include "spawner/program.h"
 #include "spawner/stderr_lines.h"
+#include "spawner/strays.h"
 
 enum {
     /* The program's name in log lines; of a longer one the end. */
@@ -67,6 +68,8 @@ struct as_running_set {
     uint32_t kill_grace_ms;
     uint32_t request_time_ms; /* 0: no limit but the deadline of the request */
     uint32_t limit;
+    const as_rlimits *limits; /* of each program */
+    as_strays *strays;
     void (*ended)(as_running_set *set); /* a place has become free */
     /* loop thread */
     as_running *all;
