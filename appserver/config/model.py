@@ -526,9 +526,10 @@ class Cgi:
     warm: str = _key(
         "choice",
         "Python and Perl scripts in interpreters that have started already (auto), or in a new one for each request"
-        " (off); [cgi.md](cgi.md#warm-interpreters) says what that is.",
+        " (off), or, to try scripts out, both ways, with the answers compared (verify);"
+        " [cgi.md](cgi.md#warm-interpreters) says what that is.",
         "auto",
-        choices=("auto", "off"),
+        choices=("auto", "off", "verify"),
     )
     pass_authorization: bool = _key(
         "boolean",
@@ -617,7 +618,7 @@ class CgiFolder:
         "choice",
         "Whether scripts run in interpreters that have started already.",
         None,
-        choices=("auto", "off"),
+        choices=("auto", "off", "verify"),
         default_text=_AS_CGI,
     )
     pass_authorization: bool | None = _key(

@@ -89,6 +89,7 @@ def _new_spawner(message: Message, event_fd: int, descriptors: int) -> Any:
             "usual_interpreters": usual,
             "python_zygote": zygotes[0],
             "perl_zygote": zygotes[1],
+            "verifies_warm": configuration["warm"] == "verify",
             "limits": configuration["limits"],
             "identity": _identity_rules(configuration["identity"], roots),
             "leaves_daemons": configuration["daemons"] == "leave",

@@ -74,6 +74,21 @@ int as_running_wait_ms(const as_running_set *set)
     return set->held != NULL ? LOOK_MS : -1;
 }
 
+/* False when it is treated like any other; of a trial that has come to nothing only the one that is answered is. */
+static bool is_kept_for_trial(as_running *running)
+{
+    if (running->trial == NULL)
+        return false;
+    if (running->set->loop->now_ns - running->start_ns >= AS_TRIAL_MS * AS_NS_PER_MS ||
+        as_trial_is_too_much(running->output_fd))
+        as_trial_abandon(running->trial);
+    if (!as_trial_is_abandoned(running->trial))
+        return true;
+    if (running->slot == NULL)
+        as_running_end(running);
+    return running->slot == NULL;
+}
+
 void as_running_look_at_outputs(as_running_set *set)
 {
     int64_t now_ns = set->loop->now_ns;
@@ -89,6 +104,10 @@ void as_running_look_at_outputs(as_running_set *set)
     for (as_running *each = set->held; each != NULL;) {
         as_running *running = each;
         each = each->next_held;
+        if (is_kept_for_trial(running)) {
+            polled++;
+            continue;
+        }
         bool goes_on = running->has_written;
         running->has_written = polled++->revents != 0;
         if ((goes_on && running->has_written) || now_ns - running->start_ns >= SILENT_MS * AS_NS_PER_MS)
@@ -134,7 +153,10 @@ static bool read_errors(as_running *running)
     ssize_t len = read(running->errors.fd, bytes, sizeof(bytes));
     if (len <= 0)
         return len < 0 && errno == EINTR;
-    as_stderr_take(&running->lines, as_str_of(bytes, (size_t)len), emit_line, running);
+    if (running->trial != NULL)
+        as_trial_add_errors(running->trial, running->side, as_str_of(bytes, (size_t)len));
+    if (running->slot != NULL)
+        as_stderr_take(&running->lines, as_str_of(bytes, (size_t)len), emit_line, running);
     return true;
 }
 
@@ -166,9 +188,10 @@ static void time_is_over(as_timer *timer)
 {
     as_running *running = AS_CONTAINER_OF(timer, as_running, timer);
     as_running_set *set = running->set;
-    as_event_emit(set->events, AS_EVENT_WARNING, running->log_id, -1, set->executor,
-                  "%s: killed at its time limit, after %lld ms", running->name,
-                  (long long)((set->loop->now_ns - running->start_ns) / AS_NS_PER_MS));
+    if (running->slot != NULL)
+        as_event_emit(set->events, AS_EVENT_WARNING, running->log_id, -1, set->executor,
+                      "%s: killed at its time limit, after %lld ms", running->name,
+                      (long long)((set->loop->now_ns - running->start_ns) / AS_NS_PER_MS));
     as_running_end(running);
 }
 
@@ -285,6 +308,14 @@ static void send_end(as_running *running, int status, const struct rusage *usage
     as_answers_send(set->answers, running->loop, AS_ANSWER_END, &head, AS_STR_NONE, AS_STR_NONE, -1);
 }
 
+static void end_trial(as_running *running, int status)
+{
+    if (running->step != AS_RUNNING_FREELY)
+        as_trial_abandon(running->trial);
+    as_trial_end(running->trial, running->side, running->output_fd, status);
+    running->trial = NULL;
+}
+
 static void has_exited(as_watch *watch, uint32_t epoll_events)
 {
     (void)epoll_events;
@@ -296,11 +327,17 @@ static void has_exited(as_watch *watch, uint32_t epoll_events)
     as_strays_kill(running->set->strays);
     for (int i = 0; i < LAST_READS && read_errors(running); i++) {
     }
-    as_stderr_finish(&running->lines, emit_line, running);
-    report_end(running, status, &usage);
+    if (running->trial != NULL)
+        end_trial(running, status);
+    if (running->slot != NULL) {
+        as_stderr_finish(&running->lines, emit_line, running);
+        report_end(running, status, &usage);
+        AS_SLOT_STORE(running->slot, process, 0); /* before the answer: the slot is the core's again after it */
+        send_end(running, status, &usage);
+    } else {
+        close(let_go(running));
+    }
     close_all(running);
-    AS_SLOT_STORE(running->slot, process, 0); /* before the answer: the slot is the core's again after it */
-    send_end(running, status, &usage);
     running->step = AS_RUNNING_UNUSED;
     as_loop_defer(running->set->loop, &running->reuse, give_back);
 }
@@ -352,6 +389,8 @@ int as_running_add(as_running_set *set, const as_running_start *start)
     running->errors = (as_watch){.fd = start->errors_fd, .ready = errors_ready};
     running->errors_writer_fd = start->errors_writer_fd;
     running->output_fd = start->output_fd;
+    running->trial = start->trial;
+    running->side = start->side;
     running->has_written = false;
     hold(running);
     if (watch_both(running) != AS_OK) {
@@ -404,8 +443,8 @@ void as_running_look_for_cancelled(as_running_set *set)
 {
     for (uint32_t i = 0; i < set->limit; i++) {
         as_running *running = &set->all[i];
-        if (running->step == AS_RUNNING_FREELY && AS_SLOT_LOAD(running->slot, cancelled) != 0)
-            cancel(running);
+        if (running->step == AS_RUNNING_FREELY && running->slot != NULL && AS_SLOT_LOAD(running->slot, cancelled) != 0)
+            as_running_cancel(set, running->request_id);
     }
 }
 
