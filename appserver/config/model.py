@@ -497,6 +497,10 @@ class CgiLimits:
     )
 
 
+_ON_DISCONNECT_DOC = (
+    "What becomes of a program whose client has gone: it is killed, or it may finish, within its other limits, and what"
+    " it still writes is dropped."
+)
 _DAEMONS_DOC = (
     "What becomes of processes that a program has started and that have left its process group, when the program has"
     " ended: they are killed as well, or left alone."
@@ -550,6 +554,7 @@ class Cgi:
         False,
         default_text="false",
     )
+    on_disconnect: str = _key("choice", _ON_DISCONNECT_DOC, "kill", choices=("kill", "finish"))
     daemons: str = _key("choice", _DAEMONS_DOC, "end", choices=("end", "leave"))
     user: str | None = _key("program_user", _CGI_USER_DOC, None, default_text=_CGI_USER_DEFAULT)
     group: str | None = _key("group", _CGI_GROUP_DOC, None, default_text="the main group of `user`")
@@ -632,6 +637,9 @@ class CgiFolder:
     )
     stream_bodies: bool | None = _key(
         "boolean", "Whether a program is started before its request body is there.", None, default_text=_AS_CGI
+    )
+    on_disconnect: str | None = _key(
+        "choice", _ON_DISCONNECT_DOC, None, choices=("kill", "finish"), default_text=_AS_CGI
     )
     daemons: str | None = _key("choice", _DAEMONS_DOC, None, choices=("end", "leave"), default_text=_AS_CGI)
     user: str | None = _key("program_user", _CGI_USER_DOC, None, default_text=_AS_CGI)
