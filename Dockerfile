@@ -57,7 +57,9 @@ LABEL org.opencontainers.image.title="cherokee-app" \
       org.opencontainers.image.description="One server for static files, Python handlers and CGI programs" \
       org.opencontainers.image.version="$VERSION"
 
+# The second for who starts it as root.
 ENV CHEROKEE_LISTEN=0.0.0.0:80 \
+    CHEROKEE_CGI_USER=www-data \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1
 

@@ -29,7 +29,7 @@ from appserver.supervisor.segments import Links
 from appserver.supervisor.sockets import Listeners
 from appserver.workers.asynchronous import Asynchronous, MixedServer
 from appserver.workers.control import LoadError
-from appserver.workers.executor import TICK_S, Executor, Slots
+from appserver.workers.executor import Executor, Slots
 from appserver.workers.interface import Application
 from appserver.workers.wsgi import Environ
 from appserver.workers.wsgi import Server as Wsgi
@@ -195,12 +195,12 @@ class Runtime:
         poll.register(self._wake_fd, select.POLLIN)
         executor = self._executor
         while not self._over:
-            ticking = executor is not None and executor.monitored
-            poll.poll(TICK_S * 1000 if ticking else None)
+            rest_s = None if executor is None else executor.rest_s()
+            poll.poll(None if rest_s is None else rest_s * 1000)
             clear_event_fd(self._wake_fd)
             clear_event_fd(self._event_fd)
             self._forward_events()
-            if executor is not None and ticking:
+            if executor is not None:
                 executor.monitor()
 
     def _forward_events(self) -> None:
@@ -263,6 +263,7 @@ class Runtime:
             self._links.hang_up()
             self._join(self._executor, time.monotonic() + CUT_TIME_S)
             if not self._executor.is_running():
+                self._executor.buffers.close()
                 self._executor.slots.close()
         self._stack.close()
 

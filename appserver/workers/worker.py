@@ -297,9 +297,10 @@ class _Worker:
         executor = self._executor
         if executor.stopping:
             return JOIN_POLL_S * 1000
-        if executor.monitored:
-            return TICK_S * 1000
-        return max(self._growth.due - time.monotonic(), TICK_S) * 1000 if self._has_run() else None
+        times = [executor.rest_s()]
+        if self._has_run():
+            times.append(max(self._growth.due - time.monotonic(), TICK_S))
+        return min((each * 1000 for each in times if each is not None), default=None)
 
     def _take_message(self) -> bool:
         """False when nothing more will come."""

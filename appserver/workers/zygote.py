@@ -59,7 +59,7 @@ SETTLED_S = 0.05
 MAX_SCRIPTS = 512
 EXIT_CANNOT = 4  #: this interpreter cannot be a zygote; stderr says why
 
-PR_SET_PDEATHSIG, PR_SET_NAME, PR_GET_TID_ADDRESS = 1, 15, 40
+PR_SET_PDEATHSIG, PR_SET_NAME, PR_SET_CHILD_SUBREAPER, PR_GET_TID_ADDRESS = 1, 15, 36, 40
 CLONE_PARENT, CLONE_CHILD_CLEARTID, CLONE_CHILD_SETTID, SIGCHLD = 0x8000, 0x200000, 0x1000000, 17
 SIGINT, SIGKILL, SIGPIPE, SIGXFSZ = 2, 9, 13, 25
 
@@ -311,6 +311,7 @@ class Zygote:
         """Until the request comes; ends when none does."""
         os.setpgid(0, 0)
         _libc.prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0)
+        _libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
         if os.getppid() != self.spawner:
             os._exit(0)
         self.orders.close()
