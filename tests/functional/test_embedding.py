@@ -604,4 +604,4 @@ def test_guide_as_it_is_written(number: int, tmp_path: Path) -> None:
 
 
 def test_guide_has_its_examples() -> None:
-    assert len(BLOCKS) == 5
+    assert len(BLOCKS) == 6
