@@ -508,9 +508,8 @@ static int start_program(as_attempt *request)
 {
     as_cgi_runner *runner = request->runner;
     as_zygote *zygote = NULL;
-    int warmth = runner->warm != NULL
-                     ? as_warm_look(runner->warm, &request->program, &request->script.mark, &zygote)
-                     : AS_ENOTFOUND;
+    int warmth = runner->warm != NULL ? as_warm_look(runner->warm, &request->program, &request->script.mark, &zygote)
+                                      : AS_ENOTFOUND;
     if (warmth == AS_EAGAIN)
         return AS_EAGAIN;
     if (warmth == AS_OK && runner->verifies && may_run_twice(request)) {

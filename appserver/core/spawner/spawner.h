@@ -34,7 +34,7 @@ typedef struct as_spawner_options {
     /* Files of the zygotes (appserver/workers/); copied; NULL: scripts of that language always start a new interpreter. */
     const char *python_zygote;
     const char *perl_zygote;
-    bool verifies_warm; /* requests that may be run twice are: by a zygote as well, for comparison */
+    bool verifies_warm;       /* requests that may be run twice are: by a zygote as well, for comparison */
     as_program_limits limits; /* of each program */
     as_identity_rules identity;
     bool leaves_daemons; /* what has left a program's process group lives on when the program has ended */

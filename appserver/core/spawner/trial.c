@@ -165,7 +165,8 @@ static void say_where(char *text, size_t size, const char *what, size_t from, co
 static void print_status(int status, char text[STATUS_SIZE])
 {
     bool is_signal = status >= AS_END_SIGNAL;
-    snprintf(text, STATUS_SIZE, "%s %d", is_signal ? "signal" : "exit code", is_signal ? status - AS_END_SIGNAL : status);
+    snprintf(text, STATUS_SIZE, "%s %d", is_signal ? "signal" : "exit code",
+             is_signal ? status - AS_END_SIGNAL : status);
 }
 
 /* False: nothing differs. */
