@@ -143,8 +143,10 @@ class Log:
     )
     access: str = _key(
         "choice",
-        "Format of the access log. json also says how long a request took (duration_ms), waited for an executor "
-        "(queue_ms), ran in it (run_ms), what CPU it took there (cpu_ms), and how much of a body was received.",
+        "Format of the access log. json also says how long a request took (duration_ms), waited for an executor"
+        " (queue_ms), ran in it (run_ms), what CPU it took there (cpu_ms; of asynchronous applications that is not"
+        " known), and how much of a body was received. Status 499 is a client that left before it had sent the body of"
+        " its request, or got an answer.",
         "combined",
         choices=("combined", "json", "off"),
     )
@@ -462,6 +464,12 @@ class CgiLimits:
     )
     queue: int = _count(1000, 1, 1_000_000, "Requests that may wait at once; more are answered 503.")
     programs: int = _count(32, 1, 4096, "Programs that run at once.")
+    output: int = _size(
+        0,
+        0,
+        TIB,
+        "Body of an answer; a longer one is 502 when nothing of it has been sent, else cut off; 0 for no limit.",
+    )
     cpu_time_ms: int = _time(
         0,
         0,
