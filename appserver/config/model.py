@@ -143,8 +143,10 @@ class Log:
     )
     access: str = _key(
         "choice",
-        "Format of the access log. json also says how long a request took (duration_ms), waited for an executor "
-        "(queue_ms), ran in it (run_ms), what CPU it took there (cpu_ms), and how much of a body was received.",
+        "Format of the access log. json also says how long a request took (duration_ms), waited for an executor"
+        " (queue_ms), ran in it (run_ms), what CPU it took there (cpu_ms; of asynchronous applications that is not"
+        " known), and how much of a body was received. Status 499 is a client that left before it had sent the body of"
+        " its request, or got an answer.",
         "combined",
         choices=("combined", "json", "off"),
     )

@@ -409,6 +409,15 @@ static bool on_head(as_conn *conn)
     return accept_head(x);
 }
 
+/* The log's status for a client that left, as others have it. */
+static bool end_unanswered(as_exchange *x)
+{
+    x->request.response.status = 499;
+    log_request(x, true);
+    as_conn_close(x->conn);
+    return false;
+}
+
 static bool on_body(as_conn *conn)
 {
     as_exchange *x = conn->state;
@@ -419,8 +428,7 @@ static bool on_body(as_conn *conn)
     case AS_TAKE_BAD:
         return refuse(x, status);
     case AS_TAKE_GONE:
-        as_conn_close(conn);
-        return false;
+        return end_unanswered(x);
     default:
         return false;
     }
@@ -441,15 +449,6 @@ static bool client_has_gone(const as_exchange *x)
 static bool will_discard(const as_exchange *x)
 {
     return !x->continue_due && (x->request.head.chunked || x->body_left <= AS_MAX_DISCARD);
-}
-
-/* The log's status for a client that left, as others have it. */
-static bool end_unanswered(as_exchange *x)
-{
-    x->request.response.status = 499;
-    log_request(x, true);
-    as_conn_close(x->conn);
-    return false;
 }
 
 void as_h1_stop_feeding(as_exchange *x, int status)
