@@ -465,10 +465,7 @@ class CgiLimits:
     queue: int = _count(1000, 1, 1_000_000, "Requests that may wait at once; more are answered 503.")
     programs: int = _count(32, 1, 4096, "Programs that run at once.")
     output: int = _size(
-        0,
-        0,
-        TIB,
-        "Body of an answer; a longer one is 502 when nothing of it has been sent, else cut off; 0 for no limit.",
+        0, 0, TIB, "Body of an answer; a longer one is 502 or, when some of it has been sent, cut off; 0: no limit."
     )
     cpu_time_ms: int = _time(
         0,
@@ -478,10 +475,7 @@ class CgiLimits:
         " This and the next three hold for each of a program's processes by itself.",
     )
     memory: int = _size(
-        0,
-        0,
-        TIB,
-        "Memory of a program: its heap and what else it writes to (RLIMIT_DATA); it gets no more; 0 for no limit.",
+        0, 0, TIB, "Memory of a program: its heap and what else it writes to (RLIMIT_DATA); 0 for no limit."
     )
     file_size: int = _size(
         0, 0, TIB, "Size of a file that a program writes; beyond it the program gets SIGXFSZ; 0 for no limit."
@@ -648,11 +642,7 @@ class CgiFolder:
     group: str | None = _key("group", _CGI_GROUP_DOC, None, default_text=_AS_CGI + ", unless `user` is given")
     check_owner: bool | None = _key("boolean", _CHECK_OWNER_DOC, None, default_text=_AS_CGI)
     limits: Mapping[str, int] = _key(
-        "some_of",
-        "Limits of these programs: any of the keys of `cgi.limits`.",
-        dict,
-        block=CgiLimits,
-        default_text=_AS_CGI,
+        "some_of", "Limits: any of the keys of `cgi.limits`.", dict, block=CgiLimits, default_text=_AS_CGI
     )
 
 
