@@ -22,20 +22,35 @@ static void check_fields(as_str fields)
     }
 }
 
+/* The log quotes the line that is wrong, and says why. */
+static void check_fault(int verdict, const as_response_head *head, as_str input)
+{
+    if (verdict != AS_EBADRESPONSE)
+        return;
+    INVARIANT(head->fault != NULL);
+    INVARIANT(head->fault_line.len == 0 ||
+              (head->fault_line.ptr >= input.ptr && head->fault_line.ptr + head->fault_line.len <= input.ptr + input.len));
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     as_arena arena;
     as_arena_init(&arena);
     as_response_head head;
-    if (as_response_fields_parse(as_str_of((const char *)data, size), &arena, &head) == AS_OK)
+    as_str input = as_str_of((const char *)data, size);
+    int n = as_response_fields_parse(input, &arena, &head);
+    if (n == AS_OK)
         check_fields(head.fields);
+    check_fault(n, &head, input);
     size_t scanned = 0;
-    int n = as_response_document_parse((const char *)data, size, &scanned, &arena, &head);
+    n = as_response_document_parse((const char *)data, size, &scanned, &arena, &head);
+    check_fault(n, &head, input);
     INVARIANT(n <= (int)size && scanned <= size);
     if (n > 0)
         check_fields(head.fields);
     scanned = 0;
     n = as_response_nph_parse((const char *)data, size, &scanned, &arena, &head);
+    check_fault(n, &head, input);
     INVARIANT(n <= (int)size && scanned <= size);
     if (n > 0) {
         check_fields(head.fields);
