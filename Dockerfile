@@ -38,9 +38,10 @@ RUN chmod -R u=rwX,go=rX /out && chmod 755 /out/usr/local/bin/cherokee-app /out/
 
 FROM debian:trixie-slim
 
-# What handlers may import stays; the interpreter's own tests and the texts of help() go.
+# What handlers and CGI scripts may import stays (legacy-cgi has the modules cgi and cgitb, which Python no longer has);
+# the interpreter's own tests and the texts of help() go.
 RUN apt-get update \
- && apt-get install -y --no-install-recommends python3 \
+ && apt-get install -y --no-install-recommends python3 python3-legacy-cgi \
  && apt-get clean \
  && rm -rf /var/lib/apt/lists/* /var/log/apt /var/log/dpkg.log /var/cache/debconf/*-old \
         /usr/share/doc/*python* /usr/share/man/man1/*python* /usr/share/lintian \
@@ -56,7 +57,9 @@ LABEL org.opencontainers.image.title="cherokee-app" \
       org.opencontainers.image.description="One server for static files, Python handlers and CGI programs" \
       org.opencontainers.image.version="$VERSION"
 
+# The second for who starts it as root.
 ENV CHEROKEE_LISTEN=0.0.0.0:80 \
+    CHEROKEE_CGI_USER=www-data \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1
 

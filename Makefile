@@ -29,7 +29,7 @@ help: ## list the targets
 
 .PHONY: run
 run: build ## build, then serve the demo on http://localhost:8080 (PORT=...)
-	@exec $(BIN)/cherokee-app serve --config deploy/demo.yaml --listen 0.0.0.0:$(PORT)
+	@CHEROKEE_CGI_USER=$$(id -un) exec $(BIN)/cherokee-app serve --config deploy/demo.yaml --listen 0.0.0.0:$(PORT)
 
 .PHONY: build
 build: $(STAMPS)/core ## .venv with the compiled core and the command cherokee-app

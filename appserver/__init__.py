@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from appserver.embedded import BadInput as BadInput
+    from appserver.embedded import Disconnected as Disconnected
     from appserver.embedded import RequestTimeout as RequestTimeout
     from appserver.embedded import Response as Response
     from appserver.embedded import Server as Server
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-_OF_EMBEDDED = frozenset(("BadInput", "RequestTimeout", "Response", "Server", "TooLarge"))
+_OF_EMBEDDED = frozenset(("BadInput", "Disconnected", "RequestTimeout", "Response", "Server", "TooLarge"))
 
 
 def __getattr__(name: str) -> Any:

@@ -87,8 +87,7 @@ def _ours(setup: Setup, folder: Path, port: int) -> Command:
         }
         site["rules"] = [{"match": {"path": "/*"}, "handler": {"python": "app"}}]
     elif setup.kind in ("cgi", "cgi-cold"):
-        if setup.kind == "cgi-cold":
-            config["cgi"] = {"warm": "off"}
+        config["cgi"] = {"user": str(os.geteuid()), "warm": "off" if setup.kind == "cgi-cold" else "auto"}
         site["rules"] = [{"match": {"path": "/cgi-bin/*"}, "handler": {"cgi": str(setup.root / "cgi-bin")}}]
     path = _write(folder, "config.yaml", yaml.safe_dump({**config, **setup.config}, sort_keys=False))
     return Command([str(TOP / ".venv/bin/cherokee-app"), "serve", "--config", str(path)])

@@ -33,6 +33,7 @@ case ${1:-} in
     want pypy3 pypy3
     want git git
     want php-cgi php-cgi
+    [[ -e /usr/lib/cgi-bin/awstats.pl ]] || optional+=(awstats)
     [[ -e /usr/share/gitweb/gitweb.cgi ]] || optional+=(gitweb)
     [[ -e /usr/lib/cgit/cgit.cgi ]] || optional+=(cgit)
     ;;

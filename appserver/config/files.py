@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from appserver.config.conventions import folder_complaint
+from appserver.config.model import OWNER
 
 if TYPE_CHECKING:
     from appserver.config.load import Reading
@@ -25,6 +26,7 @@ KINDS = frozenset(
         "interpreters",
         "output",
         "program",
+        "program_user",
         "python_handler",
         "scripts",
         "scripts_handler",
@@ -50,6 +52,8 @@ def complaint_about(kind: str, value: str) -> str:
     """What is wrong and what to do, or ""."""
     if kind == "user":
         return _account(value, "user")
+    if kind == "program_user":
+        return "" if value == OWNER else _account(value, "user")
     if kind == "group":
         return _account(value, "group")
     if kind == "output":

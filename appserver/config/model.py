@@ -23,7 +23,8 @@ SECOND, MINUTE, HOUR, DAY = 1000, 60_000, 3_600_000, 86_400_000
 MAX_THREADS = 64  #: loops that the core can run
 CODINGS = ("br", "zst", "gz")  #: compressed neighbours of files, by their extensions
 SCRIPT_POOL = "handlers"  #: the pool that handler scripts share
-CGI_POOL = "cgi"  #: the pool of all CGI programs
+CGI_POOL = "cgi"  #: the pool of CGI programs, and of what their names begin with
+OWNER = "owner"  #: in place of the user that programs run as: each as the owner of its file
 
 
 @dataclass(frozen=True, slots=True)
@@ -461,9 +462,48 @@ class CgiLimits:
     )
     queue: int = _count(1000, 1, 1_000_000, "Requests that may wait at once; more are answered 503.")
     programs: int = _count(32, 1, 4096, "Programs that run at once.")
+    cpu_time_ms: int = _time(
+        0,
+        0,
+        DAY,
+        "CPU time of a program, in whole seconds: it gets SIGXCPU, and SIGKILL a second later; 0 for no limit."
+        " This and the next three hold for each of a program's processes by itself.",
+    )
+    memory: int = _size(
+        0,
+        0,
+        TIB,
+        "Memory of a program: its heap and what else it writes to (RLIMIT_DATA); it gets no more; 0 for no limit.",
+    )
+    file_size: int = _size(
+        0, 0, TIB, "Size of a file that a program writes; beyond it the program gets SIGXFSZ; 0 for no limit."
+    )
+    open_files: int = _count(0, 0, 1_048_576, "Open descriptors of a program; 0: as the server was started with.")
+    processes: int = _count(
+        0,
+        0,
+        4_194_304,
+        "Processes of the user that programs run as (RLIMIT_NPROC), so it wants a user that runs nothing else; it does"
+        " not hold for root; 0 for no limit.",
+    )
     kill_grace_ms: int = _time(
         1 * SECOND, 0, MINUTE, "Time between SIGTERM and SIGKILL to the process group of a program."
     )
+
+
+_DAEMONS_DOC = (
+    "What becomes of processes that a program has started and that have left its process group, when the program has"
+    " ended: they are killed as well, or left alone."
+)
+_CGI_USER_DOC = (
+    "User that programs run as; `owner`: each as the owner of its file. [cgi.md](cgi.md#users) says what that needs."
+)
+_CGI_USER_DEFAULT = "the server's, which must not be root; for root `$CHEROKEE_CGI_USER`"
+_CGI_GROUP_DOC = "Group, likewise; not with `owner`."
+_CHECK_OWNER_DOC = (
+    "Whether a program that runs as another user than the server's must be that user's or root's, with its folders, and"
+    " nobody else may write to them; `owner` always wants it."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -486,9 +526,10 @@ class Cgi:
     warm: str = _key(
         "choice",
         "Python and Perl scripts in interpreters that have started already (auto), or in a new one for each request"
-        " (off); [cgi.md](cgi.md#warm-interpreters) says what that is.",
+        " (off), or, to try scripts out, both ways, with the answers compared (verify);"
+        " [cgi.md](cgi.md#warm-interpreters) says what that is.",
         "auto",
-        choices=("auto", "off"),
+        choices=("auto", "off", "verify"),
     )
     pass_authorization: bool = _key(
         "boolean",
@@ -503,6 +544,12 @@ class Cgi:
         False,
         default_text="false",
     )
+    daemons: str = _key("choice", _DAEMONS_DOC, "end", choices=("end", "leave"))
+    user: str | None = _key("program_user", _CGI_USER_DOC, None, default_text=_CGI_USER_DEFAULT)
+    group: str | None = _key("group", _CGI_GROUP_DOC, None, default_text="the main group of `user`")
+    check_owner: bool = _key("boolean", _CHECK_OWNER_DOC, True)
+    min_uid: int = _count(100, 1, 2**32 - 2, "With `user: owner`, the lowest uid that programs run as.")
+    min_gid: int = _count(100, 1, 2**32 - 2, "Likewise, the lowest main group of their owners.")
     sendfile: Sendfile = _key("block", "Files that programs may answer with.", Sendfile, block=Sendfile)
     limits: CgiLimits = _key("block", "Limits of CGI programs.", CgiLimits, block=CgiLimits)
 
@@ -571,7 +618,7 @@ class CgiFolder:
         "choice",
         "Whether scripts run in interpreters that have started already.",
         None,
-        choices=("auto", "off"),
+        choices=("auto", "off", "verify"),
         default_text=_AS_CGI,
     )
     pass_authorization: bool | None = _key(
@@ -580,6 +627,10 @@ class CgiFolder:
     stream_bodies: bool | None = _key(
         "boolean", "Whether a program is started before its request body is there.", None, default_text=_AS_CGI
     )
+    daemons: str | None = _key("choice", _DAEMONS_DOC, None, choices=("end", "leave"), default_text=_AS_CGI)
+    user: str | None = _key("program_user", _CGI_USER_DOC, None, default_text=_AS_CGI)
+    group: str | None = _key("group", _CGI_GROUP_DOC, None, default_text=_AS_CGI + ", unless `user` is given")
+    check_owner: bool | None = _key("boolean", _CHECK_OWNER_DOC, None, default_text=_AS_CGI)
     limits: Mapping[str, int] = _key(
         "some_of",
         "Limits of these programs: any of the keys of `cgi.limits`.",

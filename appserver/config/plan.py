@@ -103,6 +103,14 @@ class PoolSpec:
     programs: int = 0  #: cgi: running at once
     kill_grace_ms: int = 0  #: cgi: from SIGTERM to SIGKILL
     warm: str = "off"  #: cgi: whether interpreters are started beforehand
+    daemons: str = "end"  #: cgi: what becomes of them when their program has ended
+    program_limits: Mapping[str, int] = field(default_factory=dict)  #: cgi: as_program_limits, by its fields
+    user: str | None = None  #: cgi: that programs run as; None: as the server does; OWNER
+    group: str | None = None
+    check_owner: bool = True  #: cgi: of programs that run as another user
+    min_uid: int = 0  #: cgi: of owners
+    min_gid: int = 0
+    directories: tuple[str, ...] = ()  #: cgi: folders of programs
     check: Mapping[str, str] | None = None  #: python: the request that executors of a new version must answer first
     preload: bool = False  #: python: executors are forked from one process that has loaded the application
     requests_limit: int = 0  #: that an executor serves; this and the next ones: 0 is no limit
@@ -207,6 +215,7 @@ class _Planner:
         self.last_rules: list[dict[str, Any]] = []  #: of the site: for what no other rule of it takes
         self.used: set[str] = set()
         self.cgi: dict[str, Cgi] = {}  #: pool -> its settings
+        self.cgi_folders: dict[str, list[str]] = {}  #: pool -> folders of its programs
         self.warnings: list[str] = []
         self.watch: list[Path] = []
         self.pool_specs: tuple[PoolSpec, ...] = ()
@@ -320,6 +329,10 @@ class _Planner:
 
     def _programs(self, folder: CgiFolder, rule: Rule, site: Site) -> dict[str, Any]:
         name = self._cgi_pool_of(folder, rule, site)
+        folders = self.cgi_folders.setdefault(name, [])
+        where = folder.directory or str(Path(folder.program or "").parent)
+        if where not in folders:
+            folders.append(where)
         passed = {
             "authorization": _either(folder.pass_authorization, self.config.cgi.pass_authorization),
             "stream_bodies": _either(folder.stream_bodies, self.config.cgi.stream_bodies),
@@ -552,6 +565,21 @@ class _Planner:
             programs=cgi.limits.programs,
             kill_grace_ms=cgi.limits.kill_grace_ms,
             warm=cgi.warm,
+            daemons=cgi.daemons,
+            program_limits={
+                "cpu_s": -(-cgi.limits.cpu_time_ms // 1000),
+                "memory": cgi.limits.memory,
+                "file_size": cgi.limits.file_size,
+                "processes": cgi.limits.processes,
+                "open_files": cgi.limits.open_files,
+            },
+            user=cgi.user,
+            group=cgi.group,
+            check_owner=cgi.check_owner,
+            min_uid=cgi.min_uid,
+            min_gid=cgi.min_gid,
+            # A spawner that needs them all; for the others a new folder is no reason for another one.
+            directories=tuple(self.cgi_folders[name]) if cgi.user is not None or cgi.group is not None else (),
         )
 
 
@@ -567,6 +595,10 @@ def cgi_settings(cgi: Cgi, folder: CgiFolder) -> Cgi:
         pass_environment=tuple(dict.fromkeys((*cgi.pass_environment, *folder.pass_environment))),
         interpreters={**cgi.interpreters, **folder.interpreters},
         warm=folder.warm or cgi.warm,
+        daemons=folder.daemons or cgi.daemons,
+        user=folder.user or cgi.user,
+        group=folder.group if folder.group is not None or folder.user is not None else cgi.group,
+        check_owner=cgi.check_owner if folder.check_owner is None else folder.check_owner,
         limits=replace(cgi.limits, **folder.limits),
     )
 

@@ -56,7 +56,8 @@ cgi:
   environment: {SITE_NAME: Example}
   pass_environment: [LANG, TZ]
   interpreters: {".pl": /usr/bin/perl}
-  limits: {request_time: 60s, idle_time: 30s, programs: 32}
+  user: www-data                                # or owner: each program as the owner of its file
+  limits: {request_time: 60s, idle_time: 30s, programs: 32, cpu_time: 20s, memory: 512MiB}
 
 sites:
   - name: main
@@ -160,6 +161,7 @@ _TYPES = {
     "path": "URL path",
     "pattern": "URL path or prefix",
     "program_extensions": "list of extensions",
+    "program_user": "name, number or owner",
     "python_handler": "pool or script",
     "redirect_status": "status",
     "scripts": "folder or script",

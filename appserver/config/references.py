@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from appserver.config import selfcheck
-from appserver.config.model import CGI_POOL, SCRIPT_POOL, Config, Handler, Pool, Rule, Site, keys_of
+from appserver.config.model import CGI_POOL, OWNER, SCRIPT_POOL, Config, Handler, Pool, Rule, Site, keys_of
 from appserver.config.units import nearest
 
 if TYPE_CHECKING:
@@ -34,6 +34,10 @@ def check(reading: Reading) -> None:
     for name, pool in config.pools.items():
         _check_pool(reading, name, pool)
     _check_health(reading)
+    if config.cgi.user == OWNER and config.cgi.group is not None:
+        reading.report(
+            "cgi.group", f"found '{config.cgi.group}' beside `user: owner`; expected no group: it is the owner's"
+        )
     _check_sites(reading)
     for number, site in enumerate(config.sites):
         for index, rule in enumerate(site.rules):
@@ -147,6 +151,15 @@ def _check_rule(reading: Reading, path: str, rule: Rule) -> None:
     if len(known) != 1 and len(known) == len(given):
         reading.report(path_of_handler, f"found {_and(known)}; expected exactly one of {', '.join(kinds)}")
     handler = rule.handler
+    if (
+        handler.cgi is not None
+        and handler.cgi.group is not None
+        and OWNER in (handler.cgi.user, reading.config.cgi.user)
+    ):
+        reading.report(
+            f"{path_of_handler}.cgi.group",
+            f"found '{handler.cgi.group}' beside `user: owner`; expected no group: it is the owner's",
+        )
     if handler.python is not None and not handler.python.startswith("/"):
         pool = reading.config.pools.get(handler.python)
         if not _is_single_script(pool):

@@ -405,6 +405,7 @@ SCALARS: dict[str, Parser] = {
     "output": _output,
     "path": _path,
     "pattern": _pattern,
+    "program_user": _account,
     "python_handler": _python_handler,
     "redirect_status": _redirect_status,
     "scripts": _directory,

@@ -76,6 +76,8 @@ BORDER = (
     "report/event.h",
     "report/incident.h",
     "server.h",
+    "spawner/rlimits.h",
+    "spawner/identity.h",
     "spawner/spawner.h",
 )
 

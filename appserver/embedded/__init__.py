@@ -13,9 +13,9 @@ import sys
 
 from appserver.embedded.server import Server
 from appserver.workers import request
-from appserver.workers.request import BadInput, RequestTimeout, Response, TooLarge
+from appserver.workers.request import BadInput, Disconnected, RequestTimeout, Response, TooLarge
 
 #: Handlers that are scripts elsewhere find it here as well.
 sys.modules.setdefault("appserver_handler", request)
 
-__all__ = ["BadInput", "RequestTimeout", "Response", "Server", "TooLarge"]
+__all__ = ["BadInput", "Disconnected", "RequestTimeout", "Response", "Server", "TooLarge"]

@@ -16,8 +16,11 @@ from appserver.config.load import read_text
 from appserver.config.model import Config
 from appserver.config.plan import LoadedConfig, PoolSpec, build
 from appserver.errors import ConfigError
+from appserver.workers import interface
+from appserver.workers.ahandle import async_application_of
+from appserver.workers.control import LoadError
+from appserver.workers.interface import Application
 from appserver.workers.request import application_of
-from appserver.workers.wsgi import Application
 
 POOL = "embedded"  #: the one that runs the program's callables
 NAME = "Server"  #: of the configuration, in messages
@@ -31,7 +34,7 @@ SUPERVISED = {
     "group": "processes of another group",
 }
 #: Keys of a pool that mean something for threads of this process.
-POOL_KEYS = ("threads", "limits")
+POOL_KEYS = ("threads", "concurrency", "websocket", "limits")
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,12 +90,18 @@ def configure(
 
 
 def application_from(handler: Any, what: str) -> Application:
-    """The WSGI application of a callable: itself, or what calls `handle(request)`. Raises ConfigError."""
+    """A WSGI or ASGI application, or what calls `handle(request)`. Raises ConfigError."""
     if not callable(handler):
-        raise ConfigError([f"{what}: found {type(handler).__name__}; expected a WSGI application or handle(request)"])
-    if inspect.iscoroutinefunction(handler) or inspect.iscoroutinefunction(getattr(handler, "__call__", None)):  # noqa: B004
-        raise ConfigError([f"{what}: found an asynchronous callable; expected a WSGI application or a plain function"])
-    return application_of(handler) if _takes_one(handler) else handler
+        found = type(handler).__name__
+        raise ConfigError([f"{what}: found {found}; expected a WSGI or ASGI application or handle(request)"])
+    if _takes_one(handler) and not interface.is_asgi_2(handler):
+        if interface.is_async(handler) or inspect.isasyncgenfunction(handler):
+            return Application(interface.HANDLE, async_application_of(handler))
+        return Application(interface.WSGI, application_of(handler))
+    try:
+        return interface.application_of(handler, what)
+    except LoadError as error:
+        raise ConfigError([str(error)]) from None
 
 
 def _takes_one(handler: Callable[..., Any]) -> bool:

@@ -16,8 +16,10 @@ from itertools import count
 from typing import Any
 from urllib.parse import urlsplit
 
+from appserver.config.plan import PoolSpec
 from appserver.embedded.configuration import NAME, Configuration
 from appserver.embedded.forked import forget_in_child
+from appserver.errors import StartError
 from appserver.native.report import Event, EventKind, log_fields
 from appserver.native.server import Server as Core
 from appserver.native.server import clear_event_fd, make_event_fd
@@ -25,9 +27,11 @@ from appserver.native.snapshot import build_snapshot, pool_settings
 from appserver.supervisor.access_log import open_access_log
 from appserver.supervisor.segments import Links
 from appserver.supervisor.sockets import Listeners
+from appserver.workers.asynchronous import Asynchronous, MixedServer
 from appserver.workers.control import LoadError
-from appserver.workers.executor import TICK_S, Executor, Slots
-from appserver.workers.wsgi import Application, Environ
+from appserver.workers.executor import Executor, Slots
+from appserver.workers.interface import Application
+from appserver.workers.wsgi import Environ
 from appserver.workers.wsgi import Server as Wsgi
 
 EXECUTOR = 1  #: its number in the slot segment; there is never another one
@@ -54,6 +58,8 @@ class Runtime:
         loaded = self._loaded = configuration.loaded
         self._stack = contextlib.ExitStack()
         self._executor: Executor | None = None
+        self._asynchronous: Asynchronous | None = None
+        self._is_mixed = any(each.is_async for each in configuration.applications.values())
         self._links: Links | None = None
         self._drained: set[int] = set()
         self._all_drained = threading.Event()
@@ -72,6 +78,10 @@ class Runtime:
             self._open_links()
             self._start_core()
         except BaseException:
+            self._over = True
+            if self._executor is not None:
+                self._executor.stop()
+                self._join(self._executor, time.monotonic() + CUT_TIME_S)
             self._stack.close()
             raise
         forget_in_child(self)
@@ -101,7 +111,7 @@ class Runtime:
         for each in (*answers, queue):
             self._stack.callback(each.close)
         server = Wsgi(
-            self._find,
+            lambda environ: self._find(environ).call,
             log,
             threads=spec.threads,
             dev=self._loaded.dev,
@@ -109,7 +119,12 @@ class Runtime:
             request_time_ms=spec.request_time_ms,
         )
         slots = Slots(fds["slots"], EXECUTOR)
-        self._executor = Executor(queue, slots, answers, spec.threads, server, log, self._wake)
+        executor = self._executor = Executor(queue, slots, answers, spec.threads, server, log, self._wake)
+        if self._is_mixed:
+            self._asynchronous = Asynchronous(
+                executor, self._find, server, log, concurrency=spec.concurrency, websocket=dict(spec.websocket)
+            )
+            executor.server = MixedServer(server, self._find, self._asynchronous)
         self._stack.callback(_replace_answers, self._executor)
 
     def _start_core(self) -> None:
@@ -129,12 +144,28 @@ class Runtime:
         self._open_access_log(core)
         core.apply(snapshot)
         if spec is not None:
-            core.set_capacity(0, spec.threads, spec.threads, stream_bodies=False, upgrades=False)
+            self._set_capacity(core, spec)
+        if self._asynchronous is not None:
+            self._boot(self._asynchronous)
         core.start()
         if self._executor is not None:
             self._executor.start()
         self._thread.start()
         core.set_ready(True)
+
+    def _set_capacity(self, core: Core, spec: PoolSpec) -> None:
+        """As a worker of a pool of scripts would tell its own."""
+        more = (spec.concurrency, 1) if self._is_mixed else (0, 0)
+        upgrades = any(each.takes_websockets for each in self._configuration.applications.values())
+        core.set_capacity(0, spec.threads + more[0], spec.threads + more[1], stream_bodies=False, upgrades=upgrades)
+
+    def _boot(self, asynchronous: Asynchronous) -> None:
+        """Raises StartError when an application does not want to start."""
+        several = [(each, name) for name, each in self._configuration.applications.items() if each.is_async]
+        try:
+            asynchronous.boot(None, several=several)
+        except LoadError as error:
+            raise StartError(str(error)) from error
 
     def _open_access_log(self, core: Core) -> None:
         if self._loaded.log.access != "off":
@@ -164,12 +195,12 @@ class Runtime:
         poll.register(self._wake_fd, select.POLLIN)
         executor = self._executor
         while not self._over:
-            ticking = executor is not None and executor.monitored
-            poll.poll(TICK_S * 1000 if ticking else None)
+            rest_s = None if executor is None else executor.rest_s()
+            poll.poll(None if rest_s is None else rest_s * 1000)
             clear_event_fd(self._wake_fd)
             clear_event_fd(self._event_fd)
             self._forward_events()
-            if executor is not None and ticking:
+            if executor is not None:
                 executor.monitor()
 
     def _forward_events(self) -> None:
@@ -217,6 +248,8 @@ class Runtime:
         """Accepts nothing more, lets requests finish for `timeout_s` (None: `limits.drain_timeout`), cuts the rest."""
         patience = self._loaded.drain_timeout_s if timeout_s is None else timeout_s
         self._listeners.close()  # first: the loops then take what waits in the backlog and close the last ones
+        if self._links is not None:
+            self._links.segment.set_stopping()
         self._core.drain()
         self._all_drained.wait(patience)
         with self._wake_lock:
@@ -225,17 +258,19 @@ class Runtime:
         self._thread.join()
         self._core_stack.close()
         if self._executor is not None and self._links is not None:
+            self._executor.stop_time_s = CUT_TIME_S
             self._executor.stop()
             self._links.hang_up()
             self._join(self._executor, time.monotonic() + CUT_TIME_S)
             if not self._executor.is_running():
+                self._executor.buffers.close()
                 self._executor.slots.close()
         self._stack.close()
 
     def _join(self, executor: Executor, until: float) -> None:
         for runner in executor.runners:
-            if runner.thread is threading.current_thread():
-                continue  # a handler stops its own server
+            if runner.thread is threading.current_thread() or runner.thread.ident is None:
+                continue  # a handler stops its own server; or it was never started
             runner.thread.join(max(0.0, until - time.monotonic()))
             if runner.thread.is_alive():
                 log(
@@ -264,7 +299,7 @@ class Runtime:
 class _NoAnswers:
     """In place of the answer sockets, for a thread that is left behind."""
 
-    def send(self, data: bytes) -> int:
+    def send(self, data: bytes, flags: int = 0) -> int:
         raise BrokenPipeError(f"{NAME} was stopped")
 
     def sendmsg(self, *_: Any) -> int:

@@ -70,6 +70,7 @@ def _new_spawner(message: Message, event_fd: int, descriptors: int) -> Any:
     environment = ffi.new("char[]", environment_block(configuration["environment"]) + b"\0")
     interpreters = ffi.new("char[]", _pairs(configuration["interpreters"]))
     usual = ffi.new("char[]", _pairs(configuration["usual_interpreters"]))
+    roots = ffi.new("char[]", text_list((configuration["identity"] or {}).get("directories", ())))
     zygotes = [_zygote(configuration["warm"], name) for name in ("zygote.py", "zygote.pl")]
     options = ffi.new(
         "as_spawner_options *",
@@ -88,6 +89,10 @@ def _new_spawner(message: Message, event_fd: int, descriptors: int) -> Any:
             "usual_interpreters": usual,
             "python_zygote": zygotes[0],
             "perl_zygote": zygotes[1],
+            "verifies_warm": configuration["warm"] == "verify",
+            "limits": configuration["limits"],
+            "identity": _identity_rules(configuration["identity"], roots),
+            "leaves_daemons": configuration["daemons"] == "leave",
             "event_fd": event_fd,
         },
     )
@@ -95,6 +100,28 @@ def _new_spawner(message: Message, event_fd: int, descriptors: int) -> Any:
     if handle == ffi.NULL:
         raise OSError(ffi.errno, os.strerror(ffi.errno))
     return handle
+
+
+def _identity_rules(identity: dict[str, Any] | None, roots: Any) -> dict[str, Any]:
+    """As whom programs run: as this process, whoever that is by now, or each as its owner."""
+    if identity is None:
+        return {"roots": roots}
+    return {
+        "is_owner": identity["who"] is None,
+        "checks_owner": identity["check_owner"],
+        "min_uid": identity["min_uid"],
+        "min_gid": identity["min_gid"],
+        "roots": roots,
+    }
+
+
+def become(identity: dict[str, Any] | None) -> None:
+    """Makes this process the user that programs run as, for good. Raises OSError."""
+    who = None if identity is None else identity["who"]
+    if who is not None:
+        os.setgroups(who["groups"])
+        os.setresgid(who["gid"], who["gid"], who["gid"])
+        os.setresuid(who["uid"], who["uid"], who["uid"])
 
 
 def _zygote(warm: str, name: str) -> Any:
@@ -119,6 +146,7 @@ def serve(channel: Channel, descriptors: int) -> int:
         raise ControlError(f"the spawner expected the control message 'start' and got '{message.type}'")
     event_fd = make_event_fd()
     try:
+        become(message.fields["configuration"]["identity"])
         spawner = Spawner(message, event_fd, descriptors)
     except (OSError, CoreError, KeyError) as error:
         channel.send("failed", reason=f"the CGI spawner cannot start: {error}")

@@ -18,7 +18,7 @@ import appserver
 from appserver.config.plan import PoolSpec
 from appserver.logging import get_logger
 from appserver.native.control import Message
-from appserver.supervisor.identity import Identity
+from appserver.supervisor.identity import Identity, find_program_identity
 from appserver.supervisor.incidents import Incidents
 from appserver.supervisor.incidents_pool import Circumstances, PoolIncidents
 from appserver.supervisor.loop import Loop, Timer
@@ -370,8 +370,8 @@ class Executors:
         try:
             child = Child(self._loop, source, log, partial(self._take, number), partial(self._died, number))
         except OSError as error:
-            what = source.arguments[0] if isinstance(source, Command) else "the fork"
-            self._cannot_start(number, f"{what} cannot be started: {error}")
+            fork = f"the fork cannot be started: {error}"
+            self._cannot_start(number, source.refusal(error) if isinstance(source, Command) else fork)
             return
         self._children[number] = child
         self._incidents.started(child.pid)
@@ -389,7 +389,7 @@ class Executors:
             executor=number,
             threads=spec.threads,
             loops=self._loops,
-            configuration=executor_configuration(spec),
+            configuration=executor_configuration(spec, self._identity),
             **more,
         )
         log.debug("executor started", pid=child.pid)
@@ -594,7 +594,9 @@ def threads_of(message: Message) -> dict[str, str]:
 def executor_command(spec: PoolSpec, identity: Identity | None) -> Command:
     """What runs an executor of this pool."""
     if spec.kind == "cgi":
-        return module_command("appserver.native.spawner_main", identity)
+        # Programs of another user: it becomes that itself, and its own files may be out of that user's reach.
+        becomes = find_program_identity(spec, identity) is not None
+        return module_command("appserver.native.spawner_main", None if becomes else identity)
     environment = {**os.environ, **spec.environment}
     return Command([spec.interpreter, str(WORKER_MAIN)], environment, identity)
 
@@ -606,9 +608,10 @@ def module_command(module: str, identity: Identity | None) -> Command:
     return Command([sys.executable, "-P", "-m", module], {**os.environ, "PYTHONPATH": path}, identity)
 
 
-def executor_configuration(spec: PoolSpec) -> Mapping[str, Any]:
-    """The `configuration` of the message `start`."""
+def executor_configuration(spec: PoolSpec, identity: Identity | None = None) -> Mapping[str, Any]:
+    """The `configuration` of the message `start`. `identity`: of the server's processes."""
     if spec.kind == "cgi":
+        found = find_program_identity(spec, identity)
         return {
             "environment": dict(spec.environment),
             "interpreters": dict(spec.interpreters),
@@ -617,6 +620,9 @@ def executor_configuration(spec: PoolSpec) -> Mapping[str, Any]:
             "kill_grace_ms": spec.kill_grace_ms,
             "request_time_ms": spec.request_time_ms,
             "warm": spec.warm,
+            "daemons": spec.daemons,
+            "limits": dict(spec.program_limits),
+            "identity": found.as_message() if found is not None else None,
         }
     return {
         "application": spec.application,

@@ -17,6 +17,7 @@ from appserver.logging import get_logger
 from appserver.supervisor.access_log import open_access_log
 from appserver.supervisor.core import Setup
 from appserver.supervisor.executors import Executors
+from appserver.supervisor.identity import check_program_identities
 from appserver.supervisor.loop import Timer
 
 if TYPE_CHECKING:
@@ -68,6 +69,7 @@ class Reload:
             self._opened = server.listeners.open(config.listeners)
             if (config.log.access, config.log.access_file) != (server.config.log.access, server.config.log.access_file):
                 self._access_log = open_access_log(config.log)
+            check_program_identities(config.pools, server.identity)
             server.add_links(config.pools)
         except ConfigError as error:
             for line in error.lines:

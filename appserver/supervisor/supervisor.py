@@ -23,7 +23,7 @@ from appserver.supervisor.commands import Commands
 from appserver.supervisor.control_server import ControlServer
 from appserver.supervisor.core import Core, Setup
 from appserver.supervisor.executors import Executors
-from appserver.supervisor.identity import find_identity
+from appserver.supervisor.identity import check_program_identities, find_identity
 from appserver.supervisor.incidents import Incidents
 from appserver.supervisor.loop import Loop, Timer, signals_into
 from appserver.supervisor.pool import DOWN_TIME_S, Abilities
@@ -69,6 +69,7 @@ class Supervisor:
         self.pools: dict[str, Executors] = {}  #: those that were ever there; `config.pools` are the wanted ones
         self.loop = Loop()
         self.identity = find_identity(self.config.user, self.config.group)
+        check_program_identities(self.config.pools, self.identity)
         self.loops = self.config.threads
         self.accept = self.config.accept
         self.listeners = Listeners(self.loops if self.accept == "reuseport" else None)

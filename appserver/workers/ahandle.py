@@ -117,10 +117,12 @@ async def _answer_stream(call: HttpCall, returned: Any, pieces: AsyncIterator[An
         await _send_head(call, status, headers)
         if first:
             await call.send({"type": "http.response.body", "body": _encoded(first), "more_body": True})
+            call.cancel_when_gone(asyncio.current_task())
             async for piece in pieces:
                 await call.send({"type": "http.response.body", "body": _encoded(piece), "more_body": True})
         await call.send({"type": "http.response.body"})
     finally:
+        call.cancel_when_gone(None)
         close = getattr(pieces, "aclose", None)
         if close is not None:
             await close()

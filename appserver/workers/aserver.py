@@ -40,12 +40,15 @@ class AsyncServer:
         self._life: Optional[Lifespan] = None
         self._lives: Dict[int, Lifespan] = {}  #: by identity of the application
 
-    async def startup(self, application: Application, name: str) -> None:
+    async def startup(self, application: Application, name: str, *, is_only: bool) -> None:
         """Before its first request. Raises LoadError when the application says that it cannot."""
+        if application.interface != ASGI:
+            return
         life = Lifespan(application.call, name, self._log)
         self._lives[id(application.call)] = life
         await life.startup()
-        self._application, self._life = application, life
+        if is_only:
+            self._application, self._life = application, life
 
     async def shutdown(self, time_s: float) -> None:
         """Of all applications, at the end of the worker."""

@@ -36,6 +36,8 @@ _answer_head = wire.ANSWER.pack
 
 #: What has been sent, in its order.
 NOTHING, START, BODY, TRAILERS, COMPLETE = range(5)
+#: In place of that once the client is known to have left.
+GONE = -1
 _STEPS = ("nothing", "http.response.start", "http.response.body", "the last http.response.body", "all of the response")
 
 
@@ -68,6 +70,7 @@ class HttpCall(Exchange):
     _reader: Optional[BodyReader] = None
     _received = False  #: the application has got the whole body, or the news that it will not
     _waiters: Tuple[asyncio.Future[None], ...] = ()  #: of `receive`, for the end
+    _stream_task: Optional[asyncio.Task[Any]] = None  #: see :meth:`cancel_when_gone`
 
     def __init__(
         self,
@@ -176,28 +179,33 @@ class HttpCall(Exchange):
             elif step == BODY:
                 await self._more_body(_bytes(message.get("body", b"")), bool(message.get("more_body", False)))
             else:
-                raise _out_of_order(kind, step)
+                raise self._out_of_order(kind)
         elif kind == "http.response.start":
             if step != NOTHING:
-                raise _out_of_order(kind, step)
+                raise self._out_of_order(kind)
             self._head = encode_head(message)
             if message.get("trailers"):
                 self._has_trailers, self._is_plain = True, False
             self._step = START
         elif kind == "http.response.pathsend":
             if step != START:
-                raise _out_of_order(kind, step)
+                raise self._out_of_order(kind)
             self._send_path(message["path"])
         elif kind == "http.response.early_hint":
             if step != NOTHING:
-                raise _out_of_order(kind, step)
+                raise self._out_of_order(kind)
             self._hint(message["links"])
         elif kind == "http.response.trailers":
             if step != TRAILERS:
-                raise _out_of_order(kind, step)
+                raise self._out_of_order(kind)
             self._add_trailers(message)
         else:
             raise ValueError(f"send() was given a message of unknown type {kind!r}")
+
+    def _out_of_order(self, kind: str) -> Exception:
+        if self.gone:
+            return ClientGoneError("the client has gone")
+        return RuntimeError(f"send() was given {kind} after {_STEPS[self._step]}")
 
     # Receiving
 
@@ -213,18 +221,43 @@ class HttpCall(Exchange):
         future = self.runner.loop.create_future()
         self._waiters += (future,)
         self.has_parts = True
-        self.runner.watch(self)
+        self._watch_client()
         await future
+
+    def _watch_client(self) -> None:
+        """Somebody wants to know when the client goes."""
+        if self._writer is None:
+            self.runner.watch(self)
+        else:
+            self._writer.watch_end(self._stream_ended)
 
     def look(self) -> bool:
         """Whether the client is still there, and somebody still waits for that to change."""
-        # While an answer streams, its pipe is what tells.
-        if self._waiters and (self.cancelled if self._writer is None else self._writer.is_broken()):
+        if self._writer is not None:  # while an answer streams, its pipe is what tells
+            return False
+        if self._waiters and self.cancelled:
             self._lose_client()
         return bool(self._waiters)
 
+    def cancel_when_gone(self, task: Optional[asyncio.Task[Any]]) -> None:
+        """From now on the task that writes the stream is cancelled when the client goes; None: not any more."""
+        self._stream_task = task
+        if task is not None and self._writer is not None:
+            self._watch_client()
+
+    def _stream_ended(self) -> None:
+        """Nobody reads the stream any more."""
+        if self.is_whole:  # nor need anybody
+            self._wake_receivers()
+            return
+        self._lose_client()
+        if self._stream_task is not None:
+            self._stream_task.cancel()
+
     def _lose_client(self) -> None:
         self.gone = True
+        if self._step < COMPLETE:
+            self._step = GONE
         if self._writer is not None:
             self._writer.wake()
         self._wake_receivers()
@@ -265,6 +298,9 @@ class HttpCall(Exchange):
     async def _more_body(self, body: bytes, more: bool) -> None:
         if body:
             await self._write(body)
+        elif more and self._writer is not None and not self.is_whole and self._writer.is_broken():
+            self._lose_client()
+            raise ClientGoneError("the client has gone")
         if more:
             return
         if self._writer is None:
@@ -346,6 +382,8 @@ class HttpCall(Exchange):
         head = self._head
         fd = self.open_stream(head.status, head.fields, length)
         self._writer = PipeWriter(self.runner.loop, fd)
+        if self._waiters:
+            self._watch_client()
         self._left = length
         self.sent = self.has_parts = True
         self._step = BODY
@@ -375,6 +413,7 @@ class HttpCall(Exchange):
             frame = wire.answer(
                 wire.END, self.slot, self.request_id, 0 if complete else 1, self._trailers, run_us=self.run_us()
             )
+            writer.unwatch_end()
             # The end is sent before the pipe is closed, so it cannot wait for the rest of the turn.
             self.runner.out.append((self.loop, frame))
             self.runner.flush()
@@ -465,10 +504,6 @@ def encode_head(message: Message) -> Head:
         return heads.cache[(status, *headers)]
     except (KeyError, TypeError):  # new, or of lists: those are not hashable
         return heads.encode_bytes(status, headers)
-
-
-def _out_of_order(kind: str, step: int) -> RuntimeError:
-    return RuntimeError(f"send() was given {kind} after {_STEPS[step]}")
 
 
 def _wrong_length(announced: int, size: int) -> RuntimeError:

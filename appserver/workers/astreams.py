@@ -6,7 +6,7 @@ import asyncio
 import os
 import select
 import socket
-from typing import List
+from typing import Callable, List
 
 READ_SIZE = 64 * 1024
 
@@ -75,7 +75,27 @@ class PipeWriter:
     def __init__(self, loop: asyncio.AbstractEventLoop, fd: int) -> None:
         os.set_blocking(fd, False)
         self.fd = fd
+        self._loop = loop
         self._waiting = Waiting(loop, fd, for_writing=True)
+        self._is_watched = False
+
+    def watch_end(self, on_end: Callable[[], None]) -> None:
+        """Calls that once when nobody reads any more: then the writing end of a pipe, which never has anything to read,
+        is told to be ready for that.
+        """
+        if not self._is_watched:
+            self._is_watched = True
+            self._loop.add_reader(self.fd, self._ended, on_end)
+
+    def _ended(self, on_end: Callable[[], None]) -> None:
+        self.unwatch_end()
+        on_end()
+
+    def unwatch_end(self) -> None:
+        """Also before the descriptor is closed."""
+        if self._is_watched:
+            self._is_watched = False
+            self._loop.remove_reader(self.fd)
 
     async def write(self, data: bytes) -> None:
         """All of it, at the reader's pace. Raises BrokenPipeError when nobody reads any more."""

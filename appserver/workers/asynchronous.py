@@ -1,15 +1,14 @@
 """The asynchronous side of a worker: made when there is something for it, because importing asyncio costs a worker
-5 MiB and 40 ms; and the server of script pools, which gives each request to the side that its script is for.
+5 MiB and 40 ms; and the server of script pools and others that have both kinds, which gives each request to its side.
 """
 
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING, Any, Callable, Dict, Optional
+from typing import TYPE_CHECKING, Any, Callable, Dict, Optional, Sequence, Tuple
 
 from . import wire
 from .interface import Application
-from .script import Scripts
 from .wsgi import Server
 
 if TYPE_CHECKING:
@@ -44,21 +43,25 @@ class Asynchronous:
         self._lock = threading.Lock()
         self.runner: Optional[LoopRunner] = None  #: once it has been booted
 
-    def boot(self, application: Optional[Application], name: str = "") -> None:
-        """Starts the loop, for the pool's own application or for scripts. Raises LoadError."""
+    def boot(
+        self, application: Optional[Application], name: str = "", several: Sequence[Tuple[Application, str]] = ()
+    ) -> None:
+        """Starts the loop, for the pool's own application (with its name) or for scripts; `several`: some among others,
+        whose startup is not to wait for their first request. Raises LoadError.
+        """
         with self._lock:
-            self._boot(application, name)
+            self._boot(application, name, several)
 
     def take(self, item: Item) -> None:
         """A request for the loop, from another thread."""
         if self.runner is None:
             with self._lock:
                 if self.runner is None:
-                    self._boot(None, "")
+                    self._boot(None, "", ())
         assert self.runner is not None
         self.runner.take(item)
 
-    def _boot(self, application: Optional[Application], name: str) -> None:
+    def _boot(self, application: Optional[Application], name: str, several: Sequence[Tuple[Application, str]]) -> None:
         from .aexecutor import LoopRunner
         from .aserver import AsyncServer
         from .awebsocket import settings_of
@@ -75,7 +78,9 @@ class Asynchronous:
 
         async def startup() -> None:
             if application is not None:
-                await server.startup(application, name)
+                await server.startup(application, name, is_only=True)
+            for each, its_name in several:
+                await server.startup(each, its_name, is_only=False)
 
         runner.boot(startup, server.shutdown)
         executor.runners.append(runner)
@@ -84,19 +89,22 @@ class Asynchronous:
         self.runner = runner
 
 
-class ScriptServer:
-    """Plain scripts run in the thread that has received their request, asynchronous ones in the loop."""
+class MixedServer:
+    """What is plain runs in the thread that has received the request, what is asynchronous in the loop."""
 
-    def __init__(self, server: Server, scripts: Scripts, asynchronous: Asynchronous) -> None:
+    def __init__(
+        self, server: Server, find: Callable[[Environ], Optional[Application]], asynchronous: Asynchronous
+    ) -> None:
+        """`find`: None for what cannot be loaded, which `server` tells."""
         self._server = server
-        self._scripts = scripts
+        self._find = find
         self._asynchronous = asynchronous
 
     def serve(self, runner: Runner, item: Item) -> None:
         path = item[3].get("appserver.script")
         if path is not None:
             runner.executor.ran.add(path)
-        found = None if path is None else self._scripts.find(path)
+        found = self._find(item[3])
         if found is not None and (found.is_async or (item[6] & wire.UPGRADE and found.takes_websockets)):
             self._asynchronous.take(item)
         else:

@@ -12,6 +12,7 @@ from time import monotonic_ns, thread_time_ns
 from typing import TYPE_CHECKING, Any, BinaryIO, Dict, Optional
 
 from . import wire
+from .buffers import HEAD_LEN
 
 if TYPE_CHECKING:
     from .executor import Runner
@@ -79,7 +80,7 @@ class Exchange:
         runner.flush()
 
     def respond(self, status: int, fields: bytes, body: bytes) -> None:
-        """The whole answer. A large body goes through a file in memory."""
+        """The whole answer. A large body goes through memory that the core has, too."""
         size = len(body)
         if size > wire.INLINE_BODY_MAX:
             self._respond_large(status, fields, body)
@@ -96,6 +97,21 @@ class Exchange:
         runner.out.append((self.loop, head + fields + body))
 
     def _respond_large(self, status: int, fields: bytes, body: bytes) -> None:
+        buffers = self.runner.executor.buffers
+        buffer = buffers.take(len(body))
+        if buffer is None:
+            self._respond_by_file(status, fields, body)
+            return
+        try:
+            buffer.fill(body)
+            self._send_file(status, fields, buffer.fd, HEAD_LEN, len(body), wire.FILE_LENT)
+        except BaseException:
+            buffer.take_back()
+            raise
+        finally:
+            buffers.put(buffer)
+
+    def _respond_by_file(self, status: int, fields: bytes, body: bytes) -> None:
         fd = memory_file()
         try:
             write_all(fd, body)
@@ -105,6 +121,9 @@ class Exchange:
 
     def send_file(self, status: int, fields: bytes, fd: int, offset: int, length: int) -> None:
         """`length` bytes of a file from `offset`. The caller closes `fd`."""
+        self._send_file(status, fields, fd, offset, length)
+
+    def _send_file(self, status: int, fields: bytes, fd: int, offset: int, length: int, flags: int = 0) -> None:
         frame = wire.answer(
             wire.FILE,
             self.slot,
@@ -116,6 +135,7 @@ class Exchange:
             length,
             file_offset=offset,
             cpu_us=self.cpu_us(),
+            flags=flags,
         )
         self.runner.send_with_fd(self.loop, frame, fd)
 

@@ -41,6 +41,7 @@ from typing import (
 )
 
 from . import forks, watchdog, wire
+from .buffers import Buffers
 from .interpreter import MSG_CMSG_CLOEXEC, collect_when_idle, has_global_lock
 
 if TYPE_CHECKING:
@@ -51,6 +52,7 @@ ANSWER_DELAY_NS = 500_000  #: an answer waits no longer than this for others of 
 CPU_STALE_NS = 1_000_000  #: so long a thread's CPU time is not asked for again: it costs a tenth of a short request
 ANSWER_BATCH = 64 * 1024  #: bytes of answers in one datagram
 TICK_S = 0.005
+SHED_S = 1.0  #: how often an executor without a request looks whether its buffers have come back
 IDLE_TICKS = 20  #: ticks without a running request until the monitor rests
 LONGEST_SAMPLE_NS = 100_000_000  #: one long run must not count for ever
 SEND_PATIENCE_S = 5.0  #: how long a send is tried again when the kernel lacks memory
@@ -154,7 +156,7 @@ class Executor:
         wake: Callable[[], None],
         stats: Optional[Counts] = None,
     ) -> None:
-        """`wake` makes the main thread call `monitor()` every TICK_S while `monitored`, and look at `stopping`.
+        """`wake` makes the main thread call `monitor()`, again after `rest_s()`, and look at `stopping`.
         `stats`: word N counts the requests that thread N has received; an event loop is one more thread.
         """
         self.queue = queue
@@ -176,6 +178,7 @@ class Executor:
         self.run_ns = 0  #: average run time of the last requests
         self.all_receive = threads == 1 or not has_global_lock()
         self.handoff: SimpleQueue[Handoff] = SimpleQueue()
+        self.buffers = Buffers(wake)
         self.runners = [Runner(self, number) for number in range(threads)]
 
     def start(self) -> None:
@@ -196,9 +199,16 @@ class Executor:
     def is_running(self) -> bool:
         return any(runner.thread.is_alive() for runner in self.runners)
 
+    def rest_s(self) -> Optional[float]:
+        """Main thread: how long until `monitor` is to be called again; None: when `wake` says so."""
+        if self.monitored:
+            return TICK_S
+        return SHED_S if self.buffers else None
+
     def join(self) -> None:
         for runner in self.runners:
             runner.thread.join()
+        self.buffers.close()
 
     def tick(self) -> bool:
         """Main thread: relieves runners that are stuck in a request. False when nothing runs."""
@@ -222,6 +232,8 @@ class Executor:
 
     def monitor(self) -> None:
         """Main thread: one tick, and rest when there was nothing for some time."""
+        if self.buffers and not self.monitored and self.is_idle():
+            self.buffers.shed()
         self._idle = 0 if self.tick() else self._idle + 1
         if self._idle > IDLE_TICKS and self.monitored:
             self.monitored = False

@@ -82,7 +82,7 @@ def _check_class(found: Any, what: str) -> None:
             return
         if len(inspect.signature(method).parameters) > 3:
             raise LoadError(f"{what} is a class; it should be an instance of it: {found.__name__}()")
-    elif not _takes_scope_only(found):
+    elif not is_asgi_2(found):
         return
     raise LoadError(
         f"{what} is an ASGI 2 application, which is called twice; it should be ASGI 3: async def application(scope, "
@@ -90,7 +90,8 @@ def _check_class(found: Any, what: str) -> None:
     )
 
 
-def _takes_scope_only(found: Any) -> bool:
+def is_asgi_2(found: Any) -> bool:
+    """A function of the scope alone."""
     try:
         parameters = list(inspect.signature(found).parameters.values())
     except (TypeError, ValueError):

@@ -142,9 +142,11 @@ class _Links:
 
     def _answer(self, data: bytes, fds: List[int]) -> Optional[Answer]:
         """None for an interim response."""
-        _, _, kind, _, status, _, _, fields_len, _, body_len, offset, _, _ = wire.ANSWER.unpack_from(data)
+        _, _, kind, _, status, flags, _, fields_len, _, body_len, offset, _, _ = wire.ANSWER.unpack_from(data)
         if kind == wire.INFORMATIONAL:
             return None
+        if kind == wire.FILE and flags & wire.FILE_LENT:
+            os.pwrite(fds[0], bytes(4), 0)  # what was lent is given back
         if status < BAD_STATUS:
             return Answer(status)
         body = data[wire.ANSWER_HEAD_LEN + fields_len :][:SHOWN_BODY]

@@ -20,6 +20,7 @@ ANSWER = struct.Struct("=IHHIHHQIIQQII")
 RUN, CANCEL = 1, 2
 BODY_FD, BODY_STREAM, UPGRADE = 1, 2, 4  #: flags: what the attached descriptor is
 FD_FLAGS = BODY_FD | BODY_STREAM | UPGRADE
+FILE_LENT = 1  #: flag of a FILE: a buffer that is lent
 RESPONSE, FILE, STREAM, DOCUMENT, END, SKIPPED, INFORMATIONAL, UPGRADED = 1, 2, 3, 4, 5, 6, 7, 8
 
 SLOT_MAGIC = 0x534C4F54
@@ -77,6 +78,7 @@ def answer(
     body_len: int = 0,
     file_offset: int = 0,
     cpu_us: int = 0,
+    flags: int = 0,
 ) -> bytes:
     """One answer frame. `body` is for kind RESPONSE, `body_len` for FILE and STREAM."""
     return (
@@ -86,7 +88,7 @@ def answer(
             kind,
             slot,
             status,
-            0,
+            flags,
             request_id,
             len(fields),
             min(run_us, 0xFFFFFFFF),

@@ -20,7 +20,7 @@ import time
 from typing import Any, Callable, Dict, List, Optional, Tuple
 
 from . import interpreter, request, template, watchdog
-from .asynchronous import Asynchronous, ScriptServer
+from .asynchronous import Asynchronous, MixedServer
 from .control import Control, ControlClosedError, LoadError, describe
 from .executor import TICK_S, Counts, Executor, Slots
 from .growth import Growth
@@ -161,7 +161,7 @@ class _Worker:
             websocket=configuration.get("websocket") or {},
         )
         if self._application is None:
-            self._executor.server = ScriptServer(server, self._scripts, self._asynchronous)
+            self._executor.server = MixedServer(server, self._script_of, self._asynchronous)
         self._executor.request_time_ns = server.limit_ns
         os.close(fds["slots"])  # the mapping stays
 
@@ -234,6 +234,10 @@ class _Worker:
 
     # Finding
 
+    def _script_of(self, environ: Environ) -> Optional[Application]:
+        path = environ.get("appserver.script")
+        return None if path is None else self._scripts.find(path)
+
     def _finder(self) -> Callable[[Environ], Application]:
         """From an environment to what answers it."""
         application, get_script = self._application, self._scripts.get
@@ -293,9 +297,10 @@ class _Worker:
         executor = self._executor
         if executor.stopping:
             return JOIN_POLL_S * 1000
-        if executor.monitored:
-            return TICK_S * 1000
-        return max(self._growth.due - time.monotonic(), TICK_S) * 1000 if self._has_run() else None
+        times = [executor.rest_s()]
+        if self._has_run():
+            times.append(max(self._growth.due - time.monotonic(), TICK_S))
+        return min((each * 1000 for each in times if each is not None), default=None)
 
     def _take_message(self) -> bool:
         """False when nothing more will come."""

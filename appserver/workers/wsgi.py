@@ -265,7 +265,10 @@ class Call(Exchange):
         return False
 
     def _only(self, chunk: bytes) -> None:
-        """The chunk is the whole body. It is sent before the application goes on, which may take its time."""
+        """The chunk is the whole body. It is sent before the application goes on, which may take its time.
+
+        With others of its datagram behind it, it waits for their answers, and no longer than the monitor lets it.
+        """
         head = self._head()
         if head.bodyless:
             self.respond(head.status, head.fields, b"")
@@ -274,7 +277,8 @@ class Call(Exchange):
         else:
             self.respond(head.status, head.fields, chunk)
         self.sent = True
-        self.runner.flush()
+        if not self.runner.items:
+            self.runner.flush()
 
     def _exhaust(self, chunks: Iterator[bytes]) -> None:
         """Lets the application finish after its last byte has been sent. No deadline watches it any more."""

@@ -13,7 +13,7 @@ BEGIN {
     my $warnings = $^W;
     $^W = 0;
     my $RUN = 48;    # bytes: device, inode, size, mtime_ns, ctime_ns (8 each), arguments, variables (4 each)
-    my ($PR_SET_PDEATHSIG, $PR_SET_NAME, $PR_GET_TID_ADDRESS) = (1, 15, 40);
+    my ($PR_SET_PDEATHSIG, $PR_SET_NAME, $PR_SET_CHILD_SUBREAPER, $PR_GET_TID_ADDRESS) = (1, 15, 36, 40);
     my $CLONE_FLAGS = 0x8000 | 0x200000 | 0x1000000 | 17;    # PARENT, CHILD_CLEARTID, CHILD_SETTID, SIGCHLD
     my ($AF_UNIX, $SOCK_DGRAM, $MSG_DONTWAIT, $O_CLOEXEC) = (1, 2, 0x40, 02000000);
     my $EXIT_CANNOT = 4;
@@ -203,6 +203,7 @@ BEGIN {
         my ($fd) = @_;
         setpgrp(0, 0);
         syscall($sys_prctl, $PR_SET_PDEATHSIG, 9, 0, 0, 0);
+        syscall($sys_prctl, $PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
         $leave->(0) if getppid() != $spawner;
         close($orders);
         close($news);
@@ -228,7 +229,8 @@ BEGIN {
             (exec { $program } @arguments) or print STDERR "it cannot be executed: $!\n";
             $leave->(127);
         }
-        @ARGV = @arguments[($program eq $path ? 1 : 2) .. $#arguments];
+        @ARGV = @arguments;
+        while (@ARGV && shift(@ARGV) ne $path) { }
         $^T = time;
         srand;
         $0 = $path;
@@ -277,7 +279,8 @@ BEGIN {
                 close($file);
             }
             if (defined $has_learnt && $has_learnt =~ s/\nend\z//) {
-                if ($text =~ /\b(seek|tell)\b/ && $text =~ /\bDATA\b/) {
+                my $has_data = $text =~ /^(?:__(?:DATA|END)__\b|[\x04\x1a])/m;
+                if ($has_data && $text =~ /\b(seek|tell)\b/ && $text =~ /\bDATA\b/) {
                     syswrite($orders, "C$script\0it looks at places in its DATA");
                 } else {
                     $load->($has_learnt);

@@ -59,7 +59,7 @@ SETTLED_S = 0.05
 MAX_SCRIPTS = 512
 EXIT_CANNOT = 4  #: this interpreter cannot be a zygote; stderr says why
 
-PR_SET_PDEATHSIG, PR_SET_NAME, PR_GET_TID_ADDRESS = 1, 15, 40
+PR_SET_PDEATHSIG, PR_SET_NAME, PR_SET_CHILD_SUBREAPER, PR_GET_TID_ADDRESS = 1, 15, 36, 40
 CLONE_PARENT, CLONE_CHILD_CLEARTID, CLONE_CHILD_SETTID, SIGCHLD = 0x8000, 0x200000, 0x1000000, 17
 SIGINT, SIGKILL, SIGPIPE, SIGXFSZ = 2, 9, 13, 25
 
@@ -311,6 +311,7 @@ class Zygote:
         """Until the request comes; ends when none does."""
         os.setpgid(0, 0)
         _libc.prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0)
+        _libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
         if os.getppid() != self.spawner:
             os._exit(0)
         self.orders.close()
@@ -368,7 +369,7 @@ class Task:
         self.set_environment()
         _libc.prctl(PR_SET_NAME, self.command_name(), 0, 0, 0)
         set_streams()
-        words = [os.fsdecode(word) for word in self.arguments[self.program != self.script :]]
+        words = [os.fsdecode(word) for word in self.arguments[self.arguments.index(self.script) :]]
         sys.argv = words
         if hasattr(sys, "orig_argv"):
             sys.orig_argv = _INTERPRETER_WORDS + words
@@ -387,7 +388,7 @@ class Task:
 
     def command_name(self) -> bytes:
         """As the kernel gives it: the file that is executed; through env it is the interpreter."""
-        by_env = self.program == self.script and _INTERPRETER_WORDS and "/" not in _INTERPRETER_WORDS[0]
+        by_env = _INTERPRETER_WORDS and "/" not in _INTERPRETER_WORDS[0]
         path = os.fsencode(_INTERPRETER_WORDS[0]) if by_env else self.program
         return path.rpartition(b"/")[2][:15]
 

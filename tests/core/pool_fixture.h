@@ -458,8 +458,8 @@ static inline void send_answer(const as_request_frame *to, as_answer_kind kind, 
 }
 
 /* An answer with a descriptor, which this closes. `body_len` as in the frame. */
-static inline void send_answer_fd(const as_request_frame *to, as_answer_kind kind, int status, const char *fields,
-                                  uint64_t body_len, uint64_t offset, int fd)
+static inline void send_flagged_fd(const as_request_frame *to, as_answer_kind kind, int status, const char *fields,
+                                   uint64_t body_len, uint64_t offset, int fd, uint16_t flags)
 {
     char out[1024];
     as_answer_head head = {
@@ -471,11 +471,18 @@ static inline void send_answer_fd(const as_request_frame *to, as_answer_kind kin
         .cpu_us = 15,
         .body_len = body_len,
         .file_offset = offset,
+        .flags = flags,
     };
     as_answer_frame_begin(&head, kind, out);
     memcpy(out + AS_ANSWER_HEAD_LEN, fields, strlen(fields));
     send_bytes(out, AS_ANSWER_HEAD_LEN + strlen(fields), &fd, 1);
     close(fd);
+}
+
+static inline void send_answer_fd(const as_request_frame *to, as_answer_kind kind, int status, const char *fields,
+                                  uint64_t body_len, uint64_t offset, int fd)
+{
+    send_flagged_fd(to, kind, status, fields, body_len, offset, fd, 0);
 }
 
 /* A 200 whose body is written to the returned end of a pipe. */

@@ -1,4 +1,4 @@
-/* with: base/memory.c base/buf.c base/error.c loop/loop.c report/event.c base/scan.c http/head.c http/response_head.c handler/frame.c handler/environment.c report/incident.c handler/fingerprint.c handler/lane.c handler/pool_death.c handler/pool_incident.c handler/quarantine.c handler/pool_answer.c handler/pool_document.c */
+/* with: base/memory.c base/buf.c base/error.c loop/loop.c report/event.c base/scan.c http/head.c http/response_head.c handler/frame.c handler/environment.c report/incident.c handler/fingerprint.c handler/lane.c handler/shared_buffer.c handler/pool_death.c handler/pool_incident.c handler/quarantine.c handler/pool_answer.c handler/pool_document.c */
 /* Requests into the pool and answers out of it; programs' documents have a test of their own. */
 #include "handler/pool.c"
 
@@ -182,6 +182,112 @@ static void test_file_answer(void)
     visitor_free(v);
     CHECK_INT(open_descriptors(), before);
     close_lane();
+}
+
+/* A buffer as an executor lends it; its first word says so. */
+static uint32_t *make_buffer(int *fd, const char *text, unsigned seals)
+{
+    *fd = memfd_create("buffer", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+    size_t size = AS_SHARED_BUFFER_HEAD + 8192;
+    CHECK(*fd >= 0 && ftruncate(*fd, (off_t)size) == 0 && fcntl(*fd, F_ADD_SEALS, seals) == 0);
+    char *memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, *fd, 0);
+    CHECK(memory != MAP_FAILED);
+    memcpy(memory + AS_SHARED_BUFFER_HEAD, text, strlen(text));
+    uint32_t *state = (uint32_t *)(void *)memory;
+    *state = 1;
+    return state;
+}
+
+static void drop_buffer(uint32_t *state)
+{
+    munmap(state, AS_SHARED_BUFFER_HEAD + 8192);
+}
+
+static void send_lent(const as_request_frame *to, const char *fields, uint64_t offset, uint64_t length, int fd)
+{
+    send_flagged_fd(to, AS_ANSWER_FILE, 200, fields, length, offset, dup(fd), AS_FILE_LENT);
+}
+
+static void test_lent_buffer(void)
+{
+    open_lane(NULL, 1);
+    int fd;
+    int before = open_descriptors();
+    uint32_t *state = make_buffer(&fd, "hello", F_SEAL_SHRINK);
+    for (int i = 0; i < 2; i++) {
+        *state = 1;
+        visitor *v = get("/");
+        as_request_frame frame = receive_request();
+        send_lent(&frame, "A: b\r\n", AS_SHARED_BUFFER_HEAD, 5, fd);
+        turn();
+        CHECK_INT(v->responses, 1);
+        CHECK_INT(v->request.response.body.kind, AS_BODY_MEMORY);
+        CHECK_STR(v->request.response.body.memory, "hello");
+        CHECK_INT(lane->buffers.count, 1);
+        CHECK_INT(*state, 1);
+        visitor_free(v);
+        CHECK_INT(*state, 0);
+    }
+    drop_buffer(state);
+    close(fd);
+    CHECK_INT(open_descriptors(), before);
+    close_lane();
+}
+
+/* Bodies outlive the lane, and their buffer is given back all the same. */
+static void test_lent_buffer_outlives_lane(void)
+{
+    open_lane(NULL, 1);
+    int fd;
+    uint32_t *state = make_buffer(&fd, "hello", F_SEAL_SHRINK);
+    visitor *v = get("/");
+    as_request_frame frame = receive_request();
+    send_lent(&frame, "", AS_SHARED_BUFFER_HEAD, 5, fd);
+    turn();
+    as_body body = v->request.response.body;
+    v->request.response.body = (as_body){.kind = AS_BODY_NONE, .fd = -1};
+    visitor_free(v);
+    close_lane();
+    CHECK_STR(body.memory, "hello");
+    CHECK_INT(*state, 1);
+    body.release(&body);
+    CHECK_INT(*state, 0);
+    drop_buffer(state);
+    close(fd);
+}
+
+/* What is no buffer, or not as large as is said: 502, and whatever it is it is not kept. */
+static void test_lent_buffer_is_checked(void)
+{
+    static const struct {
+        uint64_t offset, length;
+        unsigned seals;
+        bool is_bad_head;
+    } cases[] = {
+        {AS_SHARED_BUFFER_HEAD, 8193, F_SEAL_SHRINK, false},
+        {AS_SHARED_BUFFER_HEAD - 1, 1, F_SEAL_SHRINK, false},
+        {INT64_MAX, INT64_MAX, F_SEAL_SHRINK, false},
+        {AS_SHARED_BUFFER_HEAD, 5, F_SEAL_GROW, false}, /* it could be cut under us */
+        {AS_SHARED_BUFFER_HEAD, 5, F_SEAL_SHRINK, true},
+    };
+    for (size_t i = 0; i < AS_COUNT_OF(cases); i++) {
+        open_lane(NULL, 1);
+        int fd;
+        int before = open_descriptors();
+        uint32_t *state = make_buffer(&fd, "hello", cases[i].seals);
+        visitor *v = get("/");
+        as_request_frame frame = receive_request();
+        send_lent(&frame, cases[i].is_bad_head ? "a b: c\r\n" : "", cases[i].offset, cases[i].length, fd);
+        turn();
+        CHECK_INT(v->responses, 0);
+        CHECK_INT(v->error_status, 502);
+        CHECK_INT(*state, 0);
+        visitor_free(v);
+        drop_buffer(state);
+        close(fd);
+        CHECK_INT(open_descriptors(), before);
+        close_lane();
+    }
 }
 
 static void test_stream(int end_status)
@@ -698,6 +804,9 @@ int main(void)
     test_slow_runs_are_not_batched();
     test_run_time_is_learnt();
     test_file_answer();
+    test_lent_buffer();
+    test_lent_buffer_outlives_lane();
+    test_lent_buffer_is_checked();
     test_stream(0);
     test_stream(1);
     test_head_request();

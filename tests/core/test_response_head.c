@@ -130,6 +130,10 @@ static void test_document(void)
     CHECK_INT(document("\nbody"), AS_EBADRESPONSE);
     CHECK_INT(document("\r\n\r\n"), AS_EBADRESPONSE);
     CHECK_INT(document("<html>\n\n"), AS_EBADRESPONSE);
+    CHECK_INT(document("<!--: spam\nContent-Type: text/html\n\n<body"), 36);
+    CHECK_STR(head.fields, "Content-Type: text/html\r\n");
+    CHECK_INT(document("<!--: other\nContent-Type: text/html\n\n<body"), AS_EBADRESPONSE);
+    CHECK_INT(fields("<!--: spam\r\n"), AS_EBADRESPONSE); /* no program's */
     CHECK_INT(document(""), AS_EAGAIN);
     CHECK_INT(document("A: 1\r\n"), AS_EAGAIN);
     CHECK_INT(document("A: 1\r\n\r"), AS_EAGAIN);

@@ -238,12 +238,9 @@ def test_total_time_after_the_answer(timed: Server) -> None:
 def test_child_that_keeps_stdout(server: Server, name: str) -> None:
     """The program's end is the answer's, although somebody else still holds its stdout.
 
-    Who stays in its group dies with it. Who leaves the group has asked to live on, and does.
+    Whoever that is dies with it, also in another session.
     """
     assert server.get(f"/cgi-bin/{name}").text == "done\n"
-    if name == "daemon.sh":
-        (daemon,) = programs(server)
-        os.kill(daemon, signal.SIGKILL)
 
 
 def test_program_that_closes_stdout_early(server: Server) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 
 import pytest
-from harness import Server
+from harness import Server, wait_for
 
 HEAD = "#!/bin/sh\necho Content-Type: text/plain\necho\n"
 SHOW = HEAD + 'echo "$SCRIPT_NAME|$PATH_INFO|$SCRIPT_FILENAME|$(pwd)|$REDIRECT_STATUS|$*"\n'
@@ -15,6 +15,10 @@ PHP = """<?php
 header("Content-Type: text/plain");
 echo $_SERVER["SCRIPT_NAME"], "|", $_SERVER["PATH_INFO"] ?? "", "|", getcwd(), "|", $_GET["q"] ?? "", "|",
      $_POST["field"] ?? "", "\\n";
+"""
+PERL = """#!/usr/bin/perl -w
+my $is_warm = do { local (@ARGV, $/) = "/proc/$$/cmdline"; <> } !~ m{^/usr/bin/perl} || 0;
+print "Content-Type: text/plain\\nX-Warm: $is_warm\\n\\n$^W $0 @ARGV $ENV{PATH_INFO}\\n";
 """
 needs_php = pytest.mark.skipif(shutil.which("php-cgi") is None, reason="this machine has no php-cgi")
 
@@ -76,7 +80,7 @@ FILES: dict[str, str | bytes] = {
     "site/page.php": PHP,
     "site/app/index.php": PHP,
     "site/lines.py": "#!/usr/bin/env python3\nimport sys\nprint('Content-Type: text/plain\\n')\nprint(sys.argv[0])\n",
-    "site/warm.pl": '#!/usr/bin/perl -w\nprint "Content-Type: text/plain\\n\\n$^W $0 $ENV{PATH_INFO}\\n";\n',
+    "site/warm.pl": PERL,
     "site/bare.pl": 'print "Content-Type: text/plain\\n\\n$0 $ENV{QUERY_STRING}\\n";\n',
     "site/with space é.sh": SHOW,
 }
@@ -275,7 +279,24 @@ def test_interpreter_of_the_configuration(server: Server) -> None:
 
 def test_file_without_mode_runs_by_its_line(server: Server) -> None:
     assert server.get("/lines.py").text == f"{server.folder}/site/lines.py\n"
-    assert server.get("/warm.pl/x").text == f"1 {server.folder}/site/warm.pl /x\n"
+    assert server.get("/warm.pl/x").text == f"1 {server.folder}/site/warm.pl  /x\n"
+
+
+def test_file_without_mode_in_a_warm_interpreter(server: Server) -> None:
+    """Also when the process that is warm finds that the script has changed."""
+    path = server.folder / "site/warm.pl"
+    expected = f"1 {path}  /x\n"
+
+    def is_warm() -> bool:
+        response = server.get("/warm.pl/x")
+        assert response.text == expected
+        return response.header("x-warm") == "1"
+
+    wait_for(is_warm, "the script runs in an interpreter that has started before")
+    for number in range(3):
+        path.write_text(PERL.replace("$^W $0", f"{number} $0"))
+        assert server.get("/warm.pl/x").text == f"{number} {path}  /x\n"
+    path.write_text(PERL)
 
 
 def test_file_without_mode_and_line_runs_by_its_extension(server: Server) -> None:

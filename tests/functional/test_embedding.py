@@ -445,8 +445,8 @@ def test_access_log(make: Make, tmp_path: Path) -> None:
     assert '"GET /seen HTTP/1.1" 200' in (tmp_path / "access.log").read_text()
 
 
-async def asynchronous(request: Any) -> None:
-    raise AssertionError
+def asgi_2(scope: Any) -> Any:
+    return scope
 
 
 @pytest.mark.parametrize(
@@ -456,8 +456,8 @@ async def asynchronous(request: Any) -> None:
         ({"root": "/nowhere"}, "sites[0].root: '/nowhere' does not exist"),
         ({"handlers": {"api": hello}}, "sites[0].rules[0].match.path: found 'api'; expected"),
         ({"handlers": {"/a": hello, "/a/": hello}}, "handlers: found '/a' twice"),
-        ({"handlers": {"/a": 5}}, "handler of '/a': found int; expected a WSGI application or handle(request)"),
-        ({"handlers": {"/a": asynchronous}}, "handler of '/a': found an asynchronous callable"),
+        ({"handlers": {"/a": 5}}, "handler of '/a': found int; expected a WSGI or ASGI application or handle"),
+        ({"handlers": {"/a": asgi_2}}, "handler of '/a' is an ASGI 2 application, which is called twice"),
         ({"handlers": {"/": hello}, "limit": {}}, "limit: unknown key; expected one of"),
         ({"handlers": {"/": hello}, "limits": {"body_size": "much"}}, "limits.body_size: found 'much'; expected"),
         ({"handlers": {"/": hello}, "limits": {"body_size": object()}}, "limits.body_size: found object; expected"),
@@ -605,4 +605,4 @@ def test_guide_as_it_is_written(number: int, tmp_path: Path) -> None:
 
 
 def test_guide_has_its_examples() -> None:
-    assert len(BLOCKS) == 5
+    assert len(BLOCKS) == 6

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import http.client
 import json
+import math
 import os
 import re
 import signal
@@ -229,9 +230,12 @@ def waiting(server: Server) -> list[int]:
     return server.pids(r"workers/zygote\.")
 
 
-def started_at(pid: int) -> int:
-    """In ticks since the machine's start."""
-    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
+def started_at(pid: int) -> float:
+    """In ticks since the machine's start; of one that has gone, later than all."""
+    try:
+        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
+    except OSError:
+        return math.inf
 
 
 def end_all(pids: list[int]) -> None:

@@ -80,6 +80,7 @@ FILES: dict[str, str | bytes] = {
     "cgi-bin/body.pl": script("binmode STDIN; local $/; my $d = <STDIN>; print length $d, ' ', unpack('%32C*', $d);\n"),
     "cgi-bin/broken.pl": script("print 'x'\nfoo bar baz;\nmy $x = ;\n"),
     "cgi-bin/tells.pl": script("print tell(DATA);\n__DATA__\nx\n"),
+    "cgi-bin/no-data.pl": script("# AWSTATS DATA FILE\nopen my $f, '<', $0; seek $f, 2, 0; print scalar <$f>;\n"),
     "cgi-bin/own.pl": script("use lib 'lib';\nuse Mine;\nprint Mine::value();\n"),
     "cgi-bin/lib/Mine.pm": "package Mine;\nsub value { 'one' }\n1;\n",
     "cgi-bin/uses.pl": script("use lib 'lib';\nuse List::Util;\nprint List::Util->can('mine') ? 'True' : 'False';\n"),
@@ -216,6 +217,12 @@ def test_what_cannot_be_the_same_runs_cold_and_says_so_once(servers: tuple[Serve
             assert not is_warm(found)
         assert len(warm.records(f"{name} runs cold")) == 1
     assert set(stderr_lines(warm, "broken.pl")) == set(stderr_lines(cold, "broken.pl"))
+
+
+def test_data_is_only_what_stands_behind_an_end_of_the_script(servers: tuple[Server, Server]) -> None:
+    warm, cold = servers
+    expected = cold.get("/cgi-bin/no-data.pl")
+    assert without_warmth(warmed(warm, "/cgi-bin/no-data.pl")) == without_warmth(expected)
 
 
 def test_an_interpreter_that_is_killed_is_started_again(servers: tuple[Server, Server]) -> None:

@@ -36,6 +36,8 @@ typedef enum as_answer_kind {
     AS_ANSWER_WHOLE_DOCUMENT = 9,
 } as_answer_kind;
 
+/* Flag of a `file`: it is a buffer that the executor lends (handler/shared_buffer.h). */
+#define AS_FILE_LENT 1u
 /* Flag of a `document`: what the program writes is a whole HTTP response (RFC 3875 section 5). */
 #define AS_DOCUMENT_NPH 1u
 

@@ -305,6 +305,7 @@ as_lane *as_lane_new(as_home *home, const as_pool_options *options, int answer_f
     lane->run_ns = FIRST_RUN_NS;
     lane->in = as_alloc(AS_DATAGRAM_MAX);
     lane->out = as_alloc(AS_DATAGRAM_MAX);
+    as_shared_buffers_init(&lane->buffers, home->loop);
     adopt_slots(lane);
     as_loop_add_hook(home->loop, &lane->hook, turn_ends);
     return lane;
@@ -330,6 +331,7 @@ void as_lane_free(as_lane *lane)
     if (lane->answers.fd >= 0)
         as_loop_unwatch(loop, &lane->answers);
     close(lane->answer_fd);
+    as_shared_buffers_free(&lane->buffers);
     munmap(lane->segment, lane->segment_size);
     while (lane->free_pendings != NULL) {
         as_pending *next = lane->free_pendings->next;

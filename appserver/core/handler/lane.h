@@ -21,6 +21,7 @@
 #include "handler/frame.h"
 #include "handler/pool.h"
 #include "handler/sendfile.h"
+#include "handler/shared_buffer.h"
 #include "handler/slot.h"
 #include "report/counters.h"
 #include "report/event.h"
@@ -126,7 +127,8 @@ struct as_lane {
     int64_t death_ns; /* of the last executor that died */
     int64_t complained_ns;
 
-    char *in; /* AS_DATAGRAM_MAX bytes each */
+    as_shared_buffers buffers; /* of its executors */
+    char *in;                  /* AS_DATAGRAM_MAX bytes each */
     char *out;
 };
 

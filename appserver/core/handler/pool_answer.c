@@ -131,6 +131,14 @@ static void on_response(as_lane *lane, as_pending *pending, const as_answer_fram
     as_request_respond(request);
 }
 
+/* The descriptor of a `file` that nobody wants. */
+static void drop_file(const as_answer_frame *frame, int fd)
+{
+    if (frame->head.kind == AS_ANSWER_FILE && (frame->head.flags & AS_FILE_LENT) != 0)
+        as_shared_buffer_give_back(fd);
+    close(fd);
+}
+
 /* The header block of an answer with a descriptor; closes `fd` and ends the request when it is malformed. */
 static bool take_fields_with_fd(as_lane *lane, as_pending *pending, const as_answer_frame *frame, int fd)
 {
@@ -138,7 +146,7 @@ static bool take_fields_with_fd(as_lane *lane, as_pending *pending, const as_ans
     as_response_head head;
     if (take_fields(request, frame, as_arena_copy(&request->arena, frame->fields), &head) == AS_OK)
         return true;
-    close(fd);
+    drop_file(frame, fd);
     if (frame->head.kind == AS_ANSWER_STREAM) {
         /* Its `end` is still to come, and the executor is told not to go on. */
         as_lane_cancel_slot(lane, pending->slot);
@@ -149,24 +157,36 @@ static bool take_fields_with_fd(as_lane *lane, as_pending *pending, const as_ans
     return false;
 }
 
+/* False when the executor has lent something that is no buffer. */
+static bool take_file(as_lane *lane, const as_answer_head *answer, int fd, as_body *body)
+{
+    if ((answer->flags & AS_FILE_LENT) != 0)
+        return as_shared_buffers_body(&lane->buffers, fd, answer->file_offset, answer->body_len, body);
+    *body = (as_body){
+        .kind = AS_BODY_FILE,
+        .fd = fd,
+        .offset = (int64_t)answer->file_offset,
+        .length = (int64_t)answer->body_len,
+        .release = as_body_close_fd,
+    };
+    return true;
+}
+
 static void on_file(as_lane *lane, as_pending *pending, const as_answer_frame *frame, int fd)
 {
     as_request *request = pending->request;
     if (!take_fields_with_fd(lane, pending, frame, fd))
         return;
     if (names_file(request)) {
-        close(fd);
+        drop_file(frame, fd);
         finish(lane, pending, &frame->head);
         as_sendfile_respond(as_pending_sendfile(request), request, lane->options.index);
         return;
     }
-    request->response.body = (as_body){
-        .kind = AS_BODY_FILE,
-        .fd = fd,
-        .offset = (int64_t)frame->head.file_offset,
-        .length = (int64_t)frame->head.body_len,
-        .release = as_body_close_fd,
-    };
+    if (!take_file(lane, &frame->head, fd, &request->response.body)) {
+        fail(lane, pending, "its executor sent a body in memory that cannot be read");
+        return;
+    }
     finish(lane, pending, &frame->head);
     as_request_respond(request);
 }
@@ -372,14 +392,14 @@ static void on_frame(as_lane *lane, const as_answer_frame *frame, int fd)
     as_pending *pending = index == AS_LANE_NONE ? NULL : lane->slots[index].pending;
     if (pending == NULL) {
         if (fd >= 0)
-            close(fd);
+            drop_file(frame, fd);
         if (index != AS_LANE_NONE)
             on_late(lane, index, frame);
         return;
     }
     if (!is_expected(pending, frame, fd)) {
         if (fd >= 0)
-            close(fd);
+            drop_file(frame, fd);
         report_bad(lane, index);
         fail(lane, pending, bad_frame);
         return;

@@ -141,6 +141,13 @@ static void keep_line(kept *k, as_str line, bool crlf)
     k->len += line.len + 2;
 }
 
+/* With this line Python's cgitb begins its page of a traceback, so that it is a comment where it does not stand among the fields. It is no field, because of its
+ * name, and goes to nobody. */
+static bool is_of_cgitb(as_str line)
+{
+    return as_str_equal(line, AS_STR("<!--: spam"));
+}
+
 /* Takes lines until an empty one or the end. `lf_only`: a bare LF ends a line as well. Returns bytes consumed or a negative as_err. */
 static int parse_lines(as_str input, bool lf_only, as_arena *arena, as_response_head *head, int *fields)
 {
@@ -162,7 +169,7 @@ static int parse_lines(as_str input, bool lf_only, as_arena *arena, as_response_
         if (++*fields > AS_MAX_RESPONSE_FIELDS)
             return AS_EBADRESPONSE;
         bool keep = false;
-        int err = take_line(line, head, &keep);
+        int err = lf_only && is_of_cgitb(line) ? AS_OK : take_line(line, head, &keep);
         if (err != AS_OK)
             return err;
         if (keep)

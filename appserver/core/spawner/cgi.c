@@ -272,7 +272,20 @@ static void plan_program(as_attempt *request, as_program *program, char **argv)
         .argv = argv,
         .envp = request->runner->variables.entries,
         .directory = as_arena_copy(&request->runner->arena, directory).ptr,
+        .limits = request->runner->running->limits,
     };
+}
+
+/* True when it may run, as whom it is said. */
+static bool find_identity(as_attempt *request)
+{
+    char reason[REASON_SIZE];
+    as_cgi_runner *runner = request->runner;
+    if (as_identities_find(&runner->identities, runner->variables.root, request->file, request->start_ns,
+                           &request->program.identity, reason, sizeof(reason)) == AS_OK)
+        return true;
+    refuse(request, request->file, reason, 403);
+    return false;
 }
 
 /* --- descriptors --- */
@@ -352,13 +365,29 @@ static void refuse_start(const as_attempt *request, const as_program *program, i
     refuse(request, request->file, reason, is_too_large ? 431 : 500);
 }
 
-/* Takes the reading end of `output` and both of `errors`. */
-static void started(const as_attempt *request, const as_program *program, int output[2], int errors[2])
+/* One run of a request. */
+typedef struct run_plan {
+    as_program program;
+    as_zygote *zygote; /* NULL: it starts cold */
+    as_trial *trial;   /* NULL: the only run */
+    as_trial_side side;
+} run_plan;
+
+/* Whether somebody waits for its answer. */
+static bool is_answered(const run_plan *run)
+{
+    return run->trial == NULL || run->side == AS_TRIAL_COLD;
+}
+
+/* Takes the reading end of `output` and both of `errors`. AS_OK or AS_ESYSTEM. */
+static int started(const as_attempt *request, const run_plan *run, int output[2], int errors[2])
 {
     as_cgi_runner *runner = request->runner;
     const as_running_start start = {
-        .program = program,
-        .slot = request->slot,
+        .program = &run->program,
+        .trial = run->trial,
+        .side = run->side,
+        .slot = is_answered(run) ? request->slot : NULL,
         .request = &request->frame.head,
         .log_id = request->log_id,
         .start_ns = request->start_ns,
@@ -370,11 +399,11 @@ static void started(const as_attempt *request, const as_program *program, int ou
         .errors_writer_fd = errors[1],
     };
     output[0] = errors[0] = errors[1] = -1;
-    if (as_running_add(runner->running, &start) != AS_OK) {
-        refuse_for_now(request, request->file, errno);
-        return;
-    }
-    AS_SLOT_STORE(request->slot, process, program->pid);
+    if (as_running_add(runner->running, &start) != AS_OK)
+        return AS_ESYSTEM;
+    if (is_answered(run))
+        AS_SLOT_STORE(request->slot, process, run->program.pid);
+    return AS_OK;
 }
 
 /* The system says that it is no program of this machine, and it has no #! line: 7-bit text as a rule. */
@@ -393,44 +422,103 @@ static bool has_usual_interpreter(as_attempt *request, as_program *program)
 static int start_cold(as_attempt *request, as_program *program)
 {
     as_launcher *launcher = &request->runner->launcher;
-    if (request->cold_argv[0] == NULL) {
-        int verdict = as_program_start(launcher, program);
-        if (verdict == AS_OK || !has_usual_interpreter(request, program))
-            return verdict;
-    }
+    int verdict = as_program_start(launcher, program);
+    if (verdict == AS_OK || !has_usual_interpreter(request, program))
+        return verdict;
     program->path = request->cold_argv[0];
     program->argv = request->cold_argv;
     return as_program_start(launcher, program);
 }
 
-/* AS_OK, also when the request has been refused; AS_EAGAIN when a warm process is on its way. */
-static int start_program(as_attempt *request, as_program *program)
+/* Warm, else cold; to be compared with the cold one a warm run is nothing else. */
+static int start_process(as_attempt *request, run_plan *run)
 {
-    as_cgi_runner *runner = request->runner;
+    if (run->zygote != NULL && as_zygote_become(run->zygote, &run->program, &request->script.mark) == AS_OK)
+        return AS_OK;
+    return is_answered(run) ? start_cold(request, &run->program) : AS_ESYSTEM;
+}
+
+/* AS_OK or AS_ESYSTEM; in that case the request, if it is answered by this run, has been refused. */
+static int start_run(as_attempt *request, run_plan *run)
+{
+    as_program *program = &run->program;
     int output[2] = {-1, -1};
     int errors[2] = {-1, -1};
-    as_zygote *zygote = NULL;
-    int warmth =
-        runner->warm != NULL ? as_warm_look(runner->warm, program, &request->script.mark, &zygote) : AS_ENOTFOUND;
-    if (warmth == AS_EAGAIN)
-        return AS_EAGAIN;
+    int verdict = AS_ESYSTEM;
     program->stdin_fd = open_stdin(request);
     if (program->stdin_fd < 0 || open_pipes(output, errors) != AS_OK) {
-        refuse_for_now(request, request->file, errno);
+        if (is_answered(run))
+            refuse_for_now(request, request->file, errno);
         goto release;
+    }
+    if (run->trial != NULL)
+        as_trial_widen(output[0]);
+    /* A warm process may have to execute it after all. */
+    if (request->cold_argv[0] != NULL) {
+        program->path = request->cold_argv[0];
+        program->argv = request->cold_argv;
     }
     program->stdout_fd = output[1];
     program->stderr_fd = errors[1];
-    bool is_warm = warmth == AS_OK && as_zygote_become(zygote, program, &request->script.mark) == AS_OK;
-    if (is_warm || start_cold(request, program) == AS_OK)
-        started(request, program, output, errors);
-    else
+    verdict = start_process(request, run);
+    if (verdict != AS_OK && is_answered(run))
         refuse_start(request, program, errno);
+    if (verdict != AS_OK)
+        goto release;
+    verdict = started(request, run, output, errors);
+    if (verdict != AS_OK && is_answered(run))
+        refuse_for_now(request, request->file, errno);
 release:
     close_pipe(errors);
     close_pipe(output);
-    if (program->stdin_fd >= 0 && program->stdin_fd != runner->launcher.null_fd)
+    if (program->stdin_fd >= 0 && program->stdin_fd != request->runner->launcher.null_fd)
         close(program->stdin_fd);
+    return verdict;
+}
+
+/* Only what is safe by its method (RFC 9110 section 9.2.1), and has no body, whose descriptor could be read only once. */
+static bool may_run_twice(const as_attempt *request)
+{
+    const as_running_set *running = request->runner->running;
+    const char *method = request->runner->variables.method;
+    const as_request_frame *frame = &request->frame;
+    return (strcmp(method, "GET") == 0 || strcmp(method, "HEAD") == 0) && frame->body.len == 0 &&
+           (frame->head.flags & AS_REQUEST_FD_FLAGS) == 0 && running->limit - running->count >= 2;
+}
+
+static void start_trial_run(as_attempt *request, run_plan *run)
+{
+    if (start_run(request, run) == AS_OK)
+        return;
+    as_trial_abandon(run->trial);
+    as_trial_end(run->trial, run->side, -1, 0);
+}
+
+static void start_twice(as_attempt *request, as_zygote *zygote)
+{
+    as_trial *trial = as_trial_new(request->program.script, as_warm_take_trial, request->runner->warm);
+    run_plan cold = {.program = request->program, .trial = trial, .side = AS_TRIAL_COLD};
+    run_plan warm = {.program = request->program, .zygote = zygote, .trial = trial, .side = AS_TRIAL_WARM};
+    start_trial_run(request, &cold);
+    start_trial_run(request, &warm);
+}
+
+/* AS_OK, also when the request has been refused; AS_EAGAIN when a warm process is on its way. */
+static int start_program(as_attempt *request)
+{
+    as_cgi_runner *runner = request->runner;
+    as_zygote *zygote = NULL;
+    int warmth = runner->warm != NULL ? as_warm_look(runner->warm, &request->program, &request->script.mark, &zygote)
+                                      : AS_ENOTFOUND;
+    if (warmth == AS_EAGAIN)
+        return AS_EAGAIN;
+    if (warmth == AS_OK && runner->verifies && may_run_twice(request)) {
+        start_twice(request, zygote);
+        return AS_OK;
+    }
+    bool is_warm = warmth == AS_OK && !runner->verifies;
+    run_plan only = {.program = request->program, .zygote = is_warm ? zygote : NULL};
+    start_run(request, &only);
     return AS_OK;
 }
 
@@ -476,8 +564,8 @@ static int run_attempt(as_attempt *request)
     }
     if (request->argv[0] == request->file && !request->is_executable && request->cold_argv[0] == NULL)
         refuse(request, request->file, "not executable: chmod +x", 500);
-    else
-        return start_program(request, &request->program);
+    else if (find_identity(request))
+        return start_program(request);
     return AS_OK;
 }
 
@@ -509,7 +597,7 @@ int as_cgi_resume(as_cgi_runner *runner)
         as_cgi_skip(runner, &request->frame.head);
         return attempt_ends(request, AS_OK);
     }
-    return attempt_ends(request, start_program(request, &request->program));
+    return attempt_ends(request, start_program(request));
 }
 
 /* --- life --- */
@@ -551,6 +639,7 @@ int as_cgi_runner_init(as_cgi_runner *runner, const as_spawner_options *options)
     runner->attempt->body_fd = -1;
     runner->interpreters = copy_pairs(options->interpreters);
     runner->usual_interpreters = copy_pairs(options->usual_interpreters);
+    as_identities_init(&runner->identities, &options->identity);
     int verdict = as_launcher_init(&runner->launcher);
     runner->launcher.descriptors = options->program_descriptors;
     return verdict != AS_OK ? verdict : take_defaults(runner, options->environment);
@@ -572,7 +661,8 @@ static void warm_has_moved(void *owner)
 int as_cgi_runner_warm(as_cgi_runner *runner, const as_spawner_options *options, as_loop *loop,
                        void (*resumable)(void *owner), void *owner)
 {
-    if (options->python_zygote == NULL && options->perl_zygote == NULL)
+    /* An interpreter that is kept belongs to one user. */
+    if ((options->python_zygote == NULL && options->perl_zygote == NULL) || options->identity.is_owner)
         return AS_OK;
     const as_warm_options wanted = {
         .loop = loop,
@@ -588,6 +678,7 @@ int as_cgi_runner_warm(as_cgi_runner *runner, const as_spawner_options *options,
     };
     runner->resumable = resumable;
     runner->owner = owner;
+    runner->verifies = options->verifies_warm;
     runner->warm = as_warm_new(&wanted);
     return runner->warm != NULL ? AS_OK : AS_ESYSTEM;
 }
@@ -599,6 +690,7 @@ void as_cgi_runner_free(as_cgi_runner *runner)
         close(runner->attempt->body_fd);
     as_free(runner->attempt);
     as_launcher_free(&runner->launcher);
+    as_identities_free(&runner->identities);
     as_arena_free(&runner->arena);
     as_free(runner->defaults_text);
     as_free(runner->interpreters);

@@ -23,6 +23,7 @@ typedef struct as_cgi_runner {
     as_answers *answers;
     as_event_ring *events;
     as_launcher launcher;
+    as_identities identities;
     char *interpreters;
     char *usual_interpreters;
     char *defaults_text;
@@ -35,6 +36,7 @@ typedef struct as_cgi_runner {
     bool is_held; /* the attempt waits for a warm process */
     /* set before start, by as_cgi_runner_warm() */
     as_warm *warm; /* NULL: programs start cold */
+    bool verifies; /* what could be warm is run both ways where that does no harm, else cold */
     void (*resumable)(void *owner);
     void *owner;
 } as_cgi_runner;

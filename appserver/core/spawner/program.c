@@ -111,7 +111,14 @@ AS_NO_SANITIZE static int child_main(void *argument)
     child_plan *plan = argument;
     const as_program *program = plan->program;
     const as_launcher *launcher = plan->launcher;
-    if (setpgid(0, 0) < 0 || prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) < 0)
+    if (setpgid(0, 0) < 0)
+        return fail(plan, AS_PROGRAM_PREPARE);
+    if (program->limits != NULL &&
+        (as_rlimits_apply(program->limits, 0) != AS_OK || prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) < 0))
+        return fail(plan, AS_PROGRAM_PREPARE);
+    if (program->identity != NULL && as_identity_assume(program->identity) < 0)
+        return fail(plan, AS_PROGRAM_IDENTITY);
+    if (prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) < 0) /* after the identity, whose change takes it away */
         return fail(plan, AS_PROGRAM_PREPARE);
     if (getppid() != launcher->own_pid) /* the parent died before the prctl */
         return fail(plan, AS_PROGRAM_PREPARE);
@@ -122,7 +129,8 @@ AS_NO_SANITIZE static int child_main(void *argument)
     syscall(SYS_close_range, STDERR_FILENO + 1, ~0u, CLOSE_RANGE_CLOEXEC);
     if (chdir(program->directory) < 0)
         return fail(plan, AS_PROGRAM_DIRECTORY);
-    if (launcher->descriptors != 0 && set_descriptor_limit(launcher->descriptors) < 0)
+    if (launcher->descriptors != 0 && (program->limits == NULL || program->limits->wanted.open_files == 0) &&
+        set_descriptor_limit(launcher->descriptors) < 0)
         return fail(plan, AS_PROGRAM_PREPARE);
     const struct sched_param usual = {0};
     if (launcher->gives_way)
@@ -246,6 +254,10 @@ void as_program_explain(const as_program *program, int error, char *text, size_t
     case AS_PROGRAM_PREPARE:
         errno = error;
         snprintf(text, size, "its process could not be set up: %m");
+        break;
+    case AS_PROGRAM_IDENTITY:
+        errno = error;
+        snprintf(text, size, "it could not become the user uid %u: %m", (unsigned)program->identity->uid);
         break;
     case AS_PROGRAM_DIRECTORY:
         errno = error;

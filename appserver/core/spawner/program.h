@@ -10,6 +10,8 @@
 #include <sys/types.h>
 
 #include "base/error.h"
+#include "spawner/identity.h"
+#include "spawner/rlimits.h"
 
 typedef struct as_launcher {
     char *stack;
@@ -23,7 +25,8 @@ typedef struct as_launcher {
 
 typedef enum as_program_step {
     AS_PROGRAM_CLONE,     /* the process could not be made */
-    AS_PROGRAM_PREPARE,   /* its group or descriptors could not be set */
+    AS_PROGRAM_PREPARE,   /* its group, limits or descriptors could not be set */
+    AS_PROGRAM_IDENTITY,  /* it could not become its user */
     AS_PROGRAM_DIRECTORY, /* its working directory could not be entered */
     AS_PROGRAM_EXEC,
 } as_program_step;
@@ -37,6 +40,9 @@ typedef struct as_program {
     int stdin_fd;          /* these three stay the caller's and must be above 2 */
     int stdout_fd;
     int stderr_fd;
+    /* What CGI programs get, and interpreters that are kept do not: these limits, and their descendants' orphans. NULL: neither. */
+    const as_rlimits *limits;
+    const as_identity *identity; /* NULL: as this process */
     /* Filled in by as_program_start(). */
     pid_t pid; /* and process group */
     int pidfd; /* the caller's to close; readable when the program has ended */

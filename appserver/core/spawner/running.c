@@ -5,6 +5,7 @@
 #include <poll.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -17,6 +18,7 @@ enum {
      * long the core has not got one that is silent. */
     LOOK_MS = 2,
     SILENT_MS = 100,
+    REASON_SIZE = 160,
 };
 
 /* To the group; to the program alone when it has made itself a member of another one. */
@@ -72,6 +74,21 @@ int as_running_wait_ms(const as_running_set *set)
     return set->held != NULL ? LOOK_MS : -1;
 }
 
+/* False when it is treated like any other; of a trial that has come to nothing only the one that is answered is. */
+static bool is_kept_for_trial(as_running *running)
+{
+    if (running->trial == NULL)
+        return false;
+    if (running->set->loop->now_ns - running->start_ns >= AS_TRIAL_MS * AS_NS_PER_MS ||
+        as_trial_is_too_much(running->output_fd))
+        as_trial_abandon(running->trial);
+    if (!as_trial_is_abandoned(running->trial))
+        return true;
+    if (running->slot == NULL)
+        as_running_end(running);
+    return running->slot == NULL;
+}
+
 void as_running_look_at_outputs(as_running_set *set)
 {
     int64_t now_ns = set->loop->now_ns;
@@ -87,6 +104,10 @@ void as_running_look_at_outputs(as_running_set *set)
     for (as_running *each = set->held; each != NULL;) {
         as_running *running = each;
         each = each->next_held;
+        if (is_kept_for_trial(running)) {
+            polled++;
+            continue;
+        }
         bool goes_on = running->has_written;
         running->has_written = polled++->revents != 0;
         if ((goes_on && running->has_written) || now_ns - running->start_ns >= SILENT_MS * AS_NS_PER_MS)
@@ -132,7 +153,10 @@ static bool read_errors(as_running *running)
     ssize_t len = read(running->errors.fd, bytes, sizeof(bytes));
     if (len <= 0)
         return len < 0 && errno == EINTR;
-    as_stderr_take(&running->lines, as_str_of(bytes, (size_t)len), emit_line, running);
+    if (running->trial != NULL)
+        as_trial_add_errors(running->trial, running->side, as_str_of(bytes, (size_t)len));
+    if (running->slot != NULL)
+        as_stderr_take(&running->lines, as_str_of(bytes, (size_t)len), emit_line, running);
     return true;
 }
 
@@ -164,20 +188,38 @@ static void time_is_over(as_timer *timer)
 {
     as_running *running = AS_CONTAINER_OF(timer, as_running, timer);
     as_running_set *set = running->set;
-    as_event_emit(set->events, AS_EVENT_WARNING, running->log_id, -1, set->executor,
-                  "%s: killed at its time limit, after %lld ms", running->name,
-                  (long long)((set->loop->now_ns - running->start_ns) / AS_NS_PER_MS));
+    if (running->slot != NULL)
+        as_event_emit(set->events, AS_EVENT_WARNING, running->log_id, -1, set->executor,
+                      "%s: killed at its time limit, after %lld ms", running->name,
+                      (long long)((set->loop->now_ns - running->start_ns) / AS_NS_PER_MS));
     as_running_end(running);
 }
 
-/* Nothing of a program that we have ended: whoever ordered that has said why. */
-static void report_status(const as_running *running, int status)
+static void report_limit(const as_running *running, int status, const char *limit)
 {
     as_running_set *set = running->set;
     int number = status - AS_END_SIGNAL;
+    const char *name = number > 0 ? sigabbrev_np(number) : NULL;
+    if (name != NULL)
+        as_event_emit(set->events, AS_EVENT_ERROR, running->log_id, -1, set->executor,
+                      "%s: the program was killed by SIG%s: %s", running->name, name, limit);
+    else
+        as_event_emit(set->events, AS_EVENT_WARNING, running->log_id, -1, set->executor,
+                      "%s: the program ended with %s %d: %s", running->name, number > 0 ? "signal" : "exit code",
+                      number > 0 ? number : status, limit);
+}
+
+/* Nothing of a program that we have ended: whoever ordered that has said why. */
+static void report_status(const as_running *running, int status, const struct rusage *usage)
+{
+    as_running_set *set = running->set;
+    int number = status - AS_END_SIGNAL;
+    char limit[REASON_SIZE];
     if (running->step != AS_RUNNING_FREELY || status == 0)
         return;
-    if (number < 0)
+    if (as_rlimits_explain(set->limits, status, usage, limit, sizeof(limit)))
+        report_limit(running, status, limit);
+    else if (number < 0)
         as_event_emit(set->events, AS_EVENT_WARNING, running->log_id, -1, set->executor,
                       "%s: the program ended with exit code %d", running->name, status);
     else if (number == SIGPIPE) /* of an answer to HEAD, say, the core closes the pipe */
@@ -189,11 +231,11 @@ static void report_status(const as_running *running, int status)
                       "%s: the program was killed by signal %d", running->name, number);
 }
 
-static void report_end(as_running *running, int status)
+static void report_end(as_running *running, int status, const struct rusage *usage)
 {
     as_running_set *set = running->set;
     const as_stderr_lines *lines = &running->lines;
-    report_status(running, status);
+    report_status(running, status, usage);
     if (lines->dropped_lines > 0)
         as_event_emit(set->events, AS_EVENT_WARNING, running->log_id, -1, set->executor,
                       "%s: wrote more than %d lines to stderr; %llu lines (%llu bytes) were dropped", running->name,
@@ -210,13 +252,13 @@ static void report_end(as_running *running, int status)
 }
 
 /* The group goes before its leader is waited for: until then the zombie keeps the number from being given to others. */
-static int kill_and_wait(as_running *running)
+static int kill_and_wait(as_running *running, struct rusage *usage)
 {
     siginfo_t info = {0};
     int verdict;
     kill(-running->pid, SIGKILL);
     do {
-        verdict = waitid(P_PID, (id_t)running->pid, &info, WEXITED);
+        verdict = (int)syscall(SYS_waitid, P_PID, running->pid, &info, WEXITED, usage);
     } while (verdict < 0 && errno == EINTR);
     if (verdict < 0)
         return AS_END_SIGNAL + SIGKILL; /* somebody else in this process has waited for it */
@@ -245,16 +287,33 @@ static void give_back(as_deferred *work)
     set->ended(set);
 }
 
-static void send_end(as_running *running, int status)
+/* It and what it has waited for. At least one: 0 is for executors that do not know. */
+static uint32_t cpu_us_of(const struct rusage *usage)
+{
+    int64_t us = (int64_t)(usage->ru_utime.tv_sec + usage->ru_stime.tv_sec) * 1000000 + usage->ru_utime.tv_usec +
+                 usage->ru_stime.tv_usec;
+    return us < 1 ? 1 : us > UINT32_MAX ? UINT32_MAX : (uint32_t)us;
+}
+
+static void send_end(as_running *running, int status, const struct rusage *usage)
 {
     as_running_set *set = running->set;
     as_answer_head head = answer_head(running);
     head.status = (uint16_t)status;
+    head.cpu_us = cpu_us_of(usage);
     if (send_whole(running, &head))
         return;
     if (running->output_fd >= 0)
         hand_over(running);
     as_answers_send(set->answers, running->loop, AS_ANSWER_END, &head, AS_STR_NONE, AS_STR_NONE, -1);
+}
+
+static void end_trial(as_running *running, int status)
+{
+    if (running->step != AS_RUNNING_FREELY)
+        as_trial_abandon(running->trial);
+    as_trial_end(running->trial, running->side, running->output_fd, status);
+    running->trial = NULL;
 }
 
 static void has_exited(as_watch *watch, uint32_t epoll_events)
@@ -263,14 +322,22 @@ static void has_exited(as_watch *watch, uint32_t epoll_events)
     as_running *running = AS_CONTAINER_OF(watch, as_running, exited);
     if (running->step == AS_RUNNING_UNUSED)
         return;
-    int status = kill_and_wait(running);
+    struct rusage usage = {0};
+    int status = kill_and_wait(running, &usage);
+    as_strays_kill(running->set->strays);
     for (int i = 0; i < LAST_READS && read_errors(running); i++) {
     }
-    as_stderr_finish(&running->lines, emit_line, running);
-    report_end(running, status);
+    if (running->trial != NULL)
+        end_trial(running, status);
+    if (running->slot != NULL) {
+        as_stderr_finish(&running->lines, emit_line, running);
+        report_end(running, status, &usage);
+        AS_SLOT_STORE(running->slot, process, 0); /* before the answer: the slot is the core's again after it */
+        send_end(running, status, &usage);
+    } else {
+        close(let_go(running));
+    }
     close_all(running);
-    AS_SLOT_STORE(running->slot, process, 0); /* before the answer: the slot is the core's again after it */
-    send_end(running, status);
     running->step = AS_RUNNING_UNUSED;
     as_loop_defer(running->set->loop, &running->reuse, give_back);
 }
@@ -322,11 +389,14 @@ int as_running_add(as_running_set *set, const as_running_start *start)
     running->errors = (as_watch){.fd = start->errors_fd, .ready = errors_ready};
     running->errors_writer_fd = start->errors_writer_fd;
     running->output_fd = start->output_fd;
+    running->trial = start->trial;
+    running->side = start->side;
     running->has_written = false;
     hold(running);
     if (watch_both(running) != AS_OK) {
         int saved = errno;
-        kill_and_wait(running);
+        struct rusage usage = {0};
+        kill_and_wait(running, &usage);
         close_all(running);
         close(let_go(running));
         errno = saved;
@@ -373,8 +443,8 @@ void as_running_look_for_cancelled(as_running_set *set)
 {
     for (uint32_t i = 0; i < set->limit; i++) {
         as_running *running = &set->all[i];
-        if (running->step == AS_RUNNING_FREELY && AS_SLOT_LOAD(running->slot, cancelled) != 0)
-            cancel(running);
+        if (running->step == AS_RUNNING_FREELY && running->slot != NULL && AS_SLOT_LOAD(running->slot, cancelled) != 0)
+            as_running_cancel(set, running->request_id);
     }
 }
 

@@ -13,6 +13,8 @@
 #include "spawner/answers.h"
 #include "spawner/program.h"
 #include "spawner/stderr_lines.h"
+#include "spawner/strays.h"
+#include "spawner/trial.h"
 
 enum {
     /* The program's name in log lines; of a longer one the end. */
@@ -46,7 +48,9 @@ typedef struct as_running {
     int errors_writer_fd; /* kept open, so that the loop is not woken by a hang-up just before the exit tells the same */
     as_timer timer;       /* time limit, then grace */
     as_deferred reuse;
-    as_slot *slot;
+    as_trial *trial; /* NULL: it is run once */
+    as_trial_side side;
+    as_slot *slot; /* NULL: nobody waits for its answer, it runs to be compared */
     uint32_t slot_index;
     uint32_t loop; /* of the core */
     uint64_t request_id;
@@ -67,6 +71,8 @@ struct as_running_set {
     uint32_t kill_grace_ms;
     uint32_t request_time_ms; /* 0: no limit but the deadline of the request */
     uint32_t limit;
+    const as_rlimits *limits; /* of each program */
+    as_strays *strays;
     void (*ended)(as_running_set *set); /* a place has become free */
     /* loop thread */
     as_running *all;
@@ -87,7 +93,9 @@ void as_running_set_free(as_running_set *set);
 /* What is known of a program that has just been started. */
 typedef struct as_running_start {
     const as_program *program;
-    as_slot *slot;
+    as_trial *trial; /* maybe NULL */
+    as_trial_side side;
+    as_slot *slot; /* NULL for the warm side of a trial */
     const as_request_head *request;
     uint64_t log_id;
     int64_t start_ns;

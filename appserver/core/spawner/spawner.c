@@ -26,6 +26,8 @@ struct as_spawner {
     as_loop loop;
     as_counters counters;
     as_running_set running;
+    as_strays strays;
+    as_rlimits limits;
     as_cgi_runner runner;
     as_answers *answers;
     as_event_ring *events;
@@ -376,9 +378,16 @@ static int set_up(as_spawner *spawner, const as_spawner_options *options)
         .kill_grace_ms = options->kill_grace_ms,
         .request_time_ms = options->request_time_ms,
         .limit = options->max_programs,
+        .limits = &spawner->limits,
+        .strays = &spawner->strays,
         .ended = program_ended,
     };
     as_running_set_init(&spawner->running);
+    as_rlimits_plan(&spawner->limits, &options->limits);
+    spawner->strays = (as_strays){
+        .loop = &spawner->loop, .events = spawner->events, .executor = options->executor, .children_fd = -1};
+    if (!options->leaves_daemons)
+        as_strays_init(&spawner->strays);
     spawner->runner.running = &spawner->running;
     spawner->runner.answers = spawner->answers;
     spawner->runner.events = spawner->events;
@@ -388,7 +397,7 @@ static int set_up(as_spawner *spawner, const as_spawner_options *options)
 as_spawner *as_spawner_new(const as_spawner_options *options)
 {
     as_spawner *spawner = as_alloc_lines(sizeof(*spawner));
-    spawner->body_fd = spawner->runner.launcher.null_fd = -1;
+    spawner->body_fd = spawner->runner.launcher.null_fd = spawner->strays.children_fd = -1;
     if (as_loop_init(&spawner->loop) != AS_OK) {
         as_free(spawner);
         return NULL;
@@ -409,6 +418,7 @@ void as_spawner_free(as_spawner *spawner)
     drop_body_fd(spawner);
     as_timer_clear(&spawner->loop, &spawner->cancel_poll);
     as_cgi_runner_free(&spawner->runner);
+    as_strays_free(&spawner->strays);
     as_running_set_free(&spawner->running);
     if (spawner->answers != NULL)
         as_answers_free(spawner->answers);

@@ -9,6 +9,8 @@
 
 #include "base/error.h"
 #include "report/event.h"
+#include "spawner/identity.h"
+#include "spawner/rlimits.h"
 
 /* >>> cdef */
 typedef struct as_spawner_options {
@@ -32,7 +34,11 @@ typedef struct as_spawner_options {
     /* Files of the zygotes (appserver/workers/); copied; NULL: scripts of that language always start a new interpreter. */
     const char *python_zygote;
     const char *perl_zygote;
-    int event_fd; /* eventfd written when events are there; stays the caller's */
+    bool verifies_warm;       /* requests that may be run twice are: by a zygote as well, for comparison */
+    as_program_limits limits; /* of each program */
+    as_identity_rules identity;
+    bool leaves_daemons; /* what has left a program's process group lives on when the program has ended */
+    int event_fd;        /* eventfd written when events are there; stays the caller's */
 } as_spawner_options;
 
 typedef struct as_spawner as_spawner;

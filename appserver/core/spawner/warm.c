@@ -15,6 +15,9 @@ enum {
     /* A zygote that nobody has needed for this long ends. */
     IDLE_S = 300,
     DATAGRAM_SIZE = 256 * 1024,
+    /* Answers may differ by chance: two runs that fall on both sides of a second. */
+    DIFFERENCES_MAX = 3,
+    REASON_SIZE = 448,
 };
 
 /* What is known of a script, as long as its file stays as it is. */
@@ -24,6 +27,8 @@ typedef struct known_script {
     as_zygote *zygote; /* NULL: it runs cold */
     uint32_t births;   /* of the zygote when the script was chosen for it */
     bool is_told;
+    uint32_t trials;
+    uint32_t differences;
     char *reason; /* why the zygote cannot run it, as the log has been told; NULL: it can */
 } known_script;
 
@@ -67,6 +72,23 @@ static void refused(void *owner, const char *path, const char *reason)
     as_free(script->reason);
     script->reason = as_strdup(as_str_from(reason));
     as_event_emit(warm->home.events, AS_EVENT_NOTE, 0, -1, warm->home.executor, "%s runs cold: %s", path, reason);
+}
+
+void as_warm_take_trial(void *owner, const char *script, const char *difference)
+{
+    char reason[REASON_SIZE];
+    as_warm *warm = owner;
+    known_script *known = place_of(warm, script);
+    if (known->path == NULL || strcmp(known->path, script) != 0)
+        return;
+    known->trials++;
+    known->differences += difference != NULL;
+    if (difference == NULL || known->differences != DIFFERENCES_MAX)
+        return;
+    snprintf(reason, sizeof(reason),
+             "%u of %u requests had other answers warm (times, process numbers and random values always differ); %s",
+             known->differences, known->trials, difference);
+    refused(warm, script, reason);
 }
 
 /* --- which zygote --- */
@@ -181,7 +203,19 @@ static as_zygote *zygote_for(as_warm *warm, const as_program *program)
 
 static void look_at_script(as_warm *warm, known_script *script, const as_program *program, const as_file_mark *mark)
 {
+    /* What trials have said of a file holds for it in the next zygote as well. */
+    known_script before = *script;
+    bool is_same = before.path != NULL && strcmp(before.path, program->script) == 0 &&
+                   memcmp(&before.mark, mark, sizeof(*mark)) == 0;
+    if (is_same && before.differences >= DIFFERENCES_MAX)
+        script->reason = NULL;
     forget(script);
+    if (is_same) {
+        script->trials = before.trials;
+        script->differences = before.differences;
+        if (before.differences >= DIFFERENCES_MAX)
+            script->reason = before.reason;
+    }
     script->path = as_strdup(as_str_from(program->script));
     script->mark = *mark;
     script->zygote = zygote_for(warm, program);

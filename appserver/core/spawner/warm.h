@@ -29,4 +29,7 @@ void as_warm_free(as_warm *warm);
  * when `moved` is called; AS_ENOTFOUND: it has to start cold. */
 int as_warm_look(as_warm *warm, const as_program *program, const as_file_mark *mark, as_zygote **zygote);
 
+/* A request for the script has been run both ways: an as_trial_over whose owner is the as_warm. After some that differ the log says where, and the script starts cold from then on. */
+void as_warm_take_trial(void *owner, const char *script, const char *difference);
+
 #endif

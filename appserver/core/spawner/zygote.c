@@ -452,7 +452,8 @@ int as_zygote_become(as_zygote *zygote, as_program *program, const as_file_mark 
     assert(parked != NULL);
     if (len == 0)
         return AS_ESYSTEM;
-    if (send_with_fds(parked->fd, zygote->home->datagram, len, fds, AS_COUNT_OF(fds)) != AS_OK) {
+    if (as_rlimits_apply(program->limits, parked->pid) != AS_OK ||
+        send_with_fds(parked->fd, zygote->home->datagram, len, fds, AS_COUNT_OF(fds)) != AS_OK) {
         drop_parked(parked);
         order_missing(zygote);
         return AS_ESYSTEM;

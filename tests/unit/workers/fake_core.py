@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from appserver.workers import wire
+from appserver.workers.buffers import HEAD_LEN
 
 MAIN = Path(wire.__file__).parent / "main.py"
 PATIENCE_S = 20.0  #: how long something that must come may take on a busy machine
@@ -57,7 +58,7 @@ def decode(data: bytes, fd: int) -> list[Answer]:
         head = wire.ANSWER.unpack_from(data)
         length, version, kind, slot, status, flags, request_id, fields_len, run_us, body_len, offset, cpu_us, _ = head
         assert version == 2
-        assert flags == head[12] == 0
+        assert flags in ((0, wire.FILE_LENT) if kind == wire.FILE else (0,)) and head[12] == 0
         inline = body_len if kind == wire.RESPONSE else 0
         assert length == 56 + fields_len + inline <= len(data)
         assert inline <= wire.INLINE_BODY_MAX
@@ -285,6 +286,8 @@ class FakeCore:
         """Reads what an answer's descriptor holds, and the `end` of a stream."""
         if answer.kind == wire.FILE:
             answer.body = os.pread(answer.fd, answer.body_len, answer.file_offset)
+            if answer.file_offset == HEAD_LEN:  # a buffer that was lent
+                os.pwrite(answer.fd, bytes(4), 0)
             assert len(answer.body) == answer.body_len
         elif answer.kind == wire.STREAM:
             answer.body = b"".join(iter(lambda: os.read(answer.fd, 65536), b""))

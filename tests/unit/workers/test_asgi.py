@@ -269,6 +269,7 @@ def test_ready_says_what_the_core_must_know(run: Run) -> None:
         "capacity": 7,
         "at_once": 1,
         "stream_bodies": True,
+        "upgrades": True,
     }
     wsgi = run("def application(environ, start_response): ...", threads=3)
     assert list(wsgi.messages[-1].pop("threads").values()) == ["request-0", "request-1", "request-2"]
@@ -278,6 +279,7 @@ def test_ready_says_what_the_core_must_know(run: Run) -> None:
         "capacity": 3,
         "at_once": 3,
         "stream_bodies": False,
+        "upgrades": False,
     }
 
 

@@ -1,0 +1,212 @@
+"""Limits of CGI programs: the log names what is used up, cold and warm starts have the same, and nobody survives."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from harness import SANITIZE, Server, wait_for
+
+HEAD = "#!/bin/sh\necho Content-Type: text/plain\necho\n"
+PYTHON = "#!/usr/bin/python3 -u\nimport os, signal, sys, time\nprint('Content-Type: text/plain\\n')\n"
+PERL = '#!/usr/bin/perl\n$| = 1;\nprint "Content-Type: text/plain\\n\\n";\n'
+FILES: dict[str, str | bytes] = {
+    "cgi-bin/good.sh": HEAD + "echo good\n",
+    "cgi-bin/limits.sh": HEAD + "cat /proc/self/limits\n",
+    "cgi-bin/limits.py": PYTHON + "for name in ('limits', 'environ'):\n    print(open('/proc/self/' + name).read())\n",
+    "cgi-bin/limits.pl": PERL
+    + "for my $name ('limits', 'environ') { open(my $f, '<', \"/proc/self/$name\"); print <$f>; }\n",
+    "cgi-bin/spins.sh": HEAD + "while :; do :; done\n",
+    "cgi-bin/spins.py": PYTHON + "while True:\n    pass\n",
+    "cgi-bin/spins.pl": PERL + "1 while 1;\n",
+    "cgi-bin/stubborn.py": PYTHON + "signal.signal(signal.SIGXCPU, signal.SIG_IGN)\nwhile True:\n    pass\n",
+    "cgi-bin/grows.py": PYTHON + "held = []\nwhile True:\n    held.append(b'x' * 1000000)\n",
+    "cgi-bin/writes.sh": HEAD + "exec head -c 3000000 /dev/zero >../large\n",
+    "cgi-bin/opens.py": PYTHON + "held = []\nwhile True:\n    held.append(open('/dev/null'))\n",
+    "cgi-bin/daemon.sh": HEAD + "setsid sh -c 'sleep 1000 & sleep 1000' &\nsleep 0.1\necho done\n",
+    "cgi-bin/waits.sh": HEAD + "sleep 1000 &\necho done\n",
+    "cgi-bin/twice.py": PYTHON
+    + "if os.fork() == 0:\n    os.setsid()\n    if os.fork() == 0:\n        os.setsid()\n        for fd in range(3):\n"
+    "            os.close(fd)\n        time.sleep(1000)\n    os._exit(0)\nos.wait()\nprint('done')\n",
+    "cgi-bin/adopts.py": PYTHON
+    + "program, (reader, writer) = os.getpid(), os.pipe()\nif os.fork() == 0:\n    middle = os.getpid()\n"
+    "    if os.fork() == 0:\n        os.setsid()\n        while os.getppid() == middle:\n            time.sleep(0.01)\n"
+    "        os.write(writer, b'%d' % os.getppid())\n        os._exit(0)\n    os._exit(0)\nos.wait()\n"
+    "print(int(os.read(reader, 20)) == program)\n",
+    "cgi-bin/group.sh": HEAD + "set -m\nsleep 1000 &\nsleep 1000 &\necho done\n",
+    "cgi-bin/bomb.sh": HEAD + "i=0\nwhile [ $i -lt 200 ]; do setsid sleep 1000 & i=$((i + 1)); done\nwait\n",
+    "cgi-bin/leaps.py": PYTHON
+    + "for _ in range(40):\n    if os.fork() == 0:\n        os.setsid()\n        for _ in range(200):\n"
+    "            if os.fork():\n                os._exit(0)\n        time.sleep(1000)\nprint('done')\n",
+}
+CONFIG = """
+cgi: {limits: {request_time: 20s, kill_grace: 100ms}}
+sites:
+  - rules:
+      - {match: {path: /free/*}, handler: {cgi: cgi-bin}}
+      - match: {path: /few/*}
+        handler:
+          cgi:
+            directory: cgi-bin
+            limits: {cpu_time: 1s, memory: 128MiB, file_size: 2MiB, open_files: 40, processes: 4000}
+      - match: {path: /cold/*}
+        handler:
+          cgi:
+            directory: cgi-bin
+            warm: off
+            limits: {cpu_time: 1s, memory: 128MiB, file_size: 2MiB, open_files: 40, processes: 4000}
+      - {match: {path: /daemons/*}, handler: {cgi: {directory: cgi-bin, daemons: leave}}}
+      - {match: {path: /short/*}, handler: {cgi: {directory: cgi-bin, limits: {request_time: 500ms}}}}
+"""
+SHOWN = {
+    "Max cpu time": "1 2",
+    "Max file size": "2097152 2097152",
+    "Max data size": "134217728 134217728",
+    "Max open files": "40 40",
+    "Max processes": "4000 4000",
+}
+
+
+@pytest.fixture(scope="module")
+def shared(serve_module) -> Server:
+    started: Server = serve_module(FILES, config=CONFIG)
+    return started
+
+
+@pytest.fixture
+def server(shared: Server) -> Iterator[Server]:
+    """After each test nobody of a program is there any more."""
+    yield shared
+    wait_for(lambda: not programs(shared), "nobody that a program has started lives")
+    shared.check_zombies()
+    assert shared.get("/few/good.sh").text == "good\n"
+
+
+def programs(server: Server) -> list[int]:
+    """Programs and what they have started: they work in the folder of programs. Zygotes do not."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        try:
+            if entry.name.isdigit() and (entry / "cwd").readlink().is_relative_to(server.folder):
+                found.append(int(entry.name))
+        except OSError:
+            continue
+    return [pid for pid in found if pid not in (server.process.pid, *server.pids("main"))]
+
+
+def limits(text: str) -> dict[str, str]:
+    lines = (re.split(r"\s{2,}", line.strip()) for line in text.splitlines())
+    return {fields[0]: " ".join(fields[1:3]) for fields in lines if fields[0] in SHOWN}
+
+
+def expect_cut_off(server: Server, target: str) -> None:
+    """The program dies when its answer has begun."""
+    with server.connect() as connection:
+        connection.send(f"GET /{target} HTTP/1.1\r\nHost: x\r\n\r\n")
+        with pytest.raises(Exception, match="IncompleteRead"):
+            connection.response()
+
+
+@pytest.mark.parametrize("name", ["limits.sh", "limits.py", "limits.pl"])
+def test_every_program_gets_them(server: Server, name: str) -> None:
+    assert limits(server.get(f"/cold/{name}").text) == SHOWN
+    assert limits(server.get(f"/free/{name}").text) != SHOWN
+
+    def is_as_far_as_it_gets() -> bool:
+        text = server.get(f"/few/{name}").text
+        assert limits(text) == SHOWN
+        return name == "limits.sh" or "REQUEST_METHOD=" not in text  # the zygote's own environment
+
+    wait_for(is_as_far_as_it_gets, "the script runs in an interpreter that is kept")
+
+
+@pytest.mark.parametrize("target", ["few/spins.sh", "few/spins.py", "few/spins.pl"])
+def test_cpu_time(server: Server, target: str) -> None:
+    before = len(server.lines)
+    expect_cut_off(server, target)
+    name = target.partition("/")[2]
+    line = wait_for(
+        lambda: next((each for each in server.lines[before:] if "killed by SIGXCPU" in each), None), "the reason"
+    )
+    assert f"{name}: the program was killed by SIGXCPU: it used more than cpu_time 1 s" in line
+    assert re.search(r'"request": "[0-9a-f]{16}"', line)
+
+
+def test_cpu_time_of_one_that_ignores_the_signal(server: Server) -> None:
+    expect_cut_off(server, "few/stubborn.py")
+    server.wait_for_log(
+        "stubborn.py: the program was killed by SIGKILL: it used more than cpu_time 1 s and did not end"
+    )
+
+
+@pytest.mark.parametrize("rule", ["few", "cold"])
+def test_memory(server: Server, rule: str) -> None:
+    before = len(server.lines)
+    server.get(f"/{rule}/grows.py")
+    line = wait_for(
+        lambda: next((each for each in server.lines[before:] if "grows.py: the program ended" in each), None), "its end"
+    )
+    assert re.search(r"exit code 1: it used 1[0-9][0-9] MiB, and memory allows 128 MiB", line)
+    assert any("MemoryError" in each and "/grows.py" in each for each in server.lines[before:])
+
+
+def test_file_size(server: Server) -> None:
+    expect_cut_off(server, "few/writes.sh")
+    server.wait_for_log("writes.sh: the program was killed by SIGXFSZ: it wrote a file larger than file_size 2 MiB")
+    assert (server.folder / "large").stat().st_size == 2 * 1024 * 1024
+
+
+def test_open_files(server: Server) -> None:
+    server.get("/few/opens.py")
+    server.wait_for_log(r"OSError: \[Errno 24\].*/opens.py")
+
+
+@pytest.mark.parametrize("target", ["few/daemon.sh", "few/twice.py", "cold/twice.py", "few/group.sh"])
+def test_nobody_is_left_behind(server: Server, target: str) -> None:
+    """Not in another session, not in another group, not with another parent."""
+    assert server.get(f"/{target}").text == "done\n"
+
+
+def test_daemons_can_be_left_alone(server: Server) -> None:
+    """Who is in the program's group dies with it nevertheless."""
+    assert server.get("/daemons/daemon.sh").text == "done\n"
+    assert server.get("/daemons/waits.sh").text == "done\n"
+    wait_for(lambda: len(programs(server)) == 3, "the daemons alone are left")
+    left = programs(server)
+    assert len({os.getpgid(pid) for pid in left}) == 1
+    for pid in left:
+        os.kill(pid, signal.SIGKILL)
+
+
+def test_orphans_are_the_programs_while_it_runs(server: Server) -> None:
+    assert server.get("/few/adopts.py").text == "True\n"
+
+
+def test_a_crowd_of_sessions(server: Server) -> None:
+    """Each in a session of its own, and the program is killed at its time limit."""
+    expect_cut_off(server, "short/bomb.sh")
+    server.wait_for_log("bomb.sh: killed at its time limit")
+
+
+def test_a_crowd_that_leaps(server: Server) -> None:
+    """Processes that fork and end, each in its own session: whoever kills one finds the next."""
+    assert server.get("/free/leaps.py").text.count("done") == 1
+
+
+def test_cpu_time_is_accounted(serve) -> None:
+    server: Server = serve(
+        {"cgi-bin/works.sh": HEAD + "i=0\nwhile [ $i -lt 100000 ]; do i=$((i + 1)); done\necho done\n"},
+        config="log: {access: json}\nhealth: {metrics: /metrics}\n"
+        "sites: [{rules: [{match: {path: /*}, handler: {cgi: cgi-bin}}]}]\n",
+    )
+    assert server.get("/works.sh").text == "done\n"
+    line = server.wait_for_log('"cpu_ms":')
+    found = re.search(r'"cpu_ms": ?([0-9.]+)', line)
+    assert found and float(found[1]) > (1 if SANITIZE else 5)
+    metrics = server.get("/metrics").text
+    used = re.search(r'cherokee_request_cpu_seconds_total\{[^}]*handler="cgi"[^}]*\} ([0-9.e-]+)', metrics)
+    assert used and float(used[1]) > 0
