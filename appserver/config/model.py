@@ -464,6 +464,12 @@ class CgiLimits:
     )
     queue: int = _count(1000, 1, 1_000_000, "Requests that may wait at once; more are answered 503.")
     programs: int = _count(32, 1, 4096, "Programs that run at once.")
+    output: int = _size(
+        0,
+        0,
+        TIB,
+        "Body of an answer; a longer one is 502 when nothing of it has been sent, else cut off; 0 for no limit.",
+    )
     cpu_time_ms: int = _time(
         0,
         0,

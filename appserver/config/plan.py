@@ -103,6 +103,7 @@ class PoolSpec:
     programs: int = 0  #: cgi: running at once
     kill_grace_ms: int = 0  #: cgi: from SIGTERM to SIGKILL
     warm: str = "off"  #: cgi: whether interpreters are started beforehand
+    output_limit: int = 0  #: cgi: bytes of an answer's body; 0: no limit
     daemons: str = "end"  #: cgi: what becomes of them when their program has ended
     program_limits: Mapping[str, int] = field(default_factory=dict)  #: cgi: as_program_limits, by its fields
     user: str | None = None  #: cgi: that programs run as; None: as the server does; OWNER
@@ -565,6 +566,7 @@ class _Planner:
             programs=cgi.limits.programs,
             kill_grace_ms=cgi.limits.kill_grace_ms,
             warm=cgi.warm,
+            output_limit=cgi.limits.output,
             daemons=cgi.daemons,
             program_limits={
                 "cpu_s": -(-cgi.limits.cpu_time_ms // 1000),
@@ -661,6 +663,7 @@ def _core_pool(spec: PoolSpec) -> dict[str, Any]:
         "queue_time_ms": spec.queue_time_ms,
         "request_time_ms": spec.request_time_ms,
         "idle_time_ms": spec.idle_time_ms,
+        "output_limit": spec.output_limit,
         "retry": spec.retry,
         "cancel": spec.kind == "cgi",
         "quarantine_ms": spec.quarantine_ms,

@@ -381,6 +381,7 @@ int as_server_set_pool(as_server *server, int index, const as_pool_settings *set
         .queue_time_ms = settings->queue_time_ms,
         .request_time_ms = settings->request_time_ms,
         .idle_time_ms = settings->idle_time_ms,
+        .output_limit = settings->output_limit,
         .retry = (as_retry)settings->retry,
         .cancel = settings->cancel != 0,
         .quarantine_ms = settings->quarantine_ms,

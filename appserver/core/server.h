@@ -19,6 +19,7 @@ typedef struct as_snapshot as_snapshot;
 typedef struct as_pool_settings {
     const char *name;
     uint32_t queue_limit, queue_time_ms, request_time_ms, idle_time_ms;
+    uint64_t output_limit;
     int retry; /* 0 never, 1 idempotent requests, 2 always */
     int cancel;
     uint32_t quarantine_ms;

@@ -59,6 +59,7 @@ class PoolSettings:
     queue_time_ms: int
     request_time_ms: int
     idle_time_ms: int
+    output_limit: int
     retry: str  #: never, idempotent or always
     cancel: bool
     quarantine_ms: int
@@ -91,6 +92,7 @@ class Server:
                 "queue_time_ms": settings.queue_time_ms,
                 "request_time_ms": settings.request_time_ms,
                 "idle_time_ms": settings.idle_time_ms,
+                "output_limit": settings.output_limit,
                 "retry": RETRIES[settings.retry],
                 "cancel": settings.cancel,
                 "quarantine_ms": settings.quarantine_ms,

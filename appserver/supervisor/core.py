@@ -114,8 +114,7 @@ class Core:
         try:
             self._child = Child(self._loop, command, self._log, self._take, self._died)
         except OSError as error:
-            who = "" if self._identity is None else f" as user {self._identity.name}"
-            reason = f"{command.arguments[0]} cannot be run{who}: {error.strerror or error}"
+            reason = command.refusal(error)
             self._log.error("the core cannot be started", reason=reason)
             self._owner.core_refused(reason)
             self._again(self._backoff.after_boot_failure())

@@ -378,8 +378,8 @@ class Executors:
         try:
             child = Child(self._loop, source, log, partial(self._take, number), partial(self._died, number))
         except OSError as error:
-            what = source.arguments[0] if isinstance(source, Command) else "the fork"
-            self._cannot_start(number, f"{what} cannot be started: {error}")
+            fork = f"the fork cannot be started: {error}"
+            self._cannot_start(number, source.refusal(error) if isinstance(source, Command) else fork)
             return
         self._children[number] = child
         self._incidents.started(child.pid)

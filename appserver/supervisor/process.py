@@ -44,6 +44,12 @@ class Command:
     environment: Mapping[str, str]
     identity: Identity | None = None
 
+    def refusal(self, error: OSError) -> str:
+        """Why it could not be started, for the log."""
+        who = "" if self.identity is None else f" as user {self.identity.name}"
+        hint = "; it and the folders above it must be open to that user" if who and error.errno == errno.EACCES else ""
+        return f"{self.arguments[0]} cannot be run{who}: {error.strerror or error}{hint}"
+
 
 @dataclass(frozen=True, slots=True)
 class Death:

@@ -563,6 +563,44 @@ static void test_silence(void)
     close_lane();
 }
 
+static void with_small_output(as_pool_options *options)
+{
+    for_programs(options);
+    options->output_limit = 8;
+}
+
+static void expect_too_much(void)
+{
+    CHECK_INT(client->error_status, 502);
+    CHECK_INT(client->responses, 0);
+    finish_program();
+}
+
+static void test_output_limit(void)
+{
+    open_lane(with_small_output, 1);
+    start_program();
+    CHECK(write(output, "A: b\n\n12345678", 14) == 14);
+    close_output();
+    end_program(0);
+    CHECK_INT(client->request.response.body.length, 8);
+    finish_program();
+    start_program();
+    say("A: b\n\n123456789");
+    CHECK(was_cancelled());
+    expect_too_much();
+    start_program();
+    say("A: b\nContent-Length: 9\n\n");
+    CHECK(was_cancelled());
+    expect_too_much();
+    start_program();
+    say("A: b\n\n1234");
+    CHECK_INT(client->request.response.body.kind, AS_BODY_PIPE);
+    CHECK_INT(client->request.response.body.output_limit, 8);
+    finish_program();
+    close_lane();
+}
+
 int main(void)
 {
     signal(SIGPIPE, SIG_IGN);
@@ -595,6 +633,7 @@ int main(void)
     test_spawner_dies();
     close_lane();
     test_silence();
+    test_output_limit();
     CHECK_INT(open_descriptors(), before);
     return check_result("pool_document");
 }

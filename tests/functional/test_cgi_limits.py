@@ -27,6 +27,10 @@ FILES: dict[str, str | bytes] = {
     "cgi-bin/grows.py": PYTHON + "held = []\nwhile True:\n    held.append(b'x' * 1000000)\n",
     "cgi-bin/writes.sh": HEAD + "exec head -c 3000000 /dev/zero >../large\n",
     "cgi-bin/opens.py": PYTHON + "held = []\nwhile True:\n    held.append(open('/dev/null'))\n",
+    "cgi-bin/exact.sh": HEAD + "yes | head -c 4000\n",
+    "cgi-bin/much.sh": "#!/bin/sh\nprintf 'Content-Type: text/plain\\n\\n%4001s' x\n",
+    "cgi-bin/says.sh": "#!/bin/sh\nprintf 'Content-Type: text/plain\\nContent-Length: 4001\\n\\nx'\n",
+    "cgi-bin/endless.sh": HEAD + "sleep 0.2\nexec yes\n",
     "cgi-bin/daemon.sh": HEAD + "setsid sh -c 'sleep 1000 & sleep 1000' &\nsleep 0.1\necho done\n",
     "cgi-bin/waits.sh": HEAD + "sleep 1000 &\necho done\n",
     "cgi-bin/twice.py": PYTHON
@@ -60,7 +64,7 @@ sites:
             warm: off
             limits: {cpu_time: 1s, memory: 128MiB, file_size: 2MiB, open_files: 40, processes: 4000}
       - {match: {path: /daemons/*}, handler: {cgi: {directory: cgi-bin, daemons: leave}}}
-      - {match: {path: /short/*}, handler: {cgi: {directory: cgi-bin, limits: {request_time: 500ms}}}}
+      - {match: {path: /short/*}, handler: {cgi: {directory: cgi-bin, limits: {request_time: 500ms, output: 4000}}}}
 """
 SHOWN = {
     "Max cpu time": "1 2",
@@ -163,6 +167,20 @@ def test_file_size(server: Server) -> None:
 def test_open_files(server: Server) -> None:
     server.get("/few/opens.py")
     server.wait_for_log(r"OSError: \[Errno 24\].*/opens.py")
+
+
+def test_output(server: Server) -> None:
+    """What is known to be too much is refused, what grows to it is cut off, and the program ends."""
+    assert len(server.get("/short/exact.sh").text) == 4000
+    for name in ("much.sh", "says.sh"):
+        assert server.get(f"/short/{name}").status == 502
+        server.wait_for_log(f"502 for /short/{name}: the program's output is larger than limits.output")
+    with server.connect() as connection:
+        connection.send("GET /short/endless.sh HTTP/1.1\r\nHost: x\r\n\r\n")
+        received = connection.file.read()
+    assert received.count(b"y\n") == 2000
+    assert not received.endswith(b"0\r\n\r\n")
+    server.wait_for_log("/short/endless.sh: the program's output is larger than limits.output 4000 bytes: cut off")
 
 
 @pytest.mark.parametrize("target", ["few/daemon.sh", "few/twice.py", "cold/twice.py", "few/group.sh"])

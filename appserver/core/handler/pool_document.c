@@ -111,6 +111,7 @@ static as_body body_of(as_document *document, const as_response_head *head, size
     body.kind = AS_BODY_PIPE;
     body.ends_at_eof = true;
     body.idle_ms = document->lane->options.idle_time_ms;
+    body.output_limit = document->lane->options.output_limit;
     return body;
 }
 
@@ -237,6 +238,19 @@ static void drop_rest(as_document *document)
         redirect(document);
 }
 
+static const char *const too_much_output = "the program's output is larger than limits.output";
+
+/* By what it has said, or written so far. */
+static bool is_over_limit(const as_document *document, const as_response_head *head, size_t head_len)
+{
+    uint64_t limit = document->lane->options.output_limit;
+    bool is_to_head = document->pending->request->head.method == AS_METHOD_HEAD;
+    if (limit == 0 || is_to_head)
+        return false;
+    return document->buf.len - head_len > limit ||
+           (head->content_length >= 0 && (uint64_t)head->content_length > limit);
+}
+
 static void answer(as_document *document, const as_response_head *head, size_t head_len)
 {
     if (begins_redirect(document, head)) {
@@ -248,6 +262,10 @@ static void answer(as_document *document, const as_response_head *head, size_t h
     as_request *request = pending->request;
     bool is_news = !document->is_at_end;
     bool is_whole = document->is_at_end || meets_end(document);
+    if (is_over_limit(document, head, head_len)) {
+        refuse(pending, too_much_output);
+        return;
+    }
     if (is_whole && is_news && head->content_length < 0) {
         await_news(document);
         return;
@@ -278,6 +296,10 @@ static void answer_at_end(as_document *document, const as_response_head *head, s
     bool is_nph = document->is_nph;
     bool was_killed = status >= AS_END_SIGNAL;
     bool is_whole = (document->is_at_end || meets_end(document)) && !was_killed;
+    if (is_over_limit(document, head, head_len)) {
+        as_pending_fail(pending, 502, too_much_output);
+        return;
+    }
     hand_over(document);
     as_request *request = as_pending_free(pending);
     fill_response(document, request, head, head_len, is_whole);

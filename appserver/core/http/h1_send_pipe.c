@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include "http/h1.h"
+#include "report/event.h"
 
 enum {
     PIPE_READ = 64 * 1024, /* a pipe's usual capacity */
@@ -117,13 +118,36 @@ static as_str within_length(as_exchange *x, as_str data)
     return data;
 }
 
+/* A program that writes for ever is stopped by this; the client is told by the broken end. */
+static as_str within_limit(as_exchange *x, as_str data)
+{
+    uint64_t limit = x->request.response.body.output_limit;
+    if (limit == 0 || x->body_sent + data.len <= limit)
+        return data;
+    data.len = (size_t)(limit - x->body_sent);
+    x->pipe_ended = x->stream_over = true;
+    x->stream_complete = false;
+    as_event_emit(x->home->events, AS_EVENT_WARNING, x->request.id, -1, 0,
+                  "%.*s: the program's output is larger than limits.output %llu bytes: cut off",
+                  (int)x->request.path.len, x->request.path.ptr, (unsigned long long)limit);
+    return data;
+}
+
+/* An empty piece would be the end mark of chunks. */
+static void take_piece(as_exchange *x, as_str data)
+{
+    data = within_length(x, within_limit(x, data));
+    if (data.len > 0)
+        frame_piece(x, data);
+}
+
 as_send_result as_h1_send_pipe(as_exchange *x)
 {
     const as_body *body = &x->request.response.body;
     char piece[PIPE_READ];
     if (x->prefix_pending) {
         x->prefix_pending = false;
-        frame_piece(x, within_length(x, body->memory));
+        take_piece(x, body->memory);
     }
     if (x->pipe_left == 0 && body->length >= 0)
         x->pipe_ended = x->stream_over = x->stream_complete = true;
@@ -137,7 +161,7 @@ as_send_result as_h1_send_pipe(as_exchange *x)
         if (n > 0) {
             if (!x->is_paced)
                 as_conn_set_timeout(x->conn, 0);
-            frame_piece(x, within_length(x, as_str_of(piece, (size_t)n)));
+            take_piece(x, as_str_of(piece, (size_t)n));
             continue;
         }
         if (n < 0 && errno == EINTR)

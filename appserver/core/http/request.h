@@ -89,7 +89,8 @@ typedef struct as_body {
     /* Pipes only. The end of the pipe alone says nothing (a crash looks the same): the handler must call as_request_stream_end(). True: when it has not
      * within AS_END_NEWS_MS of the end of the pipe, the body is complete. */
     bool ends_at_eof;
-    uint32_t idle_ms; /* pipes: longest silence before the response is cut off; 0: for ever */
+    uint32_t idle_ms;      /* pipes: longest silence before the response is cut off; 0: for ever */
+    uint64_t output_limit; /* pipes: bytes after which it is cut off; 0: none */
 } as_body;
 
 typedef struct as_response {

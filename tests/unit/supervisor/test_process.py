@@ -12,6 +12,7 @@ import pytest
 from harness import count_fds
 
 from appserver.logging import get_logger
+from appserver.supervisor.identity import Identity
 from appserver.supervisor.loop import Loop
 from appserver.supervisor.process import Child, Command, Death
 
@@ -68,4 +69,20 @@ def test_without_descriptors_left_nothing_stays_behind(
     assert count_fds(os.getpid(), tmp_path) == before
     with pytest.raises(ChildProcessError):
         os.waitpid(-1, os.WNOHANG)
+    loop.close()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can start a process as somebody else")
+def test_a_program_that_another_user_may_not_reach(loop: Loop, tmp_path: Path) -> None:
+    tmp_path.chmod(0o700)
+    program = tmp_path / "program"
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o755)
+    command = Command([str(program)], {}, Identity(12345, 12345, (), "somebody"))
+    with pytest.raises(PermissionError) as caught:
+        Child(loop, command, get_logger(), lambda message: None, lambda death: None)
+    assert command.refusal(caught.value) == (
+        f"{program} cannot be run as user somebody: Permission denied;"
+        " it and the folders above it must be open to that user"
+    )
     loop.close()
