@@ -59,8 +59,10 @@ class PoolSettings:
     queue_time_ms: int
     request_time_ms: int
     idle_time_ms: int
+    output_limit: int
     retry: str  #: never, idempotent or always
     cancel: bool
+    finishes: bool
     quarantine_ms: int
 
 
@@ -91,8 +93,10 @@ class Server:
                 "queue_time_ms": settings.queue_time_ms,
                 "request_time_ms": settings.request_time_ms,
                 "idle_time_ms": settings.idle_time_ms,
+                "output_limit": settings.output_limit,
                 "retry": RETRIES[settings.retry],
                 "cancel": settings.cancel,
+                "finishes": settings.finishes,
                 "quarantine_ms": settings.quarantine_ms,
             },
         )
@@ -114,6 +118,11 @@ class Server:
     def add_route(self, site: str, route: str, handler: str) -> int:
         """The number of a route in the metrics; the same names have the same one."""
         return int(lib.as_server_add_route(self._handle, c_text(site), c_text(route), c_text(handler)))
+
+    def tell_metrics(self, text: str) -> None:
+        """Samples that the metrics have besides their own, in their format, in place of those before."""
+        data = text.encode()
+        check(lib.as_server_tell_metrics(self._handle, data, len(data)))
 
     def set_accept(self, mode: str) -> None:
         """How the loops share listening sockets; before the first of them."""

@@ -77,8 +77,10 @@ def pool_settings(pool: Mapping[str, Any]) -> PoolSettings:
         queue_time_ms=pool["queue_time_ms"],
         request_time_ms=pool["request_time_ms"],
         idle_time_ms=pool["idle_time_ms"],
+        output_limit=pool["output_limit"],
         retry=pool["retry"],
         cancel=pool["cancel"],
+        finishes=pool["finishes"],
         quarantine_ms=pool["quarantine_ms"],
     )
 

@@ -81,7 +81,7 @@ async def answer(call: HttpCall, returned: Any) -> None:
 
 async def _send_head(call: HttpCall, status: int, headers: Iterable[Tuple[str, str]]) -> None:
     fields = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers]
-    await call.send({"type": "http.response.start", "status": int(status), "headers": fields})
+    await call.send({"type": "http.response.start", "status": request.status_code(status), "headers": fields})
 
 
 async def _send_body(call: HttpCall, pieces: Iterable[bytes]) -> None:

@@ -354,10 +354,16 @@ class _Encoded:
 _REASONS: Dict[int, str] = {status.value: status.phrase for status in HTTPStatus}
 
 
-def _status_line(status: Any) -> str:
+def status_code(status: Any) -> int:
+    """What a handler has given as a status. Raises TypeError."""
     if isinstance(status, bool) or not isinstance(status, int):
         raise TypeError(f"status must be a number, not {status!r}")
-    return f"{int(status)} {_REASONS.get(int(status), 'Unknown')}"
+    return int(status)
+
+
+def _status_line(status: Any) -> str:
+    code = status_code(status)
+    return f"{code} {_REASONS.get(code, 'Unknown')}"
 
 
 def header_list(headers: HeadersLike) -> HeaderList:

@@ -122,7 +122,9 @@ static void test_in_one_frame(void)
     CHECK_INT(client->request.response.status, 404);
     finish_program();
     run_whole("Content-Length: 3\n\nhello", 0);
-    CHECK_STR(client->request.response.body.memory, "hel");
+    CHECK_INT(client->request.response.body.kind, AS_BODY_PIPE); /* the protocol cuts it to its length */
+    CHECK_INT(client->request.response.body.length, 3);
+    CHECK_STR(client->request.response.body.memory, "hello");
     finish_program();
     /* Shorter than it says: broken off, as through a pipe that has ended. */
     run_whole("Content-Length: 9\n\nhello", 0);
@@ -212,12 +214,19 @@ static void test_content_length(void)
     CHECK_INT(client->request.response.body.kind, AS_BODY_PIPE);
     CHECK_STR(client->request.response.fields, "Content-Type: text/plain\r\n");
     finish_program();
-    /* more than it promised */
+    start_program();
+    CHECK(write(output, "Content-Length: 3\n\nabc", 22) == 22);
+    close_output();
+    CHECK_INT(client->request.response.body.kind, AS_BODY_MEMORY);
+    CHECK_STR(client->request.response.body.memory, "abc");
+    finish_program();
+    /* more than it promised: the protocol cuts it to its length */
     start_program();
     CHECK(write(output, "Content-Length: 3\n\nabcdef", 25) == 25);
     close_output();
+    CHECK_INT(client->request.response.body.kind, AS_BODY_PIPE);
     CHECK_INT(client->request.response.body.length, 3);
-    CHECK_STR(client->request.response.body.memory, "abc");
+    CHECK_STR(client->request.response.body.memory, "abcdef");
     finish_program();
     /* less: the protocol must find that the pipe ends too early */
     start_program();
@@ -512,6 +521,20 @@ static void test_client_leaves_in_the_middle(void)
     CHECK(was_cancelled());
     client = visitor_new(AS_METHOD_GET, "GET", "/");
     finish_program();
+    /* A length tells when the client has everything, and the program may go on. */
+    start_program();
+    say("Content-Length: 10\n\npart");
+    visitor_free(client);
+    CHECK(was_cancelled());
+    client = visitor_new(AS_METHOD_GET, "GET", "/");
+    finish_program();
+    start_program();
+    say("Content-Length: 4\n\npart");
+    client->has_all = true;
+    visitor_free(client);
+    CHECK(!was_cancelled());
+    client = visitor_new(AS_METHOD_GET, "GET", "/");
+    finish_program();
 }
 
 static void test_head_request(void)
@@ -563,6 +586,44 @@ static void test_silence(void)
     close_lane();
 }
 
+static void with_small_output(as_pool_options *options)
+{
+    for_programs(options);
+    options->output_limit = 8;
+}
+
+static void expect_too_much(void)
+{
+    CHECK_INT(client->error_status, 502);
+    CHECK_INT(client->responses, 0);
+    finish_program();
+}
+
+static void test_output_limit(void)
+{
+    open_lane(with_small_output, 1);
+    start_program();
+    CHECK(write(output, "A: b\n\n12345678", 14) == 14);
+    close_output();
+    end_program(0);
+    CHECK_INT(client->request.response.body.length, 8);
+    finish_program();
+    start_program();
+    say("A: b\n\n123456789");
+    CHECK(was_cancelled());
+    expect_too_much();
+    start_program();
+    say("A: b\nContent-Length: 9\n\n");
+    CHECK(was_cancelled());
+    expect_too_much();
+    start_program();
+    say("A: b\n\n1234");
+    CHECK_INT(client->request.response.body.kind, AS_BODY_PIPE);
+    CHECK_INT(client->request.response.body.output_limit, 8);
+    finish_program();
+    close_lane();
+}
+
 int main(void)
 {
     signal(SIGPIPE, SIG_IGN);
@@ -595,6 +656,7 @@ int main(void)
     test_spawner_dies();
     close_lane();
     test_silence();
+    test_output_limit();
     CHECK_INT(open_descriptors(), before);
     return check_result("pool_document");
 }

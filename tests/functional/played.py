@@ -180,7 +180,7 @@ class PlayedCore:
         self._configure(plan)
         while self._message().type != "ready":
             pass
-        self.channel.send("capacity", pool=POOL, capacity=self.capacity, stream_bodies=True)
+        self.channel.send("capacity", pool=POOL, capacity=self.capacity, stream_bodies=True, upgrades=True)
         self._await_streaming()
         self.fds_before = self.count_fds()
 

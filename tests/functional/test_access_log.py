@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import re
 import signal
+import socket
+import struct
 import subprocess
 import sys
 import time
@@ -66,6 +68,21 @@ def test_what_was_refused_is_logged(serve) -> None:
     server.exchange(b"GET /\x01 HTTP/1.1\r\n\r\n")
     server.exchange("BROKEN\r\n\r\n")
     server.wait_for_log(r'" 400 ', 2)
+
+
+@pytest.mark.parametrize("how", ["length", "chunked", "reset"])
+def test_a_client_that_leaves_in_the_middle_of_its_body(serve, how: str) -> None:
+    server = serve(FILES, config="log: {access: json}\n")
+    framing = "Transfer-Encoding: chunked" if how == "chunked" else "Content-Length: 100000"
+    with server.connect() as connection:
+        begun = "5\r\nbegun" if how == "chunked" else "begun"
+        connection.send(f"POST /h/{how} HTTP/1.1\r\nHost: x\r\n{framing}\r\n\r\n{begun}")
+        if how == "reset":
+            linger = struct.pack("ii", 1, 0)
+            connection.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+    record = json.loads(server.wait_for_log(rf"/h/{how}"))
+    assert (record["method"], record["status"], record["bytes"]) == ("POST", 499, 0)
+    assert server.get("/h/").text == "x"
 
 
 def test_off(serve) -> None:

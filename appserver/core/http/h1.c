@@ -119,6 +119,7 @@ static void begin_exchange(as_exchange *x)
     x->body_sent = 0;
     x->memory_rest = AS_STR_NONE;
     x->file_left = 0;
+    x->pipe_left = -1;
     x->job = (as_job){0};
     x->framed.len = x->framed_sent = 0;
     request->home = home;
@@ -409,6 +410,15 @@ static bool on_head(as_conn *conn)
     return accept_head(x);
 }
 
+/* The log's status for a client that left, as others have it. */
+static bool end_unanswered(as_exchange *x)
+{
+    x->request.response.status = 499;
+    log_request(x, true);
+    as_conn_close(x->conn);
+    return false;
+}
+
 static bool on_body(as_conn *conn)
 {
     as_exchange *x = conn->state;
@@ -419,8 +429,7 @@ static bool on_body(as_conn *conn)
     case AS_TAKE_BAD:
         return refuse(x, status);
     case AS_TAKE_GONE:
-        as_conn_close(conn);
-        return false;
+        return end_unanswered(x);
     default:
         return false;
     }
@@ -441,15 +450,6 @@ static bool client_has_gone(const as_exchange *x)
 static bool will_discard(const as_exchange *x)
 {
     return !x->continue_due && (x->request.head.chunked || x->body_left <= AS_MAX_DISCARD);
-}
-
-/* The log's status for a client that left, as others have it. */
-static bool end_unanswered(as_exchange *x)
-{
-    x->request.response.status = 499;
-    log_request(x, true);
-    as_conn_close(x->conn);
-    return false;
 }
 
 void as_h1_stop_feeding(as_exchange *x, int status)

@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include "http/h1.h"
+#include "report/event.h"
 
 enum {
     PIPE_READ = 64 * 1024, /* a pipe's usual capacity */
@@ -75,6 +76,13 @@ static bool wants_trailers(const as_head *head)
     return false;
 }
 
+static void report_length(const as_exchange *x, const char *what)
+{
+    const as_request *request = &x->request;
+    as_event_emit(x->home->events, AS_EVENT_WARNING, request->id, -1, 0, "%.*s: its Content-Length is %lld, but %s",
+                  (int)request->path.len, request->path.ptr, (long long)request->response.body.length, what);
+}
+
 /* The body is over: every byte was framed. Tells whether the client may take it as complete. */
 static as_send_result end_pipe(as_exchange *x)
 {
@@ -91,8 +99,12 @@ static as_send_result end_pipe(as_exchange *x)
         x->end_awaited = false;
         as_conn_set_timeout(x->conn, 0);
     }
-    if ((x->stream_over && !x->stream_complete) || x->pipe_left > 0)
+    if (x->stream_over && !x->stream_complete)
         return AS_SEND_CUT;
+    if (x->pipe_left > 0) {
+        report_length(x, "its body ends before that, and so the response is cut off");
+        return AS_SEND_CUT;
+    }
     if (x->chunks && !x->last_chunk) {
         as_buf_add(&x->framed, AS_STR("0\r\n"));
         if (x->request.response.trailers.len > 0 && wants_trailers(&x->request.head))
@@ -108,6 +120,8 @@ static as_str within_length(as_exchange *x, as_str data)
 {
     if (x->pipe_left < 0)
         return data;
+    if ((int64_t)data.len > x->pipe_left)
+        report_length(x, "its body goes on, and what is beyond is dropped");
     if ((int64_t)data.len >= x->pipe_left) {
         data.len = (size_t)x->pipe_left;
         x->pipe_ended = true;
@@ -117,13 +131,36 @@ static as_str within_length(as_exchange *x, as_str data)
     return data;
 }
 
+/* A program that writes for ever is stopped by this; the client is told by the broken end. */
+static as_str within_limit(as_exchange *x, as_str data)
+{
+    uint64_t limit = x->request.response.body.output_limit;
+    if (limit == 0 || x->body_sent + data.len <= limit)
+        return data;
+    data.len = (size_t)(limit - x->body_sent);
+    x->pipe_ended = x->stream_over = true;
+    x->stream_complete = false;
+    as_event_emit(x->home->events, AS_EVENT_WARNING, x->request.id, -1, 0,
+                  "%.*s: the program's output is larger than limits.output %llu bytes: cut off",
+                  (int)x->request.path.len, x->request.path.ptr, (unsigned long long)limit);
+    return data;
+}
+
+/* An empty piece would be the end mark of chunks. */
+static void take_piece(as_exchange *x, as_str data)
+{
+    data = within_length(x, within_limit(x, data));
+    if (data.len > 0)
+        frame_piece(x, data);
+}
+
 as_send_result as_h1_send_pipe(as_exchange *x)
 {
     const as_body *body = &x->request.response.body;
     char piece[PIPE_READ];
     if (x->prefix_pending) {
         x->prefix_pending = false;
-        frame_piece(x, within_length(x, body->memory));
+        take_piece(x, body->memory);
     }
     if (x->pipe_left == 0 && body->length >= 0)
         x->pipe_ended = x->stream_over = x->stream_complete = true;
@@ -137,7 +174,7 @@ as_send_result as_h1_send_pipe(as_exchange *x)
         if (n > 0) {
             if (!x->is_paced)
                 as_conn_set_timeout(x->conn, 0);
-            frame_piece(x, within_length(x, as_str_of(piece, (size_t)n)));
+            take_piece(x, as_str_of(piece, (size_t)n));
             continue;
         }
         if (n < 0 && errno == EINTR)

@@ -89,7 +89,8 @@ typedef struct as_body {
     /* Pipes only. The end of the pipe alone says nothing (a crash looks the same): the handler must call as_request_stream_end(). True: when it has not
      * within AS_END_NEWS_MS of the end of the pipe, the body is complete. */
     bool ends_at_eof;
-    uint32_t idle_ms; /* pipes: longest silence before the response is cut off; 0: for ever */
+    uint32_t idle_ms;      /* pipes: longest silence before the response is cut off; 0: for ever */
+    uint64_t output_limit; /* pipes: bytes after which it is cut off; 0: none */
 } as_body;
 
 typedef struct as_response {
@@ -210,6 +211,9 @@ void as_request_reenter(as_request *request, as_str location, as_str script_name
  * response (no last chunk, connection closed). Also ends a body whose release has been called: then it does nothing. May be called before
  * as_request_respond(), by a handler that knows already that nothing more will come. */
 void as_request_stream_end(as_request *request, bool complete);
+
+/* Of a response whose body is a pipe and has a length: whether all of it has been taken out of the pipe. */
+bool as_request_has_all(const as_request *request);
 
 /* An interim response (RFC 9110 section 15.2) to a PENDING request: 102 .. 199 and field lines as in a response. Not for HTTP/1.0, and not for a client that
  * takes none. Like as_request_respond(), it may end the request at once. */
