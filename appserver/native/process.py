@@ -6,11 +6,12 @@ import contextlib
 import os
 import resource
 
-from appserver.native._core import lib
-
 
 def become_subreaper() -> bool:
     """Makes descendants whose parent has died our children, as those of process 1 are; False when refused."""
+    # Only here: whoever imports the supervisor for something else needs no compiled core, least of all a sanitized one.
+    from appserver.native._core import lib
+
     return os.getpid() == 1 or int(lib.as_process_become_subreaper()) == 0
 
 

@@ -28,8 +28,8 @@ static void check_fault(int verdict, const as_response_head *head, as_str input)
     if (verdict != AS_EBADRESPONSE)
         return;
     INVARIANT(head->fault != NULL);
-    INVARIANT(head->fault_line.len == 0 ||
-              (head->fault_line.ptr >= input.ptr && head->fault_line.ptr + head->fault_line.len <= input.ptr + input.len));
+    INVARIANT(head->fault_line.len == 0 || (head->fault_line.ptr >= input.ptr &&
+                                            head->fault_line.ptr + head->fault_line.len <= input.ptr + input.len));
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
