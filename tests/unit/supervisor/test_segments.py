@@ -114,7 +114,7 @@ def test_hang_up_ends_the_queue(links: Links) -> None:
 def test_waiting_for_a_request_has_an_end(links: Links) -> None:
     with socket.socket(fileno=os.dup(links.executor_fds()["queue"])) as queue:
         timeout = queue.getsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, 16)
-    assert struct.unpack("@ll", timeout) == (segments.RECEIVE_TIMEOUT_S, 0)
+    assert struct.unpack("@ll", timeout) == (0, segments.RECEIVE_TIMEOUT_MS * 1000)
 
 
 def test_no_descriptors_left(monkeypatch: pytest.MonkeyPatch) -> None:
