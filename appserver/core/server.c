@@ -744,6 +744,14 @@ uint32_t as_server_add_route(as_server *server, const char *site, const char *ro
     return as_metrics_add_route(server->metrics, site, route, handler);
 }
 
+int as_server_tell_metrics(as_server *server, const char *text, size_t len)
+{
+    if (len > AS_METRICS_TOLD)
+        return AS_EINVALID;
+    as_metrics_tell(server->metrics, as_str_of(text, len));
+    return AS_OK;
+}
+
 int as_server_next_incident(as_server *server, as_incident *incident)
 {
     return as_incidents_next(server->incidents, incident);

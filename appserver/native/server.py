@@ -119,6 +119,11 @@ class Server:
         """The number of a route in the metrics; the same names have the same one."""
         return int(lib.as_server_add_route(self._handle, c_text(site), c_text(route), c_text(handler)))
 
+    def tell_metrics(self, text: str) -> None:
+        """Samples that the metrics have besides their own, in their format, in place of those before."""
+        data = text.encode()
+        check(lib.as_server_tell_metrics(self._handle, data, len(data)))
+
     def set_accept(self, mode: str) -> None:
         """How the loops share listening sockets; before the first of them."""
         check(lib.as_server_set_accept(self._handle, ACCEPT_MODES[mode]))

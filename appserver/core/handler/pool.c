@@ -193,7 +193,7 @@ static int send_some(as_lane *lane, uint32_t most)
     batch together;
     as_pending *first = lane->waiting;
     if (!gather(lane, &together, most)) {
-        as_pending_fail(first, 431, NULL);
+        as_pending_fail(first, 431, "its target and header fields are too large for the queue of a pool");
         return AS_OK;
     }
     if (together.count == 0)

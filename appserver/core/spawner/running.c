@@ -22,10 +22,11 @@ enum {
     REASON_SIZE = 160,
 };
 
-/* To the group; to the program alone when it has made itself a member of another one. */
+/* To the group, and to the program itself when it has gone over to another one: its children may be in the old one still. */
 static void send_signal(const as_running *running, int number)
 {
-    if (kill(-running->pid, number) < 0 && errno == ESRCH)
+    kill(-running->pid, number);
+    if (getpgid(running->pid) != running->pid)
         kill(running->pid, number);
 }
 
@@ -168,7 +169,8 @@ static void emit_line(void *owner, as_str line)
 {
     as_running *running = owner;
     as_running_set *set = running->set;
-    as_event_emit(set->events, AS_EVENT_PROGRAM_STDERR, running->log_id, -1, set->executor, "%s: %.*s", running->name,
+    /* No name has a tab in it, while it may well have a colon. */
+    as_event_emit(set->events, AS_EVENT_PROGRAM_STDERR, running->log_id, -1, set->executor, "%s\t%.*s", running->name,
                   (int)line.len, line.ptr);
 }
 
