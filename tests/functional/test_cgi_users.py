@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import pwd
 import shutil
@@ -27,6 +28,9 @@ FILES: dict[str, str | bytes] = {
     "cgi-bin/who.sh": WHO,
     "cgi-bin/who.py": PYTHON,
     "cgi-bin/daemon.sh": HEAD + "setsid sleep 1000 &\necho done\n",
+    "cgi-bin/bomb.py": "#!/usr/bin/python3\nimport os, time\nprint('Content-Type: text/plain\\n')\ncount = 0\n"
+    "try:\n    while count < 200:\n        if os.fork() == 0:\n            time.sleep(1000)\n        count += 1\n"
+    "except OSError as error:\n    print(error.errno, count)\n",
     "cgi-bin/users/daemon.sh": WHO,
     "cgi-bin/users/other.sh": WHO,
     "cgi-bin/users/root.sh": WHO,
@@ -65,6 +69,7 @@ sites:
       - {match: {path: /given/*}, handler: {cgi: {directory: cgi-bin, user: USER}}}
       - {match: {path: /group/*}, handler: {cgi: {directory: cgi-bin, user: USER, group: "4711"}}}
       - {match: {path: /loose/*}, handler: {cgi: {directory: cgi-bin, user: USER, check_owner: false}}}
+      - {match: {path: /few/*}, handler: {cgi: {directory: cgi-bin, user: USER, limits: {processes: 40}}}}
       - {match: {path: /owner/*}, handler: {cgi: {directory: cgi-bin, user: owner}}}
 """.replace("USER", USER)
 
@@ -109,6 +114,19 @@ def test_a_given_user_warm(server: Server) -> None:
         return "zygote" in text
 
     wait_for(is_warm, "the script runs in an interpreter that is kept")
+
+
+@needs_root
+def test_processes_of_a_user(server: Server) -> None:
+    """A fork bomb of one user stops at its limit, and nobody else notices."""
+    for _ in range(3):  # cold, and warm
+        error, count = map(int, server.get("/few/bomb.py").text.split())
+        assert error == errno.EAGAIN
+        assert 0 < count < 40
+    expect(server.get("/few/who.sh").text, USER)
+    warnings = [line for line in server.lines if "limits.processes" in line]
+    assert len(warnings) == 1  # about the rule whose programs are root's
+    assert "cgi: limits.processes counts all processes of the user that programs run as" in warnings[0]
 
 
 @needs_root
