@@ -384,6 +384,7 @@ int as_server_set_pool(as_server *server, int index, const as_pool_settings *set
         .output_limit = settings->output_limit,
         .retry = (as_retry)settings->retry,
         .cancel = settings->cancel != 0,
+        .finishes = settings->finishes != 0,
         .quarantine_ms = settings->quarantine_ms,
         .quarantine = &pool->quarantine,
     };

@@ -22,6 +22,7 @@ typedef struct as_pool_settings {
     uint64_t output_limit;
     int retry; /* 0 never, 1 idempotent requests, 2 always */
     int cancel;
+    int finishes;
     uint32_t quarantine_ms;
 } as_pool_settings;
 

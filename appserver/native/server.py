@@ -62,6 +62,7 @@ class PoolSettings:
     output_limit: int
     retry: str  #: never, idempotent or always
     cancel: bool
+    finishes: bool
     quarantine_ms: int
 
 
@@ -95,6 +96,7 @@ class Server:
                 "output_limit": settings.output_limit,
                 "retry": RETRIES[settings.retry],
                 "cancel": settings.cancel,
+                "finishes": settings.finishes,
                 "quarantine_ms": settings.quarantine_ms,
             },
         )

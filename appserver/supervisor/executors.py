@@ -629,6 +629,7 @@ def executor_configuration(spec: PoolSpec, identity: Identity | None = None) -> 
             "request_time_ms": spec.request_time_ms,
             "warm": spec.warm,
             "daemons": spec.daemons,
+            "on_disconnect": spec.on_disconnect,
             "limits": dict(spec.program_limits),
             "identity": found.as_message() if found is not None else None,
         }

@@ -310,7 +310,6 @@ static void take_stops(as_spawner *spawner)
 int as_spawner_run(as_spawner *spawner)
 {
     as_launcher_note_process(&spawner->runner.launcher);
-    as_launcher_give_way(&spawner->runner.launcher);
     go_on(spawner);
     take_stops(spawner);
     as_answers_flush(spawner->answers);
@@ -380,6 +379,7 @@ static int set_up(as_spawner *spawner, const as_spawner_options *options)
         .limit = options->max_programs,
         .limits = &spawner->limits,
         .strays = &spawner->strays,
+        .finishes = options->finishes,
         .ended = program_ended,
     };
     as_running_set_init(&spawner->running);

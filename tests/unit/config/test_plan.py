@@ -352,6 +352,7 @@ def test_a_python_pool_as_the_supervisor_gets_it() -> None:
             "request_time_ms": 1000,
             "idle_time_ms": 0,
             "output_limit": 0,
+            "finishes": False,
             "retry": "idempotent",
             "cancel": False,
             "quarantine_ms": 60000,
@@ -409,6 +410,13 @@ def test_rules_with_settings_of_their_own_have_a_pool_of_their_own(monkeypatch: 
     assert shared.environment == {"PATH": "/bin", "LANG": "C", "A": "b", "C": "d"}
     assert (shared.programs, shared.queue_limit, shared.idle_time_ms, shared.warm) == (5, 7, 30_000, "auto")
     assert (queue.programs, queue.queue_limit) == (5, 8)
+
+
+def test_a_limit_that_counts_what_is_not_a_program() -> None:
+    site = "sites: [{rules: [{handler: {cgi: /c}}]}]\n"
+    assert load(site).warnings == ()
+    assert "cgi: limits.processes counts all" in load("cgi: {limits: {processes: 9}}\n" + site).warnings[0]
+    assert load("cgi: {limits: {processes: 9}, user: daemon}\n" + site).warnings == ()
 
 
 def test_pools_of_rules_have_names_that_nobody_else_has() -> None:
