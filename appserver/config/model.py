@@ -465,10 +465,7 @@ class CgiLimits:
     queue: int = _count(1000, 1, 1_000_000, "Requests that may wait at once; more are answered 503.")
     programs: int = _count(32, 1, 4096, "Programs that run at once.")
     output: int = _size(
-        0,
-        0,
-        TIB,
-        "Body of an answer; a longer one is 502 when nothing of it has been sent, else cut off; 0 for no limit.",
+        0, 0, TIB, "Body of an answer; a longer one is 502 or, when some of it has been sent, cut off; 0: no limit."
     )
     cpu_time_ms: int = _time(
         0,
@@ -478,10 +475,7 @@ class CgiLimits:
         " This and the next three hold for each of a program's processes by itself.",
     )
     memory: int = _size(
-        0,
-        0,
-        TIB,
-        "Memory of a program: its heap and what else it writes to (RLIMIT_DATA); it gets no more; 0 for no limit.",
+        0, 0, TIB, "Memory of a program: its heap and what else it writes to (RLIMIT_DATA); 0 for no limit."
     )
     file_size: int = _size(
         0, 0, TIB, "Size of a file that a program writes; beyond it the program gets SIGXFSZ; 0 for no limit."
@@ -499,6 +493,10 @@ class CgiLimits:
     )
 
 
+_ON_DISCONNECT_DOC = (
+    "What becomes of a program whose client has gone: it is killed, or it may finish, within its other limits, and what"
+    " it still writes is dropped."
+)
 _DAEMONS_DOC = (
     "What becomes of processes that a program has started and that have left its process group, when the program has"
     " ended: they are killed as well, or left alone."
@@ -552,6 +550,7 @@ class Cgi:
         False,
         default_text="false",
     )
+    on_disconnect: str = _key("choice", _ON_DISCONNECT_DOC, "kill", choices=("kill", "finish"))
     daemons: str = _key("choice", _DAEMONS_DOC, "end", choices=("end", "leave"))
     user: str | None = _key("program_user", _CGI_USER_DOC, None, default_text=_CGI_USER_DEFAULT)
     group: str | None = _key("group", _CGI_GROUP_DOC, None, default_text="the main group of `user`")
@@ -635,16 +634,15 @@ class CgiFolder:
     stream_bodies: bool | None = _key(
         "boolean", "Whether a program is started before its request body is there.", None, default_text=_AS_CGI
     )
+    on_disconnect: str | None = _key(
+        "choice", _ON_DISCONNECT_DOC, None, choices=("kill", "finish"), default_text=_AS_CGI
+    )
     daemons: str | None = _key("choice", _DAEMONS_DOC, None, choices=("end", "leave"), default_text=_AS_CGI)
     user: str | None = _key("program_user", _CGI_USER_DOC, None, default_text=_AS_CGI)
     group: str | None = _key("group", _CGI_GROUP_DOC, None, default_text=_AS_CGI + ", unless `user` is given")
     check_owner: bool | None = _key("boolean", _CHECK_OWNER_DOC, None, default_text=_AS_CGI)
     limits: Mapping[str, int] = _key(
-        "some_of",
-        "Limits of these programs: any of the keys of `cgi.limits`.",
-        dict,
-        block=CgiLimits,
-        default_text=_AS_CGI,
+        "some_of", "Limits: any of the keys of `cgi.limits`.", dict, block=CgiLimits, default_text=_AS_CGI
     )
 
 

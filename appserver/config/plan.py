@@ -104,6 +104,7 @@ class PoolSpec:
     kill_grace_ms: int = 0  #: cgi: from SIGTERM to SIGKILL
     warm: str = "off"  #: cgi: whether interpreters are started beforehand
     output_limit: int = 0  #: cgi: bytes of an answer's body; 0: no limit
+    on_disconnect: str = "kill"  #: cgi: what becomes of a program whose client has gone
     daemons: str = "end"  #: cgi: what becomes of them when their program has ended
     program_limits: Mapping[str, int] = field(default_factory=dict)  #: cgi: as_program_limits, by its fields
     user: str | None = None  #: cgi: that programs run as; None: as the server does; OWNER
@@ -568,6 +569,7 @@ class _Planner:
             warm=cgi.warm,
             output_limit=cgi.limits.output,
             daemons=cgi.daemons,
+            on_disconnect=cgi.on_disconnect,
             program_limits={
                 "cpu_s": -(-cgi.limits.cpu_time_ms // 1000),
                 "memory": cgi.limits.memory,
@@ -597,6 +599,7 @@ def cgi_settings(cgi: Cgi, folder: CgiFolder) -> Cgi:
         pass_environment=tuple(dict.fromkeys((*cgi.pass_environment, *folder.pass_environment))),
         interpreters={**cgi.interpreters, **folder.interpreters},
         warm=folder.warm or cgi.warm,
+        on_disconnect=folder.on_disconnect or cgi.on_disconnect,
         daemons=folder.daemons or cgi.daemons,
         user=folder.user or cgi.user,
         group=folder.group if folder.group is not None or folder.user is not None else cgi.group,
@@ -666,6 +669,7 @@ def _core_pool(spec: PoolSpec) -> dict[str, Any]:
         "output_limit": spec.output_limit,
         "retry": spec.retry,
         "cancel": spec.kind == "cgi",
+        "finishes": spec.on_disconnect == "finish",
         "quarantine_ms": spec.quarantine_ms,
     }
 

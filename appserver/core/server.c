@@ -384,6 +384,7 @@ int as_server_set_pool(as_server *server, int index, const as_pool_settings *set
         .output_limit = settings->output_limit,
         .retry = (as_retry)settings->retry,
         .cancel = settings->cancel != 0,
+        .finishes = settings->finishes != 0,
         .quarantine_ms = settings->quarantine_ms,
         .quarantine = &pool->quarantine,
     };
@@ -741,6 +742,14 @@ int as_server_next_event(as_server *server, as_event *event)
 uint32_t as_server_add_route(as_server *server, const char *site, const char *route, const char *handler)
 {
     return as_metrics_add_route(server->metrics, site, route, handler);
+}
+
+int as_server_tell_metrics(as_server *server, const char *text, size_t len)
+{
+    if (len > AS_METRICS_TOLD)
+        return AS_EINVALID;
+    as_metrics_tell(server->metrics, as_str_of(text, len));
+    return AS_OK;
 }
 
 int as_server_next_incident(as_server *server, as_incident *incident)

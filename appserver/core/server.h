@@ -22,6 +22,7 @@ typedef struct as_pool_settings {
     uint64_t output_limit;
     int retry; /* 0 never, 1 idempotent requests, 2 always */
     int cancel;
+    int finishes;
     uint32_t quarantine_ms;
 } as_pool_settings;
 
@@ -75,6 +76,8 @@ const char *as_counter_name(int index);
 
 /* The number under which the metrics know these three; the same names have the same one. At most 1023 for the server's life, then 0. */
 uint32_t as_server_add_route(as_server *server, const char *site, const char *route, const char *handler);
+/* Samples that the metrics have besides their own, in their format, in place of those before; at most 128 KiB. */
+int as_server_tell_metrics(as_server *server, const char *text, size_t len);
 
 /* A snapshot under construction. Index results count from 0. */
 as_snapshot *as_snapshot_new(const as_limits *limits, const char *server_software, const char *spool_directory);

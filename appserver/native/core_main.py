@@ -89,6 +89,8 @@ class CoreProcess:
                 self._with_pool(message, lambda server, pool: _set_capacity(server, pool, message))
             case "executor-died":
                 self._with_pool(message, partial(_bury, message))
+            case "metrics":
+                self._the_server().tell_metrics(message.text("text"))
             case "readiness":
                 self._the_server().set_ready(bool(message.fields.get("ready")))
             case "reopen":

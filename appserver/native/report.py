@@ -77,7 +77,7 @@ def log_fields(event: Event, pool: str | None) -> dict[str, Any]:
     """An event as the fields of a `log` message; `pool` is the name of its pool."""
     fields: dict[str, Any] = {"level": event.level, "event": event.text}
     if event.kind == EventKind.PROGRAM_STDERR:
-        script, _, line = event.text.partition(": ")
+        script, _, line = event.text.partition("\t")
         fields |= {"event": line, "script": script, "stream": "stderr"}
     if event.kind == EventKind.INCIDENT:
         fields |= {"event": "a request was lost with its executor", "about": event.text}

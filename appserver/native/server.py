@@ -62,6 +62,7 @@ class PoolSettings:
     output_limit: int
     retry: str  #: never, idempotent or always
     cancel: bool
+    finishes: bool
     quarantine_ms: int
 
 
@@ -95,6 +96,7 @@ class Server:
                 "output_limit": settings.output_limit,
                 "retry": RETRIES[settings.retry],
                 "cancel": settings.cancel,
+                "finishes": settings.finishes,
                 "quarantine_ms": settings.quarantine_ms,
             },
         )
@@ -116,6 +118,11 @@ class Server:
     def add_route(self, site: str, route: str, handler: str) -> int:
         """The number of a route in the metrics; the same names have the same one."""
         return int(lib.as_server_add_route(self._handle, c_text(site), c_text(route), c_text(handler)))
+
+    def tell_metrics(self, text: str) -> None:
+        """Samples that the metrics have besides their own, in their format, in place of those before."""
+        data = text.encode()
+        check(lib.as_server_tell_metrics(self._handle, data, len(data)))
 
     def set_accept(self, mode: str) -> None:
         """How the loops share listening sockets; before the first of them."""

@@ -80,6 +80,7 @@ def pool_settings(pool: Mapping[str, Any]) -> PoolSettings:
         output_limit=pool["output_limit"],
         retry=pool["retry"],
         cancel=pool["cancel"],
+        finishes=pool["finishes"],
         quarantine_ms=pool["quarantine_ms"],
     )
 

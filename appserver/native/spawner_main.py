@@ -92,6 +92,7 @@ def _new_spawner(message: Message, event_fd: int, descriptors: int) -> Any:
             "verifies_warm": configuration["warm"] == "verify",
             "limits": configuration["limits"],
             "identity": _identity_rules(configuration["identity"], roots),
+            "finishes": configuration["on_disconnect"] == "finish",
             "leaves_daemons": configuration["daemons"] == "leave",
             "event_fd": event_fd,
         },

@@ -30,6 +30,7 @@ from appserver.supervisor.segments import Held, Links
 from appserver.supervisor.stacks import SIGNAL, Stacks
 from appserver.supervisor.template import Template
 from appserver.supervisor.usage import StatsPage, load_of
+from appserver.supervisor.worker_metrics import PoolMemory
 
 PACKAGE_PARENT = Path(appserver.__file__).resolve().parent.parent
 WORKER_MAIN = Path(appserver.__file__).resolve().parent / "workers" / "main.py"
@@ -154,6 +155,13 @@ class Executors:
             "templates": [found for template in self._all_templates() if (found := template.status()) is not None],
             "deaths": list(self._deaths),
         }
+
+    def memory(self) -> PoolMemory:
+        """For the metrics."""
+        ready = [number for number in sorted(self._children) if self.policy.state_of(number) in ("ready", "relieved")]
+        sizes = (resident(self._children[number].pid) or 0 for number in ready)
+        growth = tuple(self._growth[number] for number in ready if number in self._growth)
+        return PoolMemory(self.policy.name, tuple(sizes), growth)
 
     def _status_of(self, number: int, child: Child) -> dict[str, Any]:
         stats = self._stats.get(number)
@@ -621,6 +629,7 @@ def executor_configuration(spec: PoolSpec, identity: Identity | None = None) -> 
             "request_time_ms": spec.request_time_ms,
             "warm": spec.warm,
             "daemons": spec.daemons,
+            "on_disconnect": spec.on_disconnect,
             "limits": dict(spec.program_limits),
             "identity": found.as_message() if found is not None else None,
         }

@@ -31,9 +31,12 @@ from appserver.supervisor.reload import Done, Outcome, Reload
 from appserver.supervisor.segments import Links
 from appserver.supervisor.sockets import Listeners
 from appserver.supervisor.watch import POLL_COST, POLL_S, Seen, changed, look
+from appserver.supervisor.worker_metrics import text_of
 
 #: The server says that it listens after this long, even when some executors are not ready.
 ANNOUNCE_TIME_S = 10.0
+#: How often the core is told what memory workers have, for its metrics.
+MEMORY_S = 5.0
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGCHLD)
 #: When the first dead child is one of ours, its own watcher waits for it; then the others are looked at.
 REAP_AGAIN_S = 0.05
@@ -60,6 +63,7 @@ class Supervisor:
         self._failure: StartError | None = None
         self._announces_anyway = False  #: ANNOUNCE_TIME_S is over
         self._ready_said: bool | None = None
+        self._memory_said = ""
         self._ready_timer: Timer | None = None
         self._capacities: dict[str, Abilities] = {}  #: what the core knows
         self._reload: Reload | None = None
@@ -131,6 +135,7 @@ class Supervisor:
         for spec in self.config.pools:
             self.executors_of(spec).start()
         self.loop.call_later(ANNOUNCE_TIME_S, self._announce_anyway)
+        self.loop.call_later(MEMORY_S, self._tell_memory)
         self.look_again()
         if self.config.dev:
             self.loop.call_later(POLL_S, self._watch)
@@ -204,6 +209,17 @@ class Supervisor:
                 self._capacities[name] = known
                 self.core.send("capacity", pool=name, **dataclasses.asdict(known))
 
+    def _tell_memory(self) -> None:
+        """Again and again, where somebody can ask for it."""
+        self.loop.call_later(MEMORY_S, self._tell_memory)
+        health = self.config.model.health
+        if health is None or health.metrics is None or not self.core.is_ready:
+            return
+        text = text_of(pool.memory() for pool in self._wanted() if pool.policy.spec.kind == "python")
+        if text != self._memory_said:
+            self._memory_said = text
+            self.core.send("metrics", text=text)
+
     def _executor_died(self, pool: str, number: int, expected: bool) -> None:
         self.core.send("executor-died", pool=pool, executor=number, expected=expected)
 
@@ -242,6 +258,7 @@ class Supervisor:
     def core_started(self) -> None:
         self._capacities.clear()
         self._ready_said = None
+        self._memory_said = ""
         self._tell_capacities()
         self._tell_readiness()
 

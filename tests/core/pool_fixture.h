@@ -39,6 +39,7 @@ typedef struct visitor {
     int files;
     int streams_sent;
     bool is_spent;
+    bool has_all;
     int64_t moved_ns;
 } visitor;
 
@@ -87,6 +88,11 @@ void as_request_stream_end(as_request *request, bool complete)
     visitor *v = visitor_of(request);
     v->ends++;
     v->complete = complete;
+}
+
+bool as_request_has_all(const as_request *request)
+{
+    return visitor_of((as_request *)request)->has_all;
 }
 
 void as_request_add_field(as_request *request, as_str line)

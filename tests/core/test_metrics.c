@@ -145,6 +145,18 @@ static void test_pools(void)
     close_metrics();
 }
 
+static void test_what_others_tell(void)
+{
+    open_metrics();
+    as_metrics_tell(metrics, AS_STR("told{a=\"b\"} 1\nmore 2\n"));
+    CHECK(has("told{a=\"b\"} 1") && has("more 2"));
+    as_metrics_tell(metrics, AS_STR("more 3\n"));
+    CHECK(has("more 3") && !has("told{a=\"b\"} 1"));
+    as_metrics_tell(metrics, AS_STR_NONE);
+    CHECK(!has("more 3"));
+    close_metrics();
+}
+
 int main(void)
 {
     test_sums_of_loops();
@@ -152,5 +164,6 @@ int main(void)
     test_durations();
     test_too_many_routes();
     test_pools();
+    test_what_others_tell();
     return check_result("metrics");
 }

@@ -122,7 +122,9 @@ static void test_in_one_frame(void)
     CHECK_INT(client->request.response.status, 404);
     finish_program();
     run_whole("Content-Length: 3\n\nhello", 0);
-    CHECK_STR(client->request.response.body.memory, "hel");
+    CHECK_INT(client->request.response.body.kind, AS_BODY_PIPE); /* the protocol cuts it to its length */
+    CHECK_INT(client->request.response.body.length, 3);
+    CHECK_STR(client->request.response.body.memory, "hello");
     finish_program();
     /* Shorter than it says: broken off, as through a pipe that has ended. */
     run_whole("Content-Length: 9\n\nhello", 0);
@@ -212,12 +214,19 @@ static void test_content_length(void)
     CHECK_INT(client->request.response.body.kind, AS_BODY_PIPE);
     CHECK_STR(client->request.response.fields, "Content-Type: text/plain\r\n");
     finish_program();
-    /* more than it promised */
+    start_program();
+    CHECK(write(output, "Content-Length: 3\n\nabc", 22) == 22);
+    close_output();
+    CHECK_INT(client->request.response.body.kind, AS_BODY_MEMORY);
+    CHECK_STR(client->request.response.body.memory, "abc");
+    finish_program();
+    /* more than it promised: the protocol cuts it to its length */
     start_program();
     CHECK(write(output, "Content-Length: 3\n\nabcdef", 25) == 25);
     close_output();
+    CHECK_INT(client->request.response.body.kind, AS_BODY_PIPE);
     CHECK_INT(client->request.response.body.length, 3);
-    CHECK_STR(client->request.response.body.memory, "abc");
+    CHECK_STR(client->request.response.body.memory, "abcdef");
     finish_program();
     /* less: the protocol must find that the pipe ends too early */
     start_program();
@@ -510,6 +519,20 @@ static void test_client_leaves_in_the_middle(void)
     say("A: b\n\npart");
     visitor_free(client);
     CHECK(was_cancelled());
+    client = visitor_new(AS_METHOD_GET, "GET", "/");
+    finish_program();
+    /* A length tells when the client has everything, and the program may go on. */
+    start_program();
+    say("Content-Length: 10\n\npart");
+    visitor_free(client);
+    CHECK(was_cancelled());
+    client = visitor_new(AS_METHOD_GET, "GET", "/");
+    finish_program();
+    start_program();
+    say("Content-Length: 4\n\npart");
+    client->has_all = true;
+    visitor_free(client);
+    CHECK(!was_cancelled());
     client = visitor_new(AS_METHOD_GET, "GET", "/");
     finish_program();
 }

@@ -104,7 +104,7 @@ static void test_refused(void)
     refuse("/etc/passwd", AS_EFORBIDDEN);
     refuse("/a.cgi/../x", AS_ENOTFOUND);
     refuse("/a.cgi/x/..", AS_ENOTFOUND);
-    refuse("/fifo", AS_ENOTFOUND);
+    refuse("/fifo", AS_EFORBIDDEN);
 }
 
 static int find_with(as_symlinks symlinks, const char *path)

@@ -278,7 +278,7 @@ static void test_stderr(void)
 {
     fixture test;
     char out[256];
-    static const char *const lines[] = {"/errors: one", "/errors: two", "/errors: three"};
+    static const char *const lines[] = {"/errors\tone", "/errors\ttwo", "/errors\tthree"};
     begin(&test, 4);
     run_to_end(&test, (request){.path = "/errors"}, out, sizeof(out));
     for (size_t i = 0; i < AS_COUNT_OF(lines); i++) {
@@ -289,7 +289,7 @@ static void test_stderr(void)
     }
     CHECK_INT(run_to_end(&test, (request){.path = "/flood"}, out, sizeof(out)), 0);
     for (int i = 0; i < AS_STDERR_MAX_LINES; i++)
-        expect_event(&test, AS_EVENT_PROGRAM_STDERR, "/flood: a line of no use");
+        expect_event(&test, AS_EVENT_PROGRAM_STDERR, "/flood\ta line of no use");
     expect_event(&test, AS_EVENT_WARNING, "99800 lines");
     expect_no_event(&test);
     end_of_queue(&test);

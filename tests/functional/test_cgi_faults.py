@@ -6,12 +6,11 @@ import os
 import re
 import signal
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from harness import Server, wait_for
+from programs import HEAD, programs, wait_for_reason, wait_until_as_before, wait_until_gone
 
-HEAD = "#!/bin/sh\necho Content-Type: text/plain\necho\n"
 FILES: dict[str, str | bytes] = {
     "www/index.html": "index",
     "outside.sh": HEAD + "echo from outside\n",
@@ -77,38 +76,8 @@ def shared(serve_module) -> Server:
 def server(shared: Server) -> Iterator[Server]:
     """After each test nobody of a program is there any more, neither living nor dead, and no descriptor of it."""
     yield shared
-    wait_until_gone(shared)
-    shared.check_fds()
+    wait_until_as_before(shared)
     assert shared.get("/cgi-bin/good.sh").text == "good\n"
-
-
-def programs(server: Server) -> list[int]:
-    """Programs and all that they have started, wherever it was re-parented to: they work in the folder of programs."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        try:
-            if entry.name.isdigit() and (entry / "cwd").readlink().is_relative_to(server.folder / "cgi-bin"):
-                found.append(int(entry.name))
-        except OSError:  # it has gone, or is dead
-            continue
-    return found
-
-
-def wait_until_gone(server: Server) -> None:
-    wait_for(lambda: not programs(server), "nobody of the program's group lives")
-    server.check_zombies()
-
-
-def wait_for_reason(server: Server, before: int, name: str, reason: str) -> str:
-    """The line that has program, reason and the request's id, among those that came after `before` others."""
-
-    def found() -> str | None:
-        lines = server.lines[before:]
-        return next((line for line in lines if line.startswith("{") and name in line and re.search(reason, line)), None)
-
-    line: str = wait_for(found, f"'{reason}' of {name} in the log")
-    assert re.search(r'"request": "[0-9a-f]{16}"', line), line
-    return line
 
 
 def expect_cut_off(server: Server, name: str) -> None:

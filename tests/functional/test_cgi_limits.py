@@ -31,6 +31,11 @@ FILES: dict[str, str | bytes] = {
     "cgi-bin/much.sh": "#!/bin/sh\nprintf 'Content-Type: text/plain\\n\\n%4001s' x\n",
     "cgi-bin/says.sh": "#!/bin/sh\nprintf 'Content-Type: text/plain\\nContent-Length: 4001\\n\\nx'\n",
     "cgi-bin/endless.sh": HEAD + "sleep 0.2\nexec yes\n",
+    "cgi-bin/finishes.sh": HEAD
+    + 'echo begun\n[ -n "$QUERY_STRING" ] || until [ -e ../gone ]; do sleep 0.02; done\nsleep 0.3\n'
+    'yes | head -c 1000000\necho "$REQUEST_METHOD$QUERY_STRING" >>../finished\n',
+    "cgi-bin/silent.sh": "#!/bin/sh\ntouch ../silent\nuntil [ -e ../gone ]; do sleep 0.02; done\nsleep 0.3\n"
+    "echo silent >>../finished\n",
     "cgi-bin/daemon.sh": HEAD + "setsid sh -c 'sleep 1000 & sleep 1000' &\nsleep 0.1\necho done\n",
     "cgi-bin/waits.sh": HEAD + "sleep 1000 &\necho done\n",
     "cgi-bin/twice.py": PYTHON
@@ -63,6 +68,8 @@ sites:
             directory: cgi-bin
             warm: off
             limits: {cpu_time: 1s, memory: 128MiB, file_size: 2MiB, open_files: 40, processes: 4000}
+      - match: {path: /finish/*}
+        handler: {cgi: {directory: cgi-bin, on_disconnect: finish, limits: {request_time: 4s, kill_grace: 100ms}}}
       - {match: {path: /daemons/*}, handler: {cgi: {directory: cgi-bin, daemons: leave}}}
       - {match: {path: /short/*}, handler: {cgi: {directory: cgi-bin, limits: {request_time: 500ms, output: 4000}}}}
 """
@@ -187,6 +194,30 @@ def test_output(server: Server) -> None:
 def test_nobody_is_left_behind(server: Server, target: str) -> None:
     """Not in another session, not in another group, not with another parent."""
     assert server.get(f"/{target}").text == "done\n"
+
+
+def test_programs_may_finish_without_their_clients(server: Server) -> None:
+    """Whether the answer has begun or not, and also when the client wants no body; in whatever time is theirs."""
+    finished = server.folder / "finished"
+    with server.connect() as begun, server.connect() as silent:
+        begun.send("GET /finish/finishes.sh HTTP/1.1\r\nHost: x\r\n\r\n")
+        while b"begun" not in begun.file.readline():
+            pass
+        silent.send("GET /finish/silent.sh HTTP/1.1\r\nHost: x\r\n\r\n")
+        wait_for((server.folder / "silent").exists, "the program runs")
+    (server.folder / "gone").write_text("")
+    assert server.get("/finish/finishes.sh?head", method="HEAD").status == 200
+    wait_for(
+        lambda: finished.exists() and sorted(finished.read_text().split()) == ["GET", "HEADhead", "silent"],
+        "all three have come to their ends",
+    )
+    (server.folder / "gone").unlink()
+    with server.connect() as connection:
+        connection.send("GET /finish/finishes.sh HTTP/1.1\r\nHost: x\r\n\r\n")
+        while b"begun" not in connection.file.readline():
+            pass
+    server.wait_for_log("finishes.sh: killed at its time limit")
+    assert len(finished.read_text().split()) == 3
 
 
 def test_daemons_can_be_left_alone(server: Server) -> None:

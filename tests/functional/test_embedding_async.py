@@ -13,12 +13,13 @@ from typing import Any
 
 import pytest
 from harness import PATIENCE_S, SANITIZE, Connection, wait_for
-from test_embedding import get
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
 if SANITIZE and "LD_PRELOAD" not in os.environ:
     pytest.skip("test_embedding_sanitized.py runs these tests in another process", allow_module_level=True)
+
+from test_embedding import get
 
 from appserver import BadInput, Server
 from appserver.errors import ConfigError, StartError

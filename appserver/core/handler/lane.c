@@ -187,16 +187,26 @@ static bool send_cancel(as_lane *lane, uint32_t index)
     return send(lane->options.queue_fd, frame, sizeof(frame), MSG_DONTWAIT | MSG_NOSIGNAL) == (ssize_t)sizeof(frame);
 }
 
-void as_lane_cancel_slot(as_lane *lane, uint32_t index)
+static void cancel_slot(as_lane *lane, uint32_t index, as_slot_cancelled how)
 {
     as_lane_slot *slot = &lane->slots[index];
     slot->cancelled = true;
-    AS_SLOT_STORE(&lane->shared[index], cancelled, 1);
+    AS_SLOT_STORE(&lane->shared[index], cancelled, (uint32_t)how);
     if (lane->options.cancel && !send_cancel(lane, index)) {
         slot->cancel_due = true;
         lane->cancels_due++;
         as_lane_try_later(lane);
     }
+}
+
+void as_lane_cancel_slot(as_lane *lane, uint32_t index)
+{
+    cancel_slot(lane, index, AS_SLOT_CANCELLED);
+}
+
+void as_lane_disown_slot(as_lane *lane, uint32_t index)
+{
+    cancel_slot(lane, index, AS_SLOT_DISOWNED);
 }
 
 void as_lane_send_cancels(as_lane *lane)

@@ -149,6 +149,8 @@ uint32_t as_lane_take_slot(as_lane *lane, as_pending *pending);
 void as_lane_give_slot(as_lane *lane, uint32_t slot);
 /* Nobody wants the answer: tells the executor. The slot stays taken. */
 void as_lane_cancel_slot(as_lane *lane, uint32_t slot);
+/* Likewise, but what runs may go on. */
+void as_lane_disown_slot(as_lane *lane, uint32_t slot);
 /* Tries to send the cancel frames that are due. */
 void as_lane_send_cancels(as_lane *lane);
 /* When the slot's request began to run, CLOCK_MONOTONIC; -1 when it has not been received yet. */

@@ -193,7 +193,7 @@ static int send_some(as_lane *lane, uint32_t most)
     batch together;
     as_pending *first = lane->waiting;
     if (!gather(lane, &together, most)) {
-        as_pending_fail(first, 431, NULL);
+        as_pending_fail(first, 431, "its target and header fields are too large for the queue of a pool");
         return AS_OK;
     }
     if (together.count == 0)
@@ -539,7 +539,9 @@ static void pool_abandon(as_request *request)
     /* One that only streams its answer notices by its pipe. */
     bool is_told =
         pending->phase != AS_PENDING_STREAMING || as_pending_has_stream(pending) || as_document_is_unwanted(pending);
-    if (pending->slot != AS_LANE_NONE && is_told)
+    if (pending->slot != AS_LANE_NONE && lane->options.finishes)
+        as_lane_disown_slot(lane, pending->slot);
+    else if (pending->slot != AS_LANE_NONE && is_told)
         as_lane_cancel_slot(lane, pending->slot);
     as_pending_free(pending);
 }

@@ -29,6 +29,7 @@ typedef struct as_pool_options {
     uint64_t output_limit; /* bytes of the body of a document; above: 502 or cut off; 0: none */
     as_retry retry;
     bool cancel;            /* send cancel frames (cgi pools) */
+    bool finishes;          /* what runs for a client that has gone is not ended (cgi pools) */
     uint32_t quarantine_ms; /* how long a request that has killed two executors is not run; 0: nothing is held back */
     as_quarantine *quarantine; /* one for all lanes of the pool; stays the caller's */
 } as_pool_options;

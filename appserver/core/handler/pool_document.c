@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <stdio.h>
 #include <unistd.h>
 
 #include "http/response_head.h"
@@ -13,6 +14,8 @@
 enum {
     READ_SIZE = 8192,
     TURN_READS = 16, /* of one program's output before others get their turn */
+    FAULT_LINE = 80, /* of a line in the log */
+    DETAIL_SIZE = 320,
 };
 
 struct as_document {
@@ -102,10 +105,9 @@ static as_body body_of(as_document *document, const as_response_head *head, size
     as_str rest = as_str_of(document->buf.ptr + head_len, document->buf.len - head_len);
     as_body body = {.fd = document->fd, .memory = rest, .release = release_body, .owner = document};
     body.length = head->content_length;
-    if (is_whole && (body.length < 0 || (uint64_t)body.length <= rest.len)) {
+    if (is_whole && (body.length < 0 || (uint64_t)body.length == rest.len)) {
         body.kind = AS_BODY_MEMORY;
-        body.memory.len = body.length < 0 ? rest.len : (size_t)body.length;
-        body.length = (int64_t)body.memory.len;
+        body.length = (int64_t)rest.len;
         return body;
     }
     body.kind = AS_BODY_PIPE;
@@ -312,6 +314,14 @@ static void answer_at_end(as_document *document, const as_response_head *head, s
     as_request_respond(request);
 }
 
+/* What is wrong with a section that is well-formed. */
+static int whole_is_bad(as_response_head *head, const char *why)
+{
+    head->fault = why;
+    head->fault_line = AS_STR_NONE;
+    return AS_EBADRESPONSE;
+}
+
 /* Of a program that writes whole responses; its interim ones are dropped, since what they are about is the server's. HTTP/1.0 has no chunks. */
 static int parse_nph(as_document *document, as_response_head *head)
 {
@@ -324,13 +334,13 @@ static int parse_nph(as_document *document, as_response_head *head)
             return n;
         bool is_framed = head->transfer_coding.len > 0;
         if (is_framed && (request->head.minor == 0 || !as_str_equal_nocase(head->transfer_coding, AS_STR("chunked"))))
-            return AS_EBADRESPONSE;
+            return whole_is_bad(head, "its only Transfer-Encoding can be chunked, and that is for HTTP/1.1");
         if (is_framed)
             head->content_length = -1; /* RFC 9112 section 6.3 */
         if (head->status >= 200)
             return (int)document->interim + n;
         if (head->status == 101 || ++document->interim_count > AS_MAX_NPH_INTERIM)
-            return AS_EBADRESPONSE;
+            return whole_is_bad(head, "it is of an interim response that nobody asked for, or one too many");
         document->interim += (size_t)n;
         document->scanned = 0;
     }
@@ -343,8 +353,12 @@ static int parse_head(as_document *document, as_response_head *head)
         return parse_nph(document, head);
     as_arena *arena = &document->pending->request->arena;
     int n = as_response_document_parse(document->buf.ptr, document->buf.len, &document->scanned, arena, head);
-    if (n > 0 && head->status != 0 && (head->status < 200 || head->status > 599))
-        return AS_EBADRESPONSE; /* interim responses are the server's */
+    if (n <= 0)
+        return n;
+    if (head->status != 0 && head->status < 200)
+        return whole_is_bad(head, "a status below 200 is the server's to send");
+    if (head->location.ptr != NULL && head->location.len == 0)
+        return whole_is_bad(head, "the Location is empty");
     return n;
 }
 
@@ -369,15 +383,30 @@ static int read_head(as_document *document, as_response_head *head)
     return AS_EFULL;
 }
 
-static const char *refusal(int err)
+/* What the log says of a verdict of read_head(), whose `head` has the fault of a malformed section. */
+static const char *refusal(const as_document *document, int err, const as_response_head *head, char text[DETAIL_SIZE])
 {
     switch (err) {
     case AS_ECLOSED:
-        return "the program ended its output with no header section";
+        if (document->buf.len == 0)
+            return "the program ended its output with no header section: it wrote nothing";
+        snprintf(text, DETAIL_SIZE,
+                 "the program ended its output with no header section: no empty line is in the %zu bytes that it wrote",
+                 document->buf.len);
+        return text;
     case AS_ERESPONSETOOLARGE:
-        return "the program's header section is over its limit";
+        snprintf(text, DETAIL_SIZE,
+                 "the program's header section is over its limit: no empty line is in its first %d bytes",
+                 AS_MAX_RESPONSE_HEAD);
+        return text;
     default:
-        return "the program's header section is malformed";
+        if (head->fault_line.ptr == NULL)
+            snprintf(text, DETAIL_SIZE, "the program's header section is malformed: %s", head->fault);
+        else
+            snprintf(text, DETAIL_SIZE, "the program's header section is malformed, line \"%.*s\": %s",
+                     head->fault_line.len < FAULT_LINE ? (int)head->fault_line.len : FAULT_LINE, head->fault_line.ptr,
+                     head->fault);
+        return text;
     }
 }
 
@@ -387,11 +416,12 @@ static void no_news(as_timer *timer)
     as_pending *pending = AS_CONTAINER_OF(timer, as_pending, timer);
     as_document *document = pending->document;
     as_response_head head;
+    char text[DETAIL_SIZE];
     int n = read_head(document, &head);
     if (n > 0)
         answer(document, &head, (size_t)n);
     else
-        refuse(pending, refusal(n));
+        refuse(pending, refusal(document, n, &head, text));
 }
 
 /* The end of the pipe comes before the word on how that came: the `end` frame, or that the spawner is dead and its programs with it. Until then an
@@ -416,13 +446,14 @@ static void on_output(as_watch *watch, uint32_t epoll_events)
         return;
     }
     as_response_head head;
+    char text[DETAIL_SIZE];
     int n = read_head(document, &head);
     if (n > 0)
         answer(document, &head, (size_t)n);
     else if (n == AS_ECLOSED)
         await_news(document);
     else if (n != AS_EAGAIN && n != AS_EFULL)
-        refuse(pending, refusal(n));
+        refuse(pending, refusal(document, n, &head, text));
 }
 
 static as_document *make_document(as_pending *pending, const as_answer_head *answer, int fd)
@@ -461,6 +492,7 @@ void as_document_end(as_pending *pending, int status)
         return;
     }
     as_response_head head;
+    char text[DETAIL_SIZE];
     int n;
     do {
         n = read_head(document, &head);
@@ -469,7 +501,7 @@ void as_document_end(as_pending *pending, int status)
         answer_at_end(document, &head, (size_t)n, status);
         return;
     }
-    as_pending_fail(pending, 502, refusal(n == AS_EAGAIN ? AS_ECLOSED : n));
+    as_pending_fail(pending, 502, refusal(document, n == AS_EAGAIN ? AS_ECLOSED : n, &head, text));
 }
 
 /* A body that is shorter than its program has said is broken off like one that comes through a pipe. */
@@ -486,6 +518,7 @@ void as_document_take(as_pending *pending, const as_answer_head *answer, as_str 
 {
     as_document *document = make_document(pending, answer, -1);
     as_response_head head;
+    char text[DETAIL_SIZE];
     as_buf_add(&document->buf, output);
     document->is_at_end = true;
     int n = read_head(document, &head);
@@ -499,7 +532,7 @@ void as_document_take(as_pending *pending, const as_answer_head *answer, as_str 
     if (n > 0)
         answer_at_end(document, &head, (size_t)n, answer->status);
     else
-        as_pending_fail(pending, 502, refusal(n));
+        as_pending_fail(pending, 502, refusal(document, n, &head, text));
 }
 
 bool as_document_is_unwanted(const as_pending *pending)
@@ -508,11 +541,11 @@ bool as_document_is_unwanted(const as_pending *pending)
     const as_body *body = &request->response.body;
     if (!pending->lane->slots[pending->slot].is_document)
         return true;
-    /* The client may have all that it was promised, while the program still works on something else. When it has not, the program's
-     * next write fails. */
-    if (body->length >= 0 || request->head.method == AS_METHOD_HEAD || request->response.status == 204 ||
-        request->response.status == 304)
+    /* The client may have all that it was promised, while the program still works on something else. */
+    if (request->head.method == AS_METHOD_HEAD || request->response.status == 204 || request->response.status == 304)
         return false;
+    if (body->length >= 0)
+        return !as_request_has_all(request);
     struct pollfd pipe = {.fd = body->fd, .events = POLLIN};
     return poll(&pipe, 1, 0) <= 0 || (pipe.revents & (POLLIN | POLLHUP)) != POLLHUP;
 }

@@ -16,6 +16,12 @@ typedef enum as_slot_state {
     AS_SLOT_RUNNING = 2, /* set by the executor as soon as it has received the frame */
 } as_slot_state;
 
+typedef enum as_slot_cancelled {
+    AS_SLOT_CANCELLED = 1, /* what runs is to end */
+    AS_SLOT_DISOWNED =
+        2, /* the client has gone, and a program that runs may go on to its end (pools with `finishes`) */
+} as_slot_cancelled;
+
 /* Filled in by the supervisor; `generation` by whoever starts a core, before it runs. */
 typedef struct as_slot_header {
     uint32_t magic;
@@ -34,7 +40,7 @@ typedef struct as_slot {
     uint64_t request_id;  /* core */
     uint64_t start_ns;    /* executor, before `state`: CLOCK_MONOTONIC */
     uint64_t deadline_ns; /* core: CLOCK_MONOTONIC, 0 for none */
-    uint32_t cancelled;   /* core: not 0 when nobody wants the answer any more */
+    uint32_t cancelled;   /* core: not 0 when nobody wants the answer any more: an as_slot_cancelled */
     uint32_t repeated;    /* core: 1 when an executor has died with the request before */
     uint64_t log_id;      /* core: the request's id in the logs; `request_id` is another one for each sending */
     uint64_t

@@ -119,6 +119,7 @@ static void begin_exchange(as_exchange *x)
     x->body_sent = 0;
     x->memory_rest = AS_STR_NONE;
     x->file_left = 0;
+    x->pipe_left = -1;
     x->job = (as_job){0};
     x->framed.len = x->framed_sent = 0;
     request->home = home;

@@ -76,6 +76,13 @@ static bool wants_trailers(const as_head *head)
     return false;
 }
 
+static void report_length(const as_exchange *x, const char *what)
+{
+    const as_request *request = &x->request;
+    as_event_emit(x->home->events, AS_EVENT_WARNING, request->id, -1, 0, "%.*s: its Content-Length is %lld, but %s",
+                  (int)request->path.len, request->path.ptr, (long long)request->response.body.length, what);
+}
+
 /* The body is over: every byte was framed. Tells whether the client may take it as complete. */
 static as_send_result end_pipe(as_exchange *x)
 {
@@ -92,8 +99,12 @@ static as_send_result end_pipe(as_exchange *x)
         x->end_awaited = false;
         as_conn_set_timeout(x->conn, 0);
     }
-    if ((x->stream_over && !x->stream_complete) || x->pipe_left > 0)
+    if (x->stream_over && !x->stream_complete)
         return AS_SEND_CUT;
+    if (x->pipe_left > 0) {
+        report_length(x, "its body ends before that, and so the response is cut off");
+        return AS_SEND_CUT;
+    }
     if (x->chunks && !x->last_chunk) {
         as_buf_add(&x->framed, AS_STR("0\r\n"));
         if (x->request.response.trailers.len > 0 && wants_trailers(&x->request.head))
@@ -109,6 +120,8 @@ static as_str within_length(as_exchange *x, as_str data)
 {
     if (x->pipe_left < 0)
         return data;
+    if ((int64_t)data.len > x->pipe_left)
+        report_length(x, "its body goes on, and what is beyond is dropped");
     if ((int64_t)data.len >= x->pipe_left) {
         data.len = (size_t)x->pipe_left;
         x->pipe_ended = true;

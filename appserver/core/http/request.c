@@ -279,6 +279,11 @@ void as_request_handle(as_request *request)
     x->answered = true;
 }
 
+bool as_request_has_all(const as_request *request)
+{
+    return AS_CONTAINER_OF(request, const as_exchange, request)->pipe_left == 0;
+}
+
 void as_request_stream_end(as_request *request, bool complete)
 {
     as_exchange *x = exchange_of(request);

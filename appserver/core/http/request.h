@@ -212,6 +212,9 @@ void as_request_reenter(as_request *request, as_str location, as_str script_name
  * as_request_respond(), by a handler that knows already that nothing more will come. */
 void as_request_stream_end(as_request *request, bool complete);
 
+/* Of a response whose body is a pipe and has a length: whether all of it has been taken out of the pipe. */
+bool as_request_has_all(const as_request *request);
+
 /* An interim response (RFC 9110 section 15.2) to a PENDING request: 102 .. 199 and field lines as in a response. Not for HTTP/1.0, and not for a client that
  * takes none. Like as_request_respond(), it may end the request at once. */
 void as_request_inform(as_request *request, int status, as_str fields);

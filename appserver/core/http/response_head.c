@@ -53,13 +53,19 @@ static bool clean_value(as_str value)
     return true;
 }
 
+static int fault(as_response_head *head, const char *why)
+{
+    head->fault = why;
+    return AS_EBADRESPONSE;
+}
+
 static int take_status(as_str value, as_response_head *head)
 {
-    if (value.len < 3 || (value.len > 3 && value.ptr[3] != ' '))
-        return AS_EBADRESPONSE;
-    int64_t status = as_str_to_i64(as_str_of(value.ptr, 3));
+    int64_t status = -1;
+    if (value.len >= 3 && (value.len == 3 || value.ptr[3] == ' '))
+        status = as_str_to_i64(as_str_of(value.ptr, 3));
     if (status < 100 || status > 599)
-        return AS_EBADRESPONSE;
+        return fault(head, "a status is three digits, 100 to 599, and maybe a space and a reason");
     head->status = (int)status;
     head->reason = value.len > 3 ? as_str_trim(as_str_of(value.ptr + 3, value.len - 3)) : AS_STR_NONE;
     return AS_OK;
@@ -68,8 +74,10 @@ static int take_status(as_str value, as_response_head *head)
 static int take_length(as_str value, as_response_head *head)
 {
     int64_t length = as_str_to_i64(value);
-    if (length < 0 || (head->content_length >= 0 && head->content_length != length))
-        return AS_EBADRESPONSE;
+    if (length < 0)
+        return fault(head, "a length is a number of bytes");
+    if (head->content_length >= 0 && head->content_length != length)
+        return fault(head, "it is the second Content-Length, and another one");
     head->content_length = length;
     return AS_OK;
 }
@@ -79,11 +87,13 @@ static int take_line(as_str line, as_response_head *head, bool *keep)
 {
     const char *colon = memchr(line.ptr, ':', line.len);
     if (colon == NULL)
-        return AS_EBADRESPONSE;
+        return fault(head, "it has no colon, and no empty line has come yet");
     as_str name = as_str_of(line.ptr, (size_t)(colon - line.ptr));
     as_str value = as_str_trim(as_str_of(colon + 1, line.len - name.len - 1));
-    if (!as_is_token(name) || !clean_value(value))
-        return AS_EBADRESPONSE;
+    if (!as_is_token(name))
+        return fault(head, "what stands before the colon is no name of a field");
+    if (!clean_value(value))
+        return fault(head, "it has a control character in it");
     meaning what = meaning_of(name);
     *keep = what != DROP && what != STATUS && what != LENGTH && what != CODING;
     switch (what) {
@@ -157,17 +167,17 @@ static int parse_lines(as_str input, bool lf_only, as_arena *arena, as_response_
     *fields = 0;
     while (at < end) {
         const char *lf = memchr(at, '\n', (size_t)(end - at));
-        if (lf == NULL)
-            return AS_EBADRESPONSE;
-        bool crlf = lf > at && lf[-1] == '\r';
-        if (!crlf && !lf_only)
-            return AS_EBADRESPONSE;
+        head->fault_line = as_str_of(at, (size_t)((lf != NULL ? lf : end) - at));
+        bool crlf = lf != NULL && lf > at && lf[-1] == '\r';
+        if (lf == NULL || (!crlf && !lf_only))
+            return fault(head, "it does not end in CR LF");
         as_str line = as_str_of(at, (size_t)(lf - at) - crlf);
+        head->fault_line = line;
         at = lf + 1;
         if (line.len == 0)
             break;
         if (++*fields > AS_MAX_RESPONSE_FIELDS)
-            return AS_EBADRESPONSE;
+            return fault(head, "it is one field too many");
         bool keep = false;
         int err = lf_only && is_of_cgitb(line) ? AS_OK : take_line(line, head, &keep);
         if (err != AS_OK)
@@ -187,8 +197,8 @@ int as_response_fields_parse(as_str block, as_arena *arena, as_response_head *he
     int n = parse_lines(block, false, arena, head, &fields);
     if (n < 0)
         return n;
-    return (size_t)n == block.len ? AS_OK
-                                  : AS_EBADRESPONSE; /* an empty line inside the block would end the head early */
+    /* An empty line inside the block would end the head early. */
+    return (size_t)n == block.len ? AS_OK : fault(head, "it is empty, and more lines follow");
 }
 
 /* Where the section ends: behind its first empty line. */
@@ -218,7 +228,7 @@ int as_response_document_parse(const char *buf, size_t len, size_t *scanned, as_
     int consumed = parse_lines(as_str_of(buf, (size_t)n), true, arena, head, &fields);
     if (consumed < 0)
         return consumed;
-    return fields > 0 ? consumed : AS_EBADRESPONSE;
+    return fields > 0 ? consumed : fault(head, "it is empty, and no field came before it");
 }
 
 /* "HTTP/1.x NNN reason" without its end. */
@@ -226,7 +236,7 @@ static int take_status_line(as_str line, as_response_head *head)
 {
     if (line.len < 12 || !as_str_starts(line, AS_STR("HTTP/1.")) || line.ptr[7] < '0' || line.ptr[7] > '9' ||
         line.ptr[8] != ' ' || !clean_value(line))
-        return AS_EBADRESPONSE;
+        return fault(head, "it is no status line, with which all that an nph- program writes begins");
     return take_status(as_str_of(line.ptr + 9, line.len - 9), head);
 }
 
@@ -240,9 +250,11 @@ int as_response_nph_parse(const char *buf, size_t len, size_t *scanned, as_arena
     size_t line_len = (size_t)(lf - buf);
     if (line_len > 0 && buf[line_len - 1] == '\r')
         line_len--;
-    as_response_head first = {0};
-    if (take_status_line(as_str_of(buf, line_len), &first) != AS_OK)
+    as_response_head first = {.fault_line = as_str_of(buf, line_len)};
+    if (take_status_line(first.fault_line, &first) != AS_OK) {
+        *head = first;
         return AS_EBADRESPONSE;
+    }
     size_t begin = (size_t)(lf - buf) + 1;
     int fields;
     int consumed = parse_lines(as_str_of(buf + begin, (size_t)n - begin), true, arena, head, &fields);

@@ -19,6 +19,9 @@ typedef struct as_response_head {
     int64_t content_length; /* -1 when there was none */
     bool has_date;          /* the section brings its own Date / Server, which then replaces the core's */
     bool has_server;
+    /* After AS_EBADRESPONSE: why, static, and the line that it is about, borrowed from the input (maybe empty). */
+    const char *fault;
+    as_str fault_line;
     as_str fields; /* what goes to the client: "Name: value\r\n" lines in their order, duplicates kept, without
                                Status, Content-Length and the connection's own fields (Connection, Keep-Alive,
                                Proxy-Connection, TE, Trailer, Transfer-Encoding, Upgrade). Lives in `arena`, or borrows from the input

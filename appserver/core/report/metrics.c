@@ -1,11 +1,18 @@
 #include "report/metrics.h"
 
+#include <pthread.h>
 #include <stdio.h>
 #include <time.h>
 
 #include "base/clock.h"
 
 #define LOAD(place) __atomic_load_n(&(place), __ATOMIC_RELAXED)
+
+/* What the control thread has said as text. */
+typedef struct outside {
+    pthread_mutex_t lock;
+    as_buf text;
+} outside;
 
 struct as_metrics {
     int loops;
@@ -20,6 +27,7 @@ struct as_metrics {
     char *pool_labels[AS_METRICS_POOLS];
     uint32_t pools_len;
     uint64_t deaths[AS_METRICS_POOLS];
+    outside *told;
 };
 
 static const char *const bound_texts[AS_DURATION_BOUNDS] = {
@@ -43,6 +51,8 @@ as_metrics *as_metrics_new(int loops, const as_incidents *incidents)
         metrics->routes[i] = as_alloc(AS_METRICS_ROUTES * sizeof(as_route_counters));
         metrics->pools[i] = as_alloc(AS_METRICS_POOLS * sizeof(as_pool_counters));
     }
+    metrics->told = as_alloc(sizeof(*metrics->told));
+    pthread_mutex_init(&metrics->told->lock, NULL);
     as_metrics_add_route(metrics, "(none)", "(none)", "(none)");
     return metrics;
 }
@@ -57,6 +67,9 @@ void as_metrics_free(as_metrics *metrics)
         as_free(metrics->route_labels[i]);
     for (uint32_t i = 0; i < metrics->pools_len; i++)
         as_free(metrics->pool_labels[i]);
+    pthread_mutex_destroy(&metrics->told->lock);
+    as_buf_free(&metrics->told->text);
+    as_free(metrics->told);
     as_free(metrics->counters);
     as_free(metrics->routes);
     as_free(metrics->pools);
@@ -362,6 +375,23 @@ static void write_pools(const as_metrics *metrics, as_buf *out)
                               LOAD(metrics->deaths[pool]));
 }
 
+void as_metrics_tell(as_metrics *metrics, as_str text)
+{
+    outside *told = metrics->told;
+    assert(text.len <= AS_METRICS_TOLD);
+    pthread_mutex_lock(&told->lock);
+    told->text.len = 0;
+    as_buf_add(&told->text, text);
+    pthread_mutex_unlock(&told->lock);
+}
+
+static void write_told(outside *told, as_buf *out)
+{
+    pthread_mutex_lock(&told->lock);
+    as_buf_add(out, as_str_of(told->text.ptr, told->text.len));
+    pthread_mutex_unlock(&told->lock);
+}
+
 void as_metrics_write(const as_metrics *metrics, as_buf *out)
 {
     put_single(out, "cherokee_start_time_seconds", "gauge", "When this core started, in seconds since 1970.",
@@ -372,4 +402,5 @@ void as_metrics_write(const as_metrics *metrics, as_buf *out)
     write_pools(metrics, out);
     put_single(out, "cherokee_incidents_dropped_total", "counter",
                "Incidents that were not recorded, for there were too many.", as_incidents_dropped(metrics->incidents));
+    write_told(metrics->told, out);
 }

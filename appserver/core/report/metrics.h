@@ -12,6 +12,7 @@
 enum {
     AS_METRICS_ROUTES = 1024, /* over all configurations since the start; further ones are counted with route 0 */
     AS_METRICS_POOLS = 256,
+    AS_METRICS_TOLD = 128 * 1024, /* bytes of as_metrics_tell() */
 };
 
 typedef struct as_metrics as_metrics;
@@ -28,6 +29,8 @@ uint32_t as_metrics_add_route(as_metrics *metrics, const char *site, const char 
 /* Pools are added in the order of their numbers. */
 void as_metrics_add_pool(as_metrics *metrics, const char *name);
 void as_metrics_count_death(as_metrics *metrics, int pool);
+/* What others know, as samples in the same format, in place of what they said before. */
+void as_metrics_tell(as_metrics *metrics, as_str text);
 
 /* Any thread. What is put between these is the samples of that family. `type`: counter, gauge or histogram. */
 void as_metrics_put_family(as_buf *out, const char *name, const char *type, const char *help);

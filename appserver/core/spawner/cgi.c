@@ -85,6 +85,22 @@ static bool is_shortage(int error)
 
 /* --- look-up --- */
 
+static const char *why_forbidden(int error)
+{
+    switch (error) {
+    case EXDEV:
+        return "is or leads through a symbolic link that leads out of the folder: `symlinks: follow` allows that, for "
+               "folders that only trusted people can write";
+    case ELOOP:
+        return "is or leads through a symbolic link that is not followed, because of `symlinks: deny` or because it "
+               "leads in a circle";
+    case ENOTSUP:
+        return "is neither a file nor a folder";
+    default:
+        return "cannot be reached by the server's user, who may not enter one of the folders";
+    }
+}
+
 static void refuse_lookup(const as_attempt *request, int verdict, int error)
 {
     char reason[REASON_SIZE];
@@ -100,12 +116,9 @@ static void refuse_lookup(const as_attempt *request, int verdict, int error)
         refuse(request, root, reason, 500);
         return;
     }
-    if (verdict == AS_EFORBIDDEN && (error == EXDEV || error == ELOOP))
+    if (verdict == AS_EFORBIDDEN && error != 0)
         as_event_emit(request->runner->events, AS_EVENT_WARNING, request->log_id, -1,
-                      request->runner->running->executor, "%s: a symbolic link in %.200s %s", root, path,
-                      error == EXDEV ? "leads out of the folder: `symlinks: follow` allows that, for folders that only "
-                                       "trusted people can write"
-                                     : "is not followed, because of `symlinks: deny` or because it leads in a circle");
+                      request->runner->running->executor, "%s: %.200s %s", root, path, why_forbidden(error));
     if (verdict == AS_EFORBIDDEN)
         respond(request, 403);
     else
@@ -362,7 +375,7 @@ static void refuse_start(const as_attempt *request, const as_program *program, i
     as_program_explain(program, error, reason, sizeof(reason));
     /* The system's limit for one variable is 128 KiB; only a client's field or target comes near it. */
     bool is_too_large = program->failed_at == AS_PROGRAM_EXEC && error == E2BIG;
-    refuse(request, request->file, reason, is_too_large ? 431 : 500);
+    refuse(request, request->file, reason, is_too_large ? 431 : as_program_has_gone(program) ? 404 : 500);
 }
 
 /* One run of a request. */
@@ -406,12 +419,12 @@ static int started(const as_attempt *request, const run_plan *run, int output[2]
     return AS_OK;
 }
 
-/* The system says that it is no program of this machine, and it has no #! line: 7-bit text as a rule. */
+/* The system says that it is no program of this machine, and it does not say itself what runs it: 7-bit text as a rule. */
 static bool has_usual_interpreter(as_attempt *request, as_program *program)
 {
     const char *interpreter = as_script_interpreter(request->runner->usual_interpreters, request->script.name);
     if (program->failed_at != AS_PROGRAM_EXEC || errno != ENOEXEC || program->path != request->file ||
-        interpreter == NULL)
+        interpreter == NULL || as_program_is_explicit(program))
         return false;
     request->cold_argv[0] = (char *)interpreter;
     request->cold_argv[1] = request->file;

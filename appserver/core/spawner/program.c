@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -175,32 +176,72 @@ int as_program_start(as_launcher *launcher, as_program *program)
     return AS_ESYSTEM;
 }
 
-/* The interpreter that the script's #! line names, into `name`; false when it has none. */
-static bool read_shebang(const char *script, char name[SHEBANG_SIZE])
+typedef enum first_line {
+    FIRST_LINE_OTHER, /* no #!, or it cannot be read */
+    FIRST_LINE_NAMES,
+    FIRST_LINE_NOTHING, /* #! and no name behind it */
+    FIRST_LINE_LONG,    /* the name goes on behind what the kernel reads */
+    FIRST_LINE_MARKED,  /* a byte order mark stands before #! */
+    FIRST_LINE_EMPTY,   /* so is the file */
+} first_line;
+
+/* How the script begins; the interpreter that its #! line names into `name`, else "". */
+static first_line read_first_line(const char *script, char name[SHEBANG_SIZE + 1])
 {
-    char line[SHEBANG_SIZE];
+    char line[SHEBANG_SIZE + 1];
+    name[0] = '\0';
     int fd = open(script, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
     if (fd < 0)
-        return false;
-    ssize_t len = read(fd, line, sizeof(line) - 1);
+        return FIRST_LINE_OTHER;
+    ssize_t len = read(fd, line, SHEBANG_SIZE);
     close(fd);
-    if (len < 2 || line[0] != '#' || line[1] != '!')
-        return false;
+    if (len <= 0)
+        return len == 0 ? FIRST_LINE_EMPTY : FIRST_LINE_OTHER;
     line[len] = '\0';
+    if (strncmp(line, "\xef\xbb\xbf#!", 5) == 0)
+        return FIRST_LINE_MARKED;
+    if (strncmp(line, "#!", 2) != 0)
+        return FIRST_LINE_OTHER;
     const char *start = line + 2 + strspn(line + 2, " \t");
-    snprintf(name, SHEBANG_SIZE, "%.*s", (int)strcspn(start, " \t\n"), start);
-    return name[0] != '\0';
+    size_t name_len = strcspn(start, " \t\n");
+    memcpy(name, start, name_len);
+    name[name_len] = '\0';
+    if (name_len == 0)
+        return FIRST_LINE_NOTHING;
+    return start + name_len == line + SHEBANG_SIZE ? FIRST_LINE_LONG : FIRST_LINE_NAMES;
+}
+
+bool as_program_has_gone(const as_program *program)
+{
+    return access(program->script, F_OK) < 0 && (errno == ENOENT || errno == ENOTDIR);
+}
+
+bool as_program_is_explicit(const as_program *program)
+{
+    char name[SHEBANG_SIZE + 1];
+    int saved = errno;
+    bool is_explicit = read_first_line(program->script, name) != FIRST_LINE_OTHER;
+    errno = saved;
+    return is_explicit;
+}
+
+static bool is_file(const char *path)
+{
+    struct stat info;
+    return stat(path, &info) == 0 && S_ISREG(info.st_mode);
 }
 
 static void explain_missing(const as_program *program, char *text, size_t size)
 {
-    char name[SHEBANG_SIZE];
+    char name[SHEBANG_SIZE + 1];
     if (program->path != program->script) {
         snprintf(text, size, "its interpreter %s is missing", program->path);
-    } else if (!read_shebang(program->script, name)) {
+    } else if (read_first_line(program->script, name) != FIRST_LINE_NAMES) {
         snprintf(text, size, "the loader that it was linked for is missing");
     } else if (name[strlen(name) - 1] == '\r') {
         snprintf(text, size, "its #! line ends in CR LF: its line ends must be those of Unix");
+    } else if (name[0] != '/') {
+        snprintf(text, size, "its #! line must name its interpreter by an absolute path, not as %s", name);
     } else if (access(name, F_OK) < 0) {
         snprintf(text, size, "its interpreter %s is missing", name);
     } else {
@@ -208,16 +249,63 @@ static void explain_missing(const as_program *program, char *text, size_t size)
     }
 }
 
+static const char names_nothing[] = "its #! line names no interpreter";
+static const char refused_by_policy[] =
+    "it may not be executed: it lies on a mount with noexec, or a security policy refuses it";
+
+static void explain_refused_interpreter(const char *interpreter, char *text, size_t size)
+{
+    if (access(interpreter, F_OK) == 0 && !is_file(interpreter))
+        snprintf(text, size, "its interpreter %s is no file", interpreter);
+    else if (faccessat(AT_FDCWD, interpreter, X_OK, AT_EACCESS) < 0)
+        snprintf(text, size, "its interpreter %s is not executable: chmod +x", interpreter);
+    else
+        snprintf(text, size, "%s", refused_by_policy);
+}
+
 static void explain_refused(const as_program *program, char *text, size_t size)
 {
-    char name[SHEBANG_SIZE];
-    if (faccessat(AT_FDCWD, program->path, X_OK, AT_EACCESS) < 0)
+    char name[SHEBANG_SIZE + 1];
+    first_line line;
+    if (program->path != program->script)
+        explain_refused_interpreter(program->path, text, size);
+    else if (!is_file(program->path))
+        snprintf(text, size, "%s is no file any more", program->path);
+    else if (faccessat(AT_FDCWD, program->path, X_OK, AT_EACCESS) < 0)
         snprintf(text, size, "%s is not executable: chmod +x", program->path);
-    else if (program->path == program->script && read_shebang(program->script, name) &&
-             faccessat(AT_FDCWD, name, X_OK, AT_EACCESS) < 0)
-        snprintf(text, size, "its interpreter %s is not executable: chmod +x", name);
+    else if ((line = read_first_line(program->script, name)) == FIRST_LINE_NAMES)
+        explain_refused_interpreter(name, text, size);
     else
-        snprintf(text, size, "it may not be executed: it lies on a mount with noexec, or a security policy refuses it");
+        snprintf(text, size, "%s", line == FIRST_LINE_NOTHING ? names_nothing : refused_by_policy);
+}
+
+static void explain_format(const as_program *program, char *text, size_t size)
+{
+    char name[SHEBANG_SIZE + 1];
+    if (program->path != program->script) {
+        snprintf(text, size, "its interpreter %s is no program of this machine", program->path);
+        return;
+    }
+    switch (read_first_line(program->script, name)) {
+    case FIRST_LINE_NAMES:
+        snprintf(text, size, "its interpreter %s is no program of this machine", name);
+        break;
+    case FIRST_LINE_NOTHING:
+        snprintf(text, size, "%s", names_nothing);
+        break;
+    case FIRST_LINE_LONG:
+        snprintf(text, size, "its #! line is too long: the system reads %d bytes", SHEBANG_SIZE);
+        break;
+    case FIRST_LINE_MARKED:
+        snprintf(text, size, "it begins with a byte order mark: save it without one, so that #! comes first");
+        break;
+    case FIRST_LINE_EMPTY:
+        snprintf(text, size, "it is empty");
+        break;
+    case FIRST_LINE_OTHER:
+        snprintf(text, size, "it has no #! line and is no program of this machine");
+        break;
+    }
 }
 
 static void explain_exec(const as_program *program, int error, char *text, size_t size)
@@ -230,10 +318,14 @@ static void explain_exec(const as_program *program, int error, char *text, size_
         explain_refused(program, text, size);
         break;
     case ENOEXEC:
-        snprintf(text, size, "it has no #! line and is no program of this machine");
+        explain_format(program, text, size);
+        break;
+    case ELOOP:
+        snprintf(text, size,
+                 "its interpreter is a script, whose interpreter is one, and so on: one has to be a program");
         break;
     case ETXTBSY:
-        snprintf(text, size, "it is being written to");
+        snprintf(text, size, "it is being written to: write a new file and rename it");
         break;
     case E2BIG:
         snprintf(text, size, "its environment and arguments are too large for the system");
@@ -246,6 +338,10 @@ static void explain_exec(const as_program *program, int error, char *text, size_
 
 void as_program_explain(const as_program *program, int error, char *text, size_t size)
 {
+    if (program->failed_at != AS_PROGRAM_CLONE && as_program_has_gone(program)) {
+        snprintf(text, size, "it has gone since it was looked up");
+        return;
+    }
     switch (program->failed_at) {
     case AS_PROGRAM_CLONE:
         errno = error;

@@ -63,6 +63,10 @@ void as_launcher_free(as_launcher *launcher);
  * thread ends. AS_OK, or AS_ESYSTEM with errno and `failed_at`; nothing is then left to wait for. */
 int as_program_start(as_launcher *launcher, as_program *program);
 
+/* Whether the file that the request names is not there any more. */
+bool as_program_has_gone(const as_program *program);
+/* Whether the file says itself, rightly or wrongly, by what it is run (#!), or is empty: nothing else may then be taken to run it. Leaves errno alone. */
+bool as_program_is_explicit(const as_program *program);
 /* Why as_program_start() failed with `error`: a sentence about the script, for its owner. Looks at the script again. */
 void as_program_explain(const as_program *program, int error, char *text, size_t size);
 

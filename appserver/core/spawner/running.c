@@ -1,6 +1,7 @@
 #include "spawner/running.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <poll.h>
 #include <string.h>
@@ -21,10 +22,11 @@ enum {
     REASON_SIZE = 160,
 };
 
-/* To the group; to the program alone when it has made itself a member of another one. */
+/* To the group, and to the program itself when it has gone over to another one: its children may be in the old one still. */
 static void send_signal(const as_running *running, int number)
 {
-    if (kill(-running->pid, number) < 0 && errno == ESRCH)
+    kill(-running->pid, number);
+    if (getpgid(running->pid) != running->pid)
         kill(running->pid, number);
 }
 
@@ -62,11 +64,36 @@ static as_answer_head answer_head(const as_running *running)
 
 static void hand_over(as_running *running)
 {
+    if (running->set
+            ->finishes) /* when there is no descriptor for it, the program ends by its next write, as it would without this */
+        running->unread.fd = fcntl(running->output_fd, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
     as_answer_head head = answer_head(running);
     head.flags = running->document_flags;
     head.file_offset = running->script_len;
     as_answers_send(running->set->answers, running->loop, AS_ANSWER_DOCUMENT, &head, AS_STR_NONE, AS_STR_NONE,
                     let_go(running));
+}
+
+static void drop_output(as_watch *watch, uint32_t epoll_events)
+{
+    (void)epoll_events;
+    char bytes[READ_SIZE];
+    as_running *running = AS_CONTAINER_OF(watch, as_running, unread);
+    if (running->step == AS_RUNNING_UNUSED || !running->is_disowned || read(watch->fd, bytes, sizeof(bytes)) != 0)
+        return;
+    as_loop_unwatch(running->set->loop, watch); /* its end: it has nothing more to say */
+}
+
+/* Its client has gone. It goes on, so somebody has to read what it writes. */
+static void disown(as_running *running)
+{
+    if (running->is_disowned)
+        return;
+    running->is_disowned = true;
+    if (running->output_fd >= 0)
+        running->unread.fd = let_go(running);
+    if (running->unread.fd >= 0 && as_loop_watch(running->set->loop, &running->unread, EPOLLIN) != AS_OK)
+        as_running_end(running);
 }
 
 int as_running_wait_ms(const as_running_set *set)
@@ -142,7 +169,8 @@ static void emit_line(void *owner, as_str line)
 {
     as_running *running = owner;
     as_running_set *set = running->set;
-    as_event_emit(set->events, AS_EVENT_PROGRAM_STDERR, running->log_id, -1, set->executor, "%s: %.*s", running->name,
+    /* No name has a tab in it, while it may well have a colon. */
+    as_event_emit(set->events, AS_EVENT_PROGRAM_STDERR, running->log_id, -1, set->executor, "%s\t%.*s", running->name,
                   (int)line.len, line.ptr);
 }
 
@@ -274,6 +302,10 @@ static void close_all(as_running *running)
     close(running->exited.fd);
     close(running->errors.fd);
     close(running->errors_writer_fd);
+    if (running->unread.fd >= 0) {
+        as_loop_unwatch(loop, &running->unread);
+        close(running->unread.fd);
+    }
 }
 
 /* At the end of the turn: the loop may still hold an event for one of its watches. */
@@ -388,6 +420,8 @@ int as_running_add(as_running_set *set, const as_running_start *start)
     running->exited = (as_watch){.fd = start->program->pidfd, .ready = has_exited};
     running->errors = (as_watch){.fd = start->errors_fd, .ready = errors_ready};
     running->errors_writer_fd = start->errors_writer_fd;
+    running->unread = (as_watch){.fd = -1, .ready = drop_output};
+    running->is_disowned = false;
     running->output_fd = start->output_fd;
     running->trial = start->trial;
     running->side = start->side;
@@ -427,6 +461,9 @@ static void cancel(as_running *running)
         return;
     if (running->set->loop->now_ns >= running->due_ns)
         time_is_over(&running->timer);
+    else if (running->set->finishes && running->trial == NULL &&
+             AS_SLOT_LOAD(running->slot, cancelled) == AS_SLOT_DISOWNED)
+        disown(running);
     else
         as_running_end(running);
 }

@@ -45,6 +45,8 @@ typedef struct as_running {
     bool has_written; /* when its output was last looked at */
     uint16_t document_flags;
     uint64_t script_len;
+    as_watch unread; /* another reading end of stdout, for when nobody reads the first any more; -1: none */
+    bool is_disowned;
     int errors_writer_fd; /* kept open, so that the loop is not woken by a hang-up just before the exit tells the same */
     as_timer timer;       /* time limit, then grace */
     as_deferred reuse;
@@ -73,6 +75,7 @@ struct as_running_set {
     uint32_t limit;
     const as_rlimits *limits; /* of each program */
     as_strays *strays;
+    bool finishes;                      /* programs whose clients have gone go on */
     void (*ended)(as_running_set *set); /* a place has become free */
     /* loop thread */
     as_running *all;

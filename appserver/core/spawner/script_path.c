@@ -49,7 +49,10 @@ static int look_at(int root_fd, const char *path, as_symlinks symlinks, as_scrip
     };
     if (S_ISDIR(info.st_mode))
         return AS_EAGAIN;
-    return S_ISREG(info.st_mode) ? AS_OK : AS_ENOTFOUND;
+    if (S_ISREG(info.st_mode))
+        return AS_OK;
+    errno = ENOTSUP;
+    return AS_EFORBIDDEN;
 }
 
 static bool has_hidden_component(const char *path, size_t len)

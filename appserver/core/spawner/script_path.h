@@ -30,7 +30,8 @@ typedef struct as_script {
 /* Looks for a program below the directory `root` (absolute) by `path` (percent-decoded): the first component that is a regular file is the program.
  * Both strings of `script` lie in `path`.
  * AS_OK; AS_ENOTFOUND: there is no such file, or a component begins with a dot, or what follows the program holds a "..";
- * AS_EFORBIDDEN: a directory (errno 0), or not ours to reach (errno EACCES, EXDEV for a link that leads out, or ELOOP for one that is not followed); AS_ESYSTEM: the root cannot be opened, or
+ * AS_EFORBIDDEN: a directory (errno 0), neither that nor a file (ENOTSUP), or not ours to reach (EACCES, EXDEV for a link that leads out, or ELOOP for one that is
+ * not followed); AS_ESYSTEM: the root cannot be opened, or
  * the system is short of something; errno says what. */
 int as_script_find(const char *root, const char *path, as_symlinks symlinks, as_script *script);
 

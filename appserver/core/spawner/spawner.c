@@ -380,6 +380,7 @@ static int set_up(as_spawner *spawner, const as_spawner_options *options)
         .limit = options->max_programs,
         .limits = &spawner->limits,
         .strays = &spawner->strays,
+        .finishes = options->finishes,
         .ended = program_ended,
     };
     as_running_set_init(&spawner->running);

@@ -37,6 +37,7 @@ typedef struct as_spawner_options {
     bool verifies_warm;       /* requests that may be run twice are: by a zygote as well, for comparison */
     as_program_limits limits; /* of each program */
     as_identity_rules identity;
+    bool finishes;       /* programs go on when their clients have gone */
     bool leaves_daemons; /* what has left a program's process group lives on when the program has ended */
     int event_fd;        /* eventfd written when events are there; stays the caller's */
 } as_spawner_options;

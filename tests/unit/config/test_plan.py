@@ -352,6 +352,7 @@ def test_a_python_pool_as_the_supervisor_gets_it() -> None:
             "request_time_ms": 1000,
             "idle_time_ms": 0,
             "output_limit": 0,
+            "finishes": False,
             "retry": "idempotent",
             "cancel": False,
             "quarantine_ms": 60000,
