@@ -189,7 +189,8 @@ def _figure(result: Result) -> str:
 
 def write(run: Run) -> None:
     """Puts the tables between their marks: those of the ablation into docs/performance.md, the rest into
-    bench/README.md. A page none of whose scenarios ran stays as it is.
+    bench/README.md. Tables of scenarios that did not run stay as they are, and those of a run that did not measure
+    everything say which run it was.
     """
     ablation = [result for result in run.results if result.name.startswith(ABLATION)]
     rest = [result for result in run.results if result not in ablation]
@@ -201,11 +202,29 @@ def write(run: Run) -> None:
 def _write_page(path: Path, run: Run, results: list[Result]) -> None:
     text = path.read_text()
     before, begin, after_begin = text.partition(BEGIN)
-    _old, end, after = after_begin.partition(END)
+    old, end, after = after_begin.partition(END)
     if not begin or not end:
         raise BenchError(f"{path}: expected the lines {BEGIN!r} and {END!r}")
+    old_facts, *old_sections = re.split(r"^(?=### )", old, flags=re.MULTILINE)
+    sections = {_name_of(section): section.rstrip() for section in old_sections}
+    new = {result.name: table(result) + _figure(result) for result in results}
     where = ", ".join(f"{key}: {value}" for key, value in run.machine.items())
     what = ", ".join(f"{name} {version}" for name, version in run.versions.items())
-    facts = f"{where}.\n\nVersions: {what}.\n\nMedians of {run.rounds} interleaved rounds of {run.seconds} s each.\n"
-    tables = "\n".join(table(result) + _figure(result) for result in results)
-    path.write_text(f"{before}{BEGIN}\n\n{facts}\n{tables}\n{END}{after}")
+    rounds = f"Medians of {run.rounds} interleaved rounds of {run.seconds} s each"
+    if sections.keys() <= new.keys():
+        facts = f"{where}.\n\nVersions: {what}.\n\n{rounds}."
+    else:
+        facts = old_facts.strip()
+        new = {name: _with_facts(section, f"{rounds}; {where}; {what}.") for name, section in new.items()}
+    tables = "\n\n".join(section.rstrip() for section in (sections | new).values())
+    path.write_text(f"{before}{BEGIN}\n\n{facts}\n\n{tables}\n\n{END}{after}")
+
+
+def _name_of(section: str) -> str:
+    """Of the scenario whose table it is: what stands in backticks at the end of the heading."""
+    return section.partition("\n")[0].rpartition(" (`")[2].removesuffix("`)")
+
+
+def _with_facts(section: str, facts: str) -> str:
+    heading, _, rest = section.partition("\n\n")
+    return f"{heading}\n\n{facts}\n\n{rest}"

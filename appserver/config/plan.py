@@ -549,6 +549,11 @@ class _Planner:
         )
 
     def _cgi_pool(self, name: str, cgi: Cgi) -> PoolSpec:
+        if cgi.limits.processes and cgi.user in (None, "root", "0"):
+            self.warnings.append(
+                f"{name}: limits.processes counts all processes of the user that programs run as, and does not hold for"
+                " root; give them a `user` of their own"
+            )
         environment = cgi_environment(cgi.pass_environment, cgi.environment)
         return PoolSpec(
             name=name,

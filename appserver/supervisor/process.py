@@ -202,9 +202,7 @@ class Child:
         self._log.info(line, stream=stream)
 
     def send(self, type_: str, fds: Mapping[str, int] | None = None, **fields: Any) -> None:
-        """Sends a message. A child that is gone, or so stuck that its channel is full, is killed; its death tells the
-        rest.
-        """
+        """Sends a message. A child that is so stuck that its channel is full is killed; its death tells the rest."""
         if not self._is_channel_open:
             return
         try:
@@ -212,9 +210,10 @@ class Child:
         except BlockingIOError:
             self._log.error("the process does not read its control channel and is killed")
             self.signal(signal.SIGKILL)
+        except (BrokenPipeError, ConnectionResetError):
+            pass  # it is ending by itself; _receive() comes to the end of the channel and gives it its time
         except OSError as error:
-            if not isinstance(error, (BrokenPipeError, ConnectionResetError)):
-                self._log.error("a message to the process failed", message=type_, reason=str(error))
+            self._log.error("a message to the process failed", message=type_, reason=str(error))
             self.signal(signal.SIGKILL)
 
     def signal(self, number: int) -> None:

@@ -37,8 +37,13 @@ BEGIN {
         or $cannot->("the kernel does not say where the thread's id is kept (PR_GET_TID_ADDRESS)");
     $tid = unpack("J", $tid);
 
-    my $receive = sub {    # (handle, size): data, descriptors, uid of the sender
+    my $receive = sub {    # (handle, most): data, descriptors, uid of the sender
         my ($handle, $size) = @_;
+        # How long it is first (MSG_PEEK, MSG_TRUNC): room for the longest would be pages that each process has to be given.
+        my $look = pack("J L x4 J J J J i x4", 0, 0, 0, 0, 0, 0, 0);
+        my $there = syscall($sys_recvmsg, fileno($handle), $look, 0x22);
+        return if $there <= 0;
+        $size = $there if $there < $size;
         my ($data, $control) = ("\0" x $size, "\0" x 128);
         my $part = pack("P J", $data, $size);
         my $message = pack("J L x4 P J P J i x4", 0, 0, $part, 1, $control, length($control), 0);

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
-from harness import Server, serving, write_tree
+from harness import LAST_SERVERS, Server, serving, write_tree
 
 Serve = Callable[..., Server]
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """With a failure goes what the last servers have said."""
+    report = yield
+    if report.failed:
+        for server in LAST_SERVERS:
+            report.sections.append((f"log of server {server.process.pid}", "\n".join(server.lines[-60:])))
+    return report
 
 
 @pytest.fixture

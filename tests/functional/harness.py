@@ -16,6 +16,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -387,6 +388,9 @@ class Server:
     _reader: threading.Thread = field(default_factory=threading.Thread)
 
 
+LAST_SERVERS: deque[Server] = deque(maxlen=4)  #: for the report of a test that fails
+
+
 def listening_inodes(port: int) -> list[str]:
     """The sockets that listen on a port of 127.0.0.1, by inode."""
     lines = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
@@ -441,6 +445,7 @@ def launch(
         env=server_environment(**(environment or {})),
     )
     server = Server(process, folder)
+    LAST_SERVERS.append(server)
     found: queue.Queue[str | None] = queue.Queue()
     server._reader = threading.Thread(target=_read_lines, args=(server, found), daemon=True)
     server._reader.start()

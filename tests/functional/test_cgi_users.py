@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import pwd
 import shutil
@@ -27,6 +28,9 @@ FILES: dict[str, str | bytes] = {
     "cgi-bin/who.sh": WHO,
     "cgi-bin/who.py": PYTHON,
     "cgi-bin/daemon.sh": HEAD + "setsid sleep 1000 &\necho done\n",
+    "cgi-bin/bomb.py": "#!/usr/bin/python3\nimport os, time\nprint('Content-Type: text/plain\\n')\ncount = 0\n"
+    "try:\n    while count < 200:\n        if os.fork() == 0:\n            time.sleep(1000)\n        count += 1\n"
+    "except OSError as error:\n    print(error.errno, count)\n",
     "cgi-bin/users/daemon.sh": WHO,
     "cgi-bin/users/other.sh": WHO,
     "cgi-bin/users/root.sh": WHO,
@@ -65,6 +69,7 @@ sites:
       - {match: {path: /given/*}, handler: {cgi: {directory: cgi-bin, user: USER}}}
       - {match: {path: /group/*}, handler: {cgi: {directory: cgi-bin, user: USER, group: "4711"}}}
       - {match: {path: /loose/*}, handler: {cgi: {directory: cgi-bin, user: USER, check_owner: false}}}
+      - {match: {path: /few/*}, handler: {cgi: {directory: cgi-bin, user: USER, limits: {processes: 40}}}}
       - {match: {path: /owner/*}, handler: {cgi: {directory: cgi-bin, user: owner}}}
 """.replace("USER", USER)
 
@@ -91,6 +96,18 @@ def expect(text: str, name: str) -> None:
     assert lines[3:] == ["", "own"]  # no HOME, as with suexec
 
 
+def left(server: Server) -> list[int]:
+    """Processes that work in the folder of programs."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        try:
+            if entry.name.isdigit() and (entry / "cwd").readlink().is_relative_to(server.folder / "cgi-bin"):
+                found.append(int(entry.name))
+        except OSError:
+            continue
+    return found
+
+
 @needs_root
 def test_a_given_user(server: Server) -> None:
     expect(server.get("/given/who.sh").text, USER)
@@ -112,6 +129,20 @@ def test_a_given_user_warm(server: Server) -> None:
 
 
 @needs_root
+def test_processes_of_a_user(server: Server) -> None:
+    """A fork bomb of one user stops at its limit, and nobody else notices."""
+    for _ in range(3):  # cold, and warm
+        error, count = map(int, server.get("/few/bomb.py").text.split())
+        assert error == errno.EAGAIN
+        assert 0 < count < 40
+        wait_for(lambda: not left(server), "those that it has made are gone, and count no more")
+    expect(server.get("/few/who.sh").text, USER)
+    warnings = [line for line in server.lines if "limits.processes" in line]
+    assert len(warnings) == 1  # about the rule whose programs are root's
+    assert "cgi: limits.processes counts all processes of the user that programs run as" in warnings[0]
+
+
+@needs_root
 def test_the_owner_of_each(server: Server) -> None:
     expect(server.get("/owner/users/daemon.sh").text, USER)
     expect(server.get("/owner/users/other.sh").text, "games")
@@ -120,18 +151,8 @@ def test_the_owner_of_each(server: Server) -> None:
 @needs_root
 @pytest.mark.parametrize("target", ["/given/daemon.sh", "/owner/users/leaves.sh"])
 def test_nobody_is_left_behind(server: Server, target: str) -> None:
-    def left() -> list[int]:
-        found = []
-        for entry in Path("/proc").iterdir():
-            try:
-                if entry.name.isdigit() and (entry / "cwd").readlink().is_relative_to(server.folder / "cgi-bin"):
-                    found.append(int(entry.name))
-            except OSError:
-                continue
-        return found
-
     assert server.get(target).text == "done\n"
-    wait_for(lambda: not left(), "nobody that the program has started lives")
+    wait_for(lambda: not left(server), "nobody that the program has started lives")
 
 
 def refused(server: Server, target: str, reason: str) -> None:

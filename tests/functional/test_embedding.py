@@ -504,6 +504,7 @@ def test_program_that_never_stops_its_server() -> None:
 def test_control_c_ends_serve_forever() -> None:
     source = """
 server = Server(handlers={"/": hello})
+signal.signal(signal.SIGINT, signal.default_int_handler)  # it may be ignored here
 threading.Timer(0.3, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
 server.serve_forever()
 print("running" if server.is_running else "stopped")

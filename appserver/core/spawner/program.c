@@ -82,12 +82,6 @@ void as_launcher_note_process(as_launcher *launcher)
     }
 }
 
-void as_launcher_give_way(as_launcher *launcher)
-{
-    const struct sched_param none = {0};
-    launcher->gives_way = sched_getscheduler(0) == SCHED_OTHER && sched_setscheduler(0, SCHED_BATCH, &none) == 0;
-}
-
 AS_NO_SANITIZE static int fail(child_plan *plan, as_program_step step)
 {
     plan->error = errno;
@@ -133,9 +127,6 @@ AS_NO_SANITIZE static int child_main(void *argument)
     if (launcher->descriptors != 0 && (program->limits == NULL || program->limits->wanted.open_files == 0) &&
         set_descriptor_limit(launcher->descriptors) < 0)
         return fail(plan, AS_PROGRAM_PREPARE);
-    const struct sched_param usual = {0};
-    if (launcher->gives_way)
-        syscall(SYS_sched_setscheduler, 0, SCHED_OTHER, &usual);
     const kernel_action action = {.handler = SIG_DFL};
     for (int i = 0; i < launcher->signal_count; i++)
         kernel_sigaction(launcher->signals[i], &action, NULL);

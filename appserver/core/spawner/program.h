@@ -18,7 +18,6 @@ typedef struct as_launcher {
     int null_fd;        /* /dev/null, for programs without a request body */
     rlim_t descriptors; /* soft limit for programs; 0: as it is here */
     pid_t own_pid;
-    bool gives_way;
     int signal_count;
     unsigned char signals[_NSIG]; /* those that are not at their default here and must be in programs */
 } as_launcher;
@@ -54,9 +53,6 @@ int as_launcher_init(as_launcher *launcher);
 /* Notes the thread's process and its signal dispositions; again after they have changed. SIGCHLD becomes default when it is ignored, because exits would
  * go unseen. */
 void as_launcher_note_process(as_launcher *launcher);
-/* From now on the calling thread, which is the launcher's, does not interrupt others when it wakes up (SCHED_BATCH); programs are scheduled as ever. On a CPU that is
- * busy with programs it then hears of the end of one, not of each of its steps. */
-void as_launcher_give_way(as_launcher *launcher);
 void as_launcher_free(as_launcher *launcher);
 
 /* Starts a program in its own process group, with the three descriptors and no others, default signals, none blocked; it is killed when the calling

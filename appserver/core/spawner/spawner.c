@@ -310,7 +310,6 @@ static void take_stops(as_spawner *spawner)
 int as_spawner_run(as_spawner *spawner)
 {
     as_launcher_note_process(&spawner->runner.launcher);
-    as_launcher_give_way(&spawner->runner.launcher);
     go_on(spawner);
     take_stops(spawner);
     as_answers_flush(spawner->answers);

@@ -177,6 +177,8 @@ static bool park(as_zygote *zygote, pid_t pid)
         close(fd);
         return false;
     }
+    /* It does this itself, too, but may not have run yet; as one of the zygote's group it would be killed together with that. */
+    setpgid((pid_t)pid, (pid_t)pid);
     *place = (as_parked){
         .exited = {.fd = pidfd, .ready = parked_ended},
         .zygote = zygote,

@@ -412,6 +412,13 @@ def test_rules_with_settings_of_their_own_have_a_pool_of_their_own(monkeypatch: 
     assert (queue.programs, queue.queue_limit) == (5, 8)
 
 
+def test_a_limit_that_counts_what_is_not_a_program() -> None:
+    site = "sites: [{rules: [{handler: {cgi: /c}}]}]\n"
+    assert load(site).warnings == ()
+    assert "cgi: limits.processes counts all" in load("cgi: {limits: {processes: 9}}\n" + site).warnings[0]
+    assert load("cgi: {limits: {processes: 9}, user: daemon}\n" + site).warnings == ()
+
+
 def test_pools_of_rules_have_names_that_nobody_else_has() -> None:
     loaded = load(
         "pools: {cgi-main-a: {python: 'a:b'}}\nsites:\n- rules:\n"

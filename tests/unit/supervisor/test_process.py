@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from harness import count_fds
+from harness import count_fds, wait_for
 
 from appserver.logging import get_logger
 from appserver.supervisor.identity import Identity
@@ -53,6 +53,24 @@ def test_a_death_is_noticed_also_without_pidfds(loop: Loop, monkeypatch: pytest.
     child.signal(signal.SIGKILL)  # nobody is there any more
     with pytest.raises(ChildProcessError):
         os.waitpid(child.pid, os.WNOHANG)
+    loop.close()
+
+
+def test_a_message_does_not_kill_who_is_ending(loop: Loop, tmp_path: Path) -> None:
+    """It has closed its end of the channel already, and is about to exit."""
+    closed, go = tmp_path / "closed", tmp_path / "go"
+    source = (
+        "import os, pathlib, sys, time\n"
+        f"os.close(int(sys.argv[1]))\npathlib.Path({str(closed)!r}).touch()\n"
+        f"while not os.path.exists({str(go)!r}):\n    time.sleep(0.01)\n"
+    )
+    deaths: list[Death] = []
+    child = start(loop, source, deaths)
+    wait_for(closed.exists, "it has closed its end")
+    child.send("readiness")
+    go.touch()
+    loop.run()
+    assert [death.status for death in deaths] == [0]
     loop.close()
 
 

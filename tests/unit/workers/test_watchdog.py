@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import random
-import re
 import select
 import signal
 import time
@@ -178,6 +177,20 @@ def test_interrupts_at_any_moment_hit_their_request_or_nothing(run: Run, threads
     assert int(pid) == core.process.pid
 
 
+def asked_for_stacks(core: FakeCore) -> str:
+    os.ftruncate(core.stacks_fd, 0)
+    os.lseek(core.stacks_fd, 0, os.SEEK_SET)
+    os.kill(core.process.pid, STACKS_SIGNAL)
+    return core.stacks("in main")
+
+
+def await_stack(core: FakeCore, line: str) -> None:
+    """A request is marked a moment before it runs, so the first stacks may be early."""
+    until = time.monotonic() + PATIENCE_S
+    while line not in (stacks := asked_for_stacks(core)):
+        assert time.monotonic() < until, stacks
+
+
 def test_a_worker_without_such_a_thread_ignores_it(run: Run) -> None:
     core = run(APP)
     core.control.send(b'{"type": "interrupt", "thread": 99, "request": "1"}')
@@ -189,19 +202,13 @@ def test_a_worker_without_such_a_thread_ignores_it(run: Run) -> None:
 def test_stacks_while_an_extension_holds_the_interpreters_lock(run: Run) -> None:
     core = run(APP)
     begin(core, "/block_in_c_with_the_lock", 9)
-    time.sleep(0.05)  # from the mark to the call
-    os.kill(core.process.pid, STACKS_SIGNAL)
-    stacks = core.stacks("in main")
-    assert "in at_block_in_c_with_the_lock" in stacks
+    await_stack(core, "in at_block_in_c_with_the_lock")
 
 
 def test_stacks_of_a_worker_that_goes_on(run: Run) -> None:
     core = run(APP)
     for _ in range(3):
-        os.ftruncate(core.stacks_fd, 0)
-        os.lseek(core.stacks_fd, 0, os.SEEK_SET)
-        os.kill(core.process.pid, STACKS_SIGNAL)
-        core.stacks("in main")
+        asked_for_stacks(core)
         assert core.fetch("GET", "/hello").body == b"hello"
 
 
@@ -247,11 +254,6 @@ def test_cancelled(run: Run, tmp_path: Path) -> None:
 def test_other_interpreters(run: Run, interpreter: str, tmp_path: Path) -> None:
     core = run(APP, interpreter=interpreter)
     begin(core, "/stubborn", 9)
-    until = time.monotonic() + PATIENCE_S
-    while True:  # a slot is marked a moment before its request runs
-        os.kill(core.process.pid, STACKS_SIGNAL)
-        if re.search("in at_stubborn", core.stacks("in main")):
-            break
-        assert time.monotonic() < until
+    await_stack(core, "in at_stubborn")
     assert interrupted(core, 9).status == 500
     assert core.fetch("GET", "/hello").body == b"hello"
