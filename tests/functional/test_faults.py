@@ -18,9 +18,10 @@ from typing import Any
 import pytest
 from harness import PATIENCE_S, TOP, Connection, Response, Server, children_of, launch, state_of, wait_for, write_tree
 
-#: Read and not imported: the supervisor's package loads the core, which the sanitizers' runtime has to come before.
-SEGMENTS = (TOP / "appserver" / "supervisor" / "segments.py").read_text()
+#: Read, not imported: the compiled core with sanitizers cannot be loaded into this process.
+SEGMENTS = (TOP / "appserver/supervisor/segments.py").read_text()
 RECEIVE_TIMEOUT_MS = int(re.findall(r"^RECEIVE_TIMEOUT_MS = (\d+)", SEGMENTS, re.MULTILINE)[0])
+
 #: `/gate` says that it runs and who runs it, then waits for the file `open`; `/pid` answers at once.
 SCRIPT = r"""
 import ctypes, os, pathlib, threading, time
