@@ -96,6 +96,18 @@ def expect(text: str, name: str) -> None:
     assert lines[3:] == ["", "own"]  # no HOME, as with suexec
 
 
+def left(server: Server) -> list[int]:
+    """Processes that work in the folder of programs."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        try:
+            if entry.name.isdigit() and (entry / "cwd").readlink().is_relative_to(server.folder / "cgi-bin"):
+                found.append(int(entry.name))
+        except OSError:
+            continue
+    return found
+
+
 @needs_root
 def test_a_given_user(server: Server) -> None:
     expect(server.get("/given/who.sh").text, USER)
@@ -123,6 +135,7 @@ def test_processes_of_a_user(server: Server) -> None:
         error, count = map(int, server.get("/few/bomb.py").text.split())
         assert error == errno.EAGAIN
         assert 0 < count < 40
+        wait_for(lambda: not left(server), "those that it has made are gone, and count no more")
     expect(server.get("/few/who.sh").text, USER)
     warnings = [line for line in server.lines if "limits.processes" in line]
     assert len(warnings) == 1  # about the rule whose programs are root's
@@ -138,18 +151,8 @@ def test_the_owner_of_each(server: Server) -> None:
 @needs_root
 @pytest.mark.parametrize("target", ["/given/daemon.sh", "/owner/users/leaves.sh"])
 def test_nobody_is_left_behind(server: Server, target: str) -> None:
-    def left() -> list[int]:
-        found = []
-        for entry in Path("/proc").iterdir():
-            try:
-                if entry.name.isdigit() and (entry / "cwd").readlink().is_relative_to(server.folder / "cgi-bin"):
-                    found.append(int(entry.name))
-            except OSError:
-                continue
-        return found
-
     assert server.get(target).text == "done\n"
-    wait_for(lambda: not left(), "nobody that the program has started lives")
+    wait_for(lambda: not left(server), "nobody that the program has started lives")
 
 
 def refused(server: Server, target: str, reason: str) -> None:
