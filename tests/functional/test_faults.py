@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -15,9 +16,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from harness import PATIENCE_S, Connection, Response, Server, children_of, launch, state_of, wait_for, write_tree
+from harness import PATIENCE_S, TOP, Connection, Response, Server, children_of, launch, state_of, wait_for, write_tree
 
-from appserver.supervisor.segments import RECEIVE_TIMEOUT_MS
+#: Read, not imported: the compiled core with sanitizers cannot be loaded into this process.
+SEGMENTS = (TOP / "appserver/supervisor/segments.py").read_text()
+RECEIVE_TIMEOUT_MS = int(re.findall(r"^RECEIVE_TIMEOUT_MS = (\d+)", SEGMENTS, re.MULTILINE)[0])
 
 #: `/gate` says that it runs and who runs it, then waits for the file `open`; `/pid` answers at once.
 SCRIPT = r"""

@@ -14,7 +14,10 @@ MIB = 1 << 20
 BRANCHES = 2000
 CONFIG = """
 cgi: {{environment: {{GIT_PROJECT_ROOT: {repositories}, GIT_HTTP_EXPORT_ALL: ""}}}}
-sites: [{{rules: [{{match: {{path: /git/*}}, handler: {{cgi: {{program: {program}}}}}}}]}}]
+sites:
+  - rules:
+      - {{match: {{path: /git/*}}, handler: {{cgi: {{program: {program}}}}}}}
+      - {{match: {{path: /streamed/*}}, handler: {{cgi: {{program: {program}, stream_bodies: true}}}}}}
 """
 
 
@@ -34,10 +37,11 @@ def repositories(home: Path, git: Git) -> Path:
     make_repository(git, folder / "large.git", {f"file-{n}": random_bytes(10 * MIB, n) for n in range(5)})
     make_repository(git, folder / "branches.git", {"file": b"content"}, BRANCHES)
     git("update-server-info", folder=folder / "branches.git")
-    for name in ("empty.git", "closed.git"):
+    for name in ("empty.git", "streamed.git", "closed.git"):
         git("init", "-q", "--bare", "--initial-branch=main", folder / name)
     # Who may push is for the server in front of it to say, unless the repository is open to everybody.
-    git("config", "http.receivepack", "true", folder=folder / "empty.git")
+    for name in ("empty.git", "streamed.git"):
+        git("config", "http.receivepack", "true", folder=folder / name)
     return folder
 
 
@@ -115,6 +119,16 @@ def test_push(server: Server, git: Git, repositories: Path, tmp_path: Path) -> N
     git("config", "receive.denyNonFastForwards", "true", folder=repositories / "empty.git")
     done = git.run("push", url_of(server, "empty.git"), "+main~3:main", folder=work)
     assert done.status != 0 and "denying non-fast-forward" in done.errors
+
+
+def test_push_that_is_read_while_it_comes(server: Server, git: Git, repositories: Path) -> None:
+    """Without a CONTENT_LENGTH http-backend reads to the end."""
+    url = url_of(server, "streamed.git").replace("/git/", "/streamed/")
+    trace = git.traced("push", url, "main~4:refs/heads/main", folder=repositories / "large.git")
+    assert "=> Send header: Transfer-Encoding: chunked" in trace
+    tip = git("rev-parse", "main~4", folder=repositories / "large.git")
+    assert git("rev-parse", "main", folder=repositories / "streamed.git") == tip
+    git("fsck", "--connectivity-only", folder=repositories / "streamed.git")
 
 
 def test_push_to_a_closed_repository(server: Server, git: Git, repositories: Path) -> None:

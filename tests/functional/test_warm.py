@@ -277,6 +277,7 @@ def test_all_that_a_script_can_see(servers: tuple[Server, Server], name: str) ->
     expected = cold.get(target, fields)
     assert not is_warm(expected)
     assert expected.status == 200
+    assert json.loads(expected.text)["signals"][0] == "0" * 16  # none is blocked
     assert differences(warm.get(target, fields), expected) == {}
     settled(warm, target)
     found = warm.get(target, fields)
