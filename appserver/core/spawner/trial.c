@@ -10,7 +10,7 @@
 
 enum {
     SIDES = 2,
-    DIFFERENCE_SIZE = 256,
+    DIFFERENCE_SIZE = 512,
     /* Bytes that are shown of what differs: a few before the first that does, some behind it. */
     SHOWN_BEFORE = 8,
     SHOWN_BEHIND = 24,
