@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
-from appserver.config.model import CgiFolder, Handler, Match, Respond, Rule, Site
+from appserver.config.cgi_model import CgiFolder
+from appserver.config.model import Handler, Match, Respond, Rule, Site
 from appserver.errors import ConfigError
 
 IMAGE_CONFIG = Path("/etc/cherokee-app/config.yaml")  #: read when neither a folder nor a file is named

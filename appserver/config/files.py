@@ -8,8 +8,8 @@ import pwd
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from appserver.config.cgi_model import OWNER
 from appserver.config.conventions import folder_complaint
-from appserver.config.model import OWNER
 
 if TYPE_CHECKING:
     from appserver.config.load import Reading

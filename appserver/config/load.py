@@ -19,7 +19,8 @@ from typing import Any, TypeVar
 import yaml
 
 from appserver.config import files, references
-from appserver.config.model import Config, Key, keys_of
+from appserver.config.keys import Key, keys_of
+from appserver.config.model import Config
 from appserver.config.units import UnfitError, nearest
 from appserver.config.values import LISTS, MAPPINGS, OFF, SCALARS, Parser, parse_pool_name
 from appserver.errors import ConfigError

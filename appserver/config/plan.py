@@ -15,23 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from appserver import __version__
+from appserver.config.cgi_model import CGI_POOL, Cgi, CgiFolder
 from appserver.config.conventions import list_scripts, url_path
 from appserver.config.cpus import usable_cpus
 from appserver.config.media_types import read_types
-from appserver.config.model import (
-    CGI_POOL,
-    MAX_THREADS,
-    SCRIPT_POOL,
-    Cgi,
-    CgiFolder,
-    Config,
-    Files,
-    Log,
-    Match,
-    Pool,
-    Rule,
-    Site,
-)
+from appserver.config.model import MAX_THREADS, SCRIPT_POOL, Config, Files, Log, Match, Rule, Site
+from appserver.config.pool_model import Pool
 from appserver.config.selfcheck import environment_of
 
 Plan = dict[str, Any]

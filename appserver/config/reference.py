@@ -6,7 +6,8 @@ import dataclasses
 from collections.abc import Iterator
 from typing import Any
 
-from appserver.config.model import Config, Key, keys_of
+from appserver.config.keys import Key, keys_of
+from appserver.config.model import Config
 from appserver.config.units import format_size, format_time
 
 _HEAD = """\

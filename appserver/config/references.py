@@ -8,7 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from appserver.config import selfcheck
-from appserver.config.model import CGI_POOL, OWNER, SCRIPT_POOL, Config, Handler, Pool, Rule, Site, keys_of
+from appserver.config.cgi_model import CGI_POOL, OWNER
+from appserver.config.keys import keys_of
+from appserver.config.model import SCRIPT_POOL, Config, Handler, Rule, Site
+from appserver.config.pool_model import Pool
 from appserver.config.units import nearest
 
 if TYPE_CHECKING:

@@ -10,7 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from appserver.config.model import MAX_THREADS, Address, Key
+from appserver.config.keys import Key
+from appserver.config.model import MAX_THREADS, Address
 from appserver.config.units import UnfitError, format_size, format_time, nearest, parse_size, parse_time_ms
 
 #: Parser of one scalar: (text, its key, folder that relative paths start from) -> value.

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from appserver.config.model import OWNER
+from appserver.config.cgi_model import OWNER
 from appserver.config.plan import PoolSpec
 from appserver.errors import StartError
 

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from appserver.config import conventions
+from appserver.config.cgi_model import CgiFolder
 from appserver.config.conventions import default_folder, list_scripts, script_url, site_of
-from appserver.config.model import CgiFolder, Site
+from appserver.config.model import Site
 from appserver.errors import ConfigError
 
 

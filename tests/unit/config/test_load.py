@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from appserver.config.cgi_model import CgiFolder
 from appserver.config.load import load_file, peek, read_text
-from appserver.config.model import CgiFolder, Config, Pool, Redirect, Respond
+from appserver.config.model import Config, Redirect, Respond
+from appserver.config.pool_model import Pool
 from appserver.errors import ConfigError
 
 EVERYTHING = """\
