@@ -136,7 +136,9 @@ def test_two_deaths_are_quarantined(server: Server) -> None:
     assert {each.status for each in refused} == {503}
     assert all(0 < int(each.header("retry-after") or 0) <= 20 for each in refused)
     assert len(lines(server, f"faults.{name}")) == 2
-    told = server.records(f"refused, for it is quarantined: GET /, fingerprint {record['about'][-16:]}")
+    words = f"refused, for it is quarantined: GET /, fingerprint {record['about'][-16:]}"
+    server.wait_for_log(words)
+    told = server.records(words)
     assert 1 <= len(told) < 10  # one a second, from both loops together
     # What is not the same request is run.
     assert ask(server, "GET", name, "nowhere").text == name
