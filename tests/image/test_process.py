@@ -106,6 +106,7 @@ def test_a_pool_that_cannot_start_is_unhealthy(run: Run, tmp_path: Path) -> None
     rule = "sites: [{root: /srv/www, rules: [{match: {path: /shop/*}, handler: {python: shop}}]}]\n"
     write_tree(tmp_path, {"www/index.html": "page", "config.yaml": pool + rule})
     container = run(volumes=mounts_of(tmp_path), healthcheck=QUICK_CHECK)
+    container.wait_for_log("listening on")  # the first look may come before that
     container.wait_for_health("unhealthy")
     assert container.get("/").text == "page"
 
