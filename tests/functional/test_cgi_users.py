@@ -136,6 +136,8 @@ def test_processes_of_a_user(server: Server) -> None:
         assert error == errno.EAGAIN
         assert 0 < count < 40
         wait_for(lambda: not left(server), "those that it has made are gone, and count no more")
+    # The kernel counts a process until it has been reaped, by whomever.
+    wait_for(lambda: server.get("/few/who.sh").text.count("\n") == 5, "the user's processes are gone")
     expect(server.get("/few/who.sh").text, USER)
     warnings = [line for line in server.lines if "limits.processes" in line]
     assert len(warnings) == 1  # about the rule whose programs are root's
