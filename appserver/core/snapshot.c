@@ -77,12 +77,7 @@ static as_str copy_of(const char *text)
 /* A list of strings that are separated by NUL and ended by an empty one; NULL when it is empty. */
 static char *copy_list(const char *list)
 {
-    size_t len = 0;
-    if (list == NULL || list[0] == '\0')
-        return NULL;
-    while (list[len] != '\0')
-        len += strlen(list + len) + 1;
-    return as_strdup(as_str_of(list, len + 1));
+    return list == NULL || list[0] == '\0' ? NULL : as_strdup_list(list);
 }
 
 int as_snapshot_set_cache(as_snapshot *snapshot, uint64_t bytes, uint32_t entries, uint32_t file_size,

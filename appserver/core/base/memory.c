@@ -58,6 +58,14 @@ char *as_strdup(as_str s)
     return copy;
 }
 
+char *as_strdup_list(const char *list)
+{
+    const char *end = list;
+    while (*end != '\0')
+        end += strlen(end) + 1;
+    return as_strdup(as_str_of(list, (size_t)(end - list) + 1));
+}
+
 static void add_block(as_arena *arena, size_t size)
 {
     as_arena_block *block = malloc(sizeof(*block) + size);

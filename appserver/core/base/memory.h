@@ -16,6 +16,8 @@ void *as_alloc_lines(size_t size);
 void *as_realloc(void *ptr, size_t size);
 void as_free(void *ptr);
 char *as_strdup(as_str s); /* NUL-terminated copy, freed with as_free() */
+/* Likewise of a list of strings, each ended by NUL and the list by an empty one. */
+char *as_strdup_list(const char *list);
 
 /* NULL when there is no memory; the old block is then still there. */
 AS_MUST_USE void *as_try_realloc(void *ptr, size_t size);

@@ -539,15 +539,6 @@ static const as_handler_ops FILE_OPS = {
     .free = free_handler,
 };
 
-/* The bytes of a list of strings, each ended by NUL and the list by an empty one. */
-static size_t list_size(const char *list)
-{
-    const char *at = list;
-    while (*at != '\0')
-        at += strlen(at) + 1;
-    return (size_t)(at - list) + 1;
-}
-
 /* NULL is empty. */
 static as_str copy_path(const char *path)
 {
@@ -565,7 +556,7 @@ as_handler *as_file_handler_new(const as_file_options *options)
     handler->root_id = __atomic_fetch_add(&last_root_id, AS_CODINGS + 1, __ATOMIC_RELAXED);
     handler->root_fd = fd;
     handler->root = as_strdup(as_str_from(options->root));
-    handler->index = as_strdup(as_str_of(options->index, list_size(options->index)));
+    handler->index = as_strdup_list(options->index);
     handler->symlinks = options->symlinks;
     assert(options->codings_len <= AS_CODINGS);
     handler->codings_len = options->codings_len;

@@ -244,14 +244,6 @@ static const as_handler_ops programs_ops = {
     .free = free_programs,
 };
 
-static size_t list_size(const char *list)
-{
-    const char *at = list;
-    while (*at != '\0')
-        at += strlen(at) + 1;
-    return (size_t)(at - list) + 1;
-}
-
 as_handler *as_programs_handler_new(const as_programs_options *options)
 {
     programs_handler *self = as_alloc(sizeof(*self));
@@ -262,6 +254,6 @@ as_handler *as_programs_handler_new(const as_programs_options *options)
     self->symlinks = options->symlinks;
     self->fallback = as_strdup(as_str_from(options->fallback));
     self->extensions = as_strdup(as_str_from(options->extensions));
-    self->index = as_strdup(as_str_of(options->index, list_size(options->index)));
+    self->index = as_strdup_list(options->index);
     return &self->handler;
 }

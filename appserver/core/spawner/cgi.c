@@ -237,10 +237,7 @@ static uint32_t read_line(as_attempt *request, char *words[2])
     char text[AS_SHEBANG_SIZE];
     as_str path;
     as_str option;
-    int fd = open(request->file, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
-    ssize_t len = fd < 0 ? -1 : read(fd, text, sizeof(text));
-    if (fd >= 0)
-        close(fd);
+    ssize_t len = as_program_read_beginning(request->file, text, sizeof(text));
     if (len < 0 || as_shebang_split(as_str_of(text, (size_t)len), &path, &option) != AS_OK)
         return 0;
     words[0] = (char *)as_arena_copy(&request->runner->arena, path).ptr;

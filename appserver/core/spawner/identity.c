@@ -21,12 +21,9 @@ enum {
 void as_identities_init(as_identities *identities, const as_identity_rules *rules)
 {
     *identities = (as_identities){.rules = *rules};
-    const char *end = rules->roots;
-    if (end == NULL)
+    if (rules->roots == NULL)
         return;
-    while (*end != '\0')
-        end += strlen(end) + 1;
-    identities->roots = as_strdup(as_str_of(rules->roots, (size_t)(end - rules->roots) + 1));
+    identities->roots = as_strdup_list(rules->roots);
     identities->rules.roots = identities->roots;
 }
 

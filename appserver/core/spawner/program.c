@@ -1,4 +1,5 @@
 #include "spawner/program.h"
+#include "spawner/shebang.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -16,8 +17,6 @@
 enum {
     CHILD_STACK = 64 * 1024,
     GUARD = 64 * 1024, /* a page of any architecture */
-    /* What the kernel reads of a #! line (BINPRM_BUF_SIZE). */
-    SHEBANG_SIZE = 256,
 };
 
 /* What parent and child share until the exec. */
@@ -167,6 +166,18 @@ int as_program_start(as_launcher *launcher, as_program *program)
     return AS_ESYSTEM;
 }
 
+ssize_t as_program_read_beginning(const char *path, char *out, size_t size)
+{
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+    if (fd < 0)
+        return -1;
+    ssize_t len = read(fd, out, size);
+    int saved = errno;
+    close(fd);
+    errno = saved;
+    return len;
+}
+
 typedef enum first_line {
     FIRST_LINE_OTHER, /* no #!, or it cannot be read */
     FIRST_LINE_NAMES,
@@ -177,15 +188,11 @@ typedef enum first_line {
 } first_line;
 
 /* How the script begins; the interpreter that its #! line names into `name`, else "". */
-static first_line read_first_line(const char *script, char name[SHEBANG_SIZE + 1])
+static first_line read_first_line(const char *script, char name[AS_SHEBANG_SIZE + 1])
 {
-    char line[SHEBANG_SIZE + 1];
+    char line[AS_SHEBANG_SIZE + 1];
     name[0] = '\0';
-    int fd = open(script, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
-    if (fd < 0)
-        return FIRST_LINE_OTHER;
-    ssize_t len = read(fd, line, SHEBANG_SIZE);
-    close(fd);
+    ssize_t len = as_program_read_beginning(script, line, AS_SHEBANG_SIZE);
     if (len <= 0)
         return len == 0 ? FIRST_LINE_EMPTY : FIRST_LINE_OTHER;
     line[len] = '\0';
@@ -199,7 +206,7 @@ static first_line read_first_line(const char *script, char name[SHEBANG_SIZE + 1
     name[name_len] = '\0';
     if (name_len == 0)
         return FIRST_LINE_NOTHING;
-    return start + name_len == line + SHEBANG_SIZE ? FIRST_LINE_LONG : FIRST_LINE_NAMES;
+    return start + name_len == line + AS_SHEBANG_SIZE ? FIRST_LINE_LONG : FIRST_LINE_NAMES;
 }
 
 bool as_program_has_gone(const as_program *program)
@@ -209,7 +216,7 @@ bool as_program_has_gone(const as_program *program)
 
 bool as_program_is_explicit(const as_program *program)
 {
-    char name[SHEBANG_SIZE + 1];
+    char name[AS_SHEBANG_SIZE + 1];
     int saved = errno;
     bool is_explicit = read_first_line(program->script, name) != FIRST_LINE_OTHER;
     errno = saved;
@@ -224,7 +231,7 @@ static bool is_file(const char *path)
 
 static void explain_missing(const as_program *program, char *text, size_t size)
 {
-    char name[SHEBANG_SIZE + 1];
+    char name[AS_SHEBANG_SIZE + 1];
     if (program->path != program->script) {
         snprintf(text, size, "its interpreter %s is missing", program->path);
     } else if (read_first_line(program->script, name) != FIRST_LINE_NAMES) {
@@ -256,7 +263,7 @@ static void explain_refused_interpreter(const char *interpreter, char *text, siz
 
 static void explain_refused(const as_program *program, char *text, size_t size)
 {
-    char name[SHEBANG_SIZE + 1];
+    char name[AS_SHEBANG_SIZE + 1];
     first_line line;
     if (program->path != program->script)
         explain_refused_interpreter(program->path, text, size);
@@ -272,7 +279,7 @@ static void explain_refused(const as_program *program, char *text, size_t size)
 
 static void explain_format(const as_program *program, char *text, size_t size)
 {
-    char name[SHEBANG_SIZE + 1];
+    char name[AS_SHEBANG_SIZE + 1];
     if (program->path != program->script) {
         snprintf(text, size, "its interpreter %s is no program of this machine", program->path);
         return;
@@ -285,7 +292,7 @@ static void explain_format(const as_program *program, char *text, size_t size)
         snprintf(text, size, "%s", names_nothing);
         break;
     case FIRST_LINE_LONG:
-        snprintf(text, size, "its #! line is too long: the system reads %d bytes", SHEBANG_SIZE);
+        snprintf(text, size, "its #! line is too long: the system reads %d bytes", AS_SHEBANG_SIZE);
         break;
     case FIRST_LINE_MARKED:
         snprintf(text, size, "it begins with a byte order mark: save it without one, so that #! comes first");

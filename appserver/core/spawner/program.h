@@ -48,6 +48,9 @@ typedef struct as_program {
     as_program_step failed_at;
 } as_program;
 
+/* The first bytes of a file, at most `size`: how many, or -1 with errno. Never waits for a pipe. Any thread. */
+ssize_t as_program_read_beginning(const char *path, char *out, size_t size);
+
 /* AS_OK or AS_ESYSTEM. Opens /dev/null in place of any standard descriptor that is closed, because pipes would get those numbers. */
 int as_launcher_init(as_launcher *launcher);
 /* Notes the thread's process and its signal dispositions; again after they have changed. SIGCHLD becomes default when it is ignored, because exits would

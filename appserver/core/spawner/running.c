@@ -62,14 +62,21 @@ static as_answer_head answer_head(const as_running *running)
     };
 }
 
+/* The same for an answer that is about the program's output. */
+static as_answer_head document_head(const as_running *running)
+{
+    as_answer_head head = answer_head(running);
+    head.flags = running->document_flags;
+    head.file_offset = running->script_len;
+    return head;
+}
+
 static void hand_over(as_running *running)
 {
     if (running->set
             ->finishes) /* when there is no descriptor for it, the program ends by its next write, as it would without this */
         running->unread.fd = fcntl(running->output_fd, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
-    as_answer_head head = answer_head(running);
-    head.flags = running->document_flags;
-    head.file_offset = running->script_len;
+    as_answer_head head = document_head(running);
     as_answers_send(running->set->answers, running->loop, AS_ANSWER_DOCUMENT, &head, AS_STR_NONE, AS_STR_NONE,
                     let_go(running));
 }
@@ -154,9 +161,9 @@ static bool send_whole(as_running *running, const as_answer_head *end)
     if (len < 0)
         return false;
     close(let_go(running));
-    as_answer_head head = *end;
-    head.flags = running->document_flags;
-    head.file_offset = running->script_len;
+    as_answer_head head = document_head(running);
+    head.status = end->status;
+    head.cpu_us = end->cpu_us;
     head.body_len = (uint64_t)len;
     as_answers_send(set->answers, running->loop, AS_ANSWER_WHOLE_DOCUMENT, &head, AS_STR_NONE,
                     as_str_of(set->output, (size_t)len), -1);

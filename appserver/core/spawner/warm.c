@@ -115,10 +115,7 @@ static bool find_in_path(const as_warm *warm, const char *name, char out[AS_ZYGO
 static bool is_binary(const char *path)
 {
     char magic[4] = {0};
-    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
-    ssize_t len = fd < 0 ? -1 : read(fd, magic, sizeof(magic));
-    if (fd >= 0)
-        close(fd);
+    ssize_t len = as_program_read_beginning(path, magic, sizeof(magic));
     return len == sizeof(magic) && memcmp(magic, "\177ELF", sizeof(magic)) == 0;
 }
 
@@ -134,10 +131,7 @@ static bool read_line(const as_warm *warm, const as_program *program, as_shebang
         line->option[0] = '\0';
         line->kind = as_interpreter_kind_of(line->path);
     } else {
-        int fd = open(program->script, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
-        ssize_t len = fd < 0 ? -1 : read(fd, text, sizeof(text));
-        if (fd >= 0)
-            close(fd);
+        ssize_t len = as_program_read_beginning(program->script, text, sizeof(text));
         if (len < 0 || as_shebang_parse(as_str_of(text, (size_t)len), line) != AS_OK)
             return false;
     }
