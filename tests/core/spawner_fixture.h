@@ -130,7 +130,6 @@ static void release(fixture *test)
     close(test->event_fd);
 }
 
-/* Waits for the spawner's end, which the caller has asked for. */
 /* What was received with the frame before, or made of it: frames of a datagram, one behind the other. */
 static struct {
     char bytes[AS_DATAGRAM_MAX];
@@ -139,6 +138,7 @@ static struct {
 } left[LOOPS];
 static int whole_documents; /* received as such */
 
+/* Waits for the spawner's end, which the caller has asked for. */
 static void finish(fixture *test, int expected)
 {
     pthread_join(test->thread, NULL);

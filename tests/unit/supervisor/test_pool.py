@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from pool_specs import PLAIN
 
 from appserver.config.plan import PoolSpec
 from appserver.supervisor.pool import (
@@ -24,18 +25,7 @@ from appserver.supervisor.pool import (
 from appserver.supervisor.recycling import Usage
 from appserver.supervisor.scaling import Load
 
-SPEC = PoolSpec(
-    name="p",
-    kind="python",
-    slots=100,
-    queue_limit=10,
-    queue_time_ms=1000,
-    request_time_ms=1000,
-    idle_time_ms=0,
-    stop_time_ms=10_000,
-    processes=2,
-    threads=3,
-)
+SPEC = replace(PLAIN, processes=2, threads=3)
 NEW = replace(SPEC, threads=5)
 
 

@@ -6,20 +6,9 @@ from dataclasses import replace
 from itertools import pairwise
 
 import pytest
+from pool_specs import PLAIN as SPEC
 
-from appserver.config.plan import PoolSpec
 from appserver.supervisor.recycling import MIB, Usage, is_over_hard_limit, jittered, reason_to_leave
-
-SPEC = PoolSpec(
-    name="p",
-    kind="python",
-    slots=100,
-    queue_limit=10,
-    queue_time_ms=1000,
-    request_time_ms=1000,
-    idle_time_ms=0,
-    stop_time_ms=10_000,
-)
 
 
 def test_limits_are_spread_over_a_tenth_to_both_sides() -> None:

@@ -5,24 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from pool_specs import PLAIN
 
-from appserver.config.plan import PoolSpec
 from appserver.supervisor.scaling import GROW_INTERVAL_S, GROW_WAIT_S, Load, Scaler
 
-POOL = PoolSpec(
-    name="p",
-    kind="python",
-    slots=100,
-    queue_limit=10,
-    queue_time_ms=1000,
-    request_time_ms=1000,
-    idle_time_ms=0,
-    stop_time_ms=10_000,
-    processes=1,
-    processes_max=8,
-    threads=4,
-    spare_time_ms=60_000,
-)
+POOL = replace(PLAIN, processes=1, processes_max=8, threads=4, spare_time_ms=60_000)
 IDLE = Load(0, 0.0)
 BUSY = Load(99, GROW_WAIT_S)
 
