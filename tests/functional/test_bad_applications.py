@@ -4,17 +4,30 @@ from __future__ import annotations
 
 import http.client
 import json
-import re
-import time
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from harness import SANITIZE, Server, wait_for
+from harness import Server, wait_for
+from misdeeds import (
+    ALLOCATES,
+    DEATHS,
+    MODULE,
+    expect_cut_off,
+    expect_death,
+    expect_flood_to_be_bounded,
+    expect_only_the_parent_to_come_back,
+    expect_refusal,
+    expect_stuck_worker_to_be_replaced,
+    others_untouched,
+    wait_for_replacement,
+    workers,
+)
 
 BAD = r"""
-import ctypes, os, resource, sys, time
+import os, time
 from urllib.parse import unquote
+from misdeeds import MISDEEDS
 
 PLAIN = [("Content-Type", "text/plain")]
 
@@ -93,41 +106,11 @@ def application(environ, start_response):
     if path == "/header_type":
         ok(("X-Number", 5))
         return [b"body"]
-    if path == "/blocks":  # with the interpreter's lock held, so that nothing in Python can end it
-        ctypes.PyDLL(None).sleep(600)
-    if path == "/exits":
-        os._exit(7)
-    if path == "/segfault":
-        ctypes.string_at(0)
-    if path == "/killed":
-        kept = b"x" * (64 << 20)
-        os.kill(os.getpid(), 9)  # as the kernel does when memory runs out
-    if path == "/allocates":
-        free = resource.getrlimit(resource.RLIMIT_AS)
-        used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
-        resource.setrlimit(resource.RLIMIT_AS, (used + (64 << 20), free[1]))
-        try:
-            kept = []
-            while True:
-                kept.append(bytearray(16 << 20))
-        finally:
-            resource.setrlimit(resource.RLIMIT_AS, free)
-    if path == "/forks":
-        if not os.fork():
-            ok()
-            return [b"of the child"]
-        os.wait()
+    misdeed = MISDEEDS.get(path[1:])
+    if misdeed is not None:
+        said = misdeed()
         ok()
-        return [b"of the parent"]
-    if path == "/closes":
-        os.closerange(3, 1000)
-        ok()
-        return [b"closed"]
-    if path == "/floods":
-        for _ in range(300):
-            os.write(2, b"noise " * 4000 + b"\n")
-        ok()
-        return [b"flooded"]
+        return [said]
     ok()
     return [b"ok"]
 """
@@ -158,29 +141,13 @@ def application(environ, start_response):
 
 @pytest.fixture(scope="module")
 def server(serve_module: Any) -> Iterator[Server]:
-    yield serve_module({"bad.py": BAD, "good.py": GOOD}, config=CONFIG)
+    yield serve_module({"bad.py": BAD, "misdeeds.py": MODULE, "good.py": GOOD}, config=CONFIG)
 
 
 @pytest.fixture(autouse=True)
-def others_untouched(server: Server) -> Iterator[None]:
-    """The other pool's worker answers before, meanwhile and afterwards, and it is the same one."""
-    before = server.get("/good").text
-    yield
-    assert server.get("/good").text == before
-    wait_for(lambda: len(workers(server)) == 3, "every pool has its workers")
-
-
-def workers(server: Server) -> list[int]:
-    return server.pids("workers/main.py")
-
-
-def failures(server: Server) -> int:
-    return len(server.records("^handler failed$"))
-
-
-def wait_for_failure(server: Server, before: int) -> dict[str, Any]:
-    wait_for(lambda: failures(server) > before, "the failure is in the log")
-    return server.records("^handler failed$")[-1]
+def untouched(server: Server) -> Iterator[None]:
+    with others_untouched(server, "/good"):
+        yield
 
 
 @pytest.mark.parametrize(
@@ -213,23 +180,11 @@ def wait_for_failure(server: Server, before: int) -> dict[str, Any]:
         ("header?Transfer-Encoding=chunked", "header Transfer-Encoding is the server's to send"),
         ("header?Upgrade=h2c", "header Upgrade is the server's to send"),
         ("header_type", "header name and value must be str, not 'X-Number': 5"),
-        pytest.param(
-            "allocates",
-            "MemoryError",
-            marks=pytest.mark.skipif(bool(SANITIZE), reason="the address sanitizer ends a worker without memory"),
-        ),
+        ALLOCATES,
     ],
 )
 def test_refused_with_500_and_the_reason(server: Server, target: str, why: str) -> None:
-    pids, before = workers(server), failures(server)
-    response = server.get(f"/bad/{target}")
-    assert response.status == 500
-    assert response.header("x-injected") is None
-    record = wait_for_failure(server, before)
-    assert why in record["error"]
-    assert (record["target"], record["application"]) == (f"/bad/{target}", "bad:application")
-    assert record["request"] in response.text
-    assert workers(server) == pids
+    assert expect_refusal(server, f"/bad/{target}", why)["application"] == "bad:application"
 
 
 @pytest.mark.parametrize(
@@ -240,11 +195,7 @@ def test_refused_with_500_and_the_reason(server: Server, target: str, why: str) 
     ],
 )
 def test_failure_after_the_head_cuts_the_answer_off(server: Server, target: str, why: str) -> None:
-    pids, before = workers(server), failures(server)
-    with pytest.raises(http.client.IncompleteRead):
-        server.get(f"/bad/{target}")
-    assert why in wait_for_failure(server, before)["error"]
-    assert workers(server) == pids
+    expect_cut_off(server, f"/bad/{target}", why)
 
 
 def test_stream_shorter_than_its_length_is_cut_off(server: Server) -> None:
@@ -280,52 +231,23 @@ def test_yields_nothing_forever(server: Server) -> None:
 
 
 def test_blocks_in_c(server: Server) -> None:
-    pids = workers(server)
-    server.allowed.append("Fatal Python error")
-    started = time.monotonic()
-    assert server.get("/bad/blocks").status == 504
-    assert time.monotonic() - started < 30
-    wait_for(lambda: len(set(workers(server)) - set(pids)) == 1, "the stuck worker is replaced")
-    server.wait_for_log(r"bad\.py.*in application")  # the stack says where
+    expect_stuck_worker_to_be_replaced(server)
 
 
-@pytest.mark.parametrize(
-    ("target", "sentence"),
-    [
-        ("exits", "ended with exit status 7"),
-        ("segfault", "was killed by SIGSEGV"),
-        ("killed", "was killed by SIGKILL"),
-    ],
-)
-def test_ends_the_process(server: Server, target: str, sentence: str) -> None:
-    server.allowed.append("Fatal Python error")
-    pids = workers(server)
-    before = len(server.records(sentence))
-    response = server.post(f"/bad/{target}", b"")
-    assert response.status == 502
-    wait_for(lambda: len(server.records(sentence)) > before, "the end is in the log")
-    record = server.records(sentence)[-1]
-    assert (record["pool"], response.header("x-incident") in record["requests"]) == ("bad", True)
-    wait_for(lambda: len(set(workers(server)) - set(pids)) == 1, "the dead worker is replaced")
-    assert server.get("/bad/pid").status == 200
+@pytest.mark.parametrize(("name", "sentence"), DEATHS)
+def test_ends_the_process(server: Server, name: str, sentence: str) -> None:
+    expect_death(server, name, sentence)
 
 
 def test_forks_and_both_come_back(server: Server) -> None:
-    pids = workers(server)
-    with server.connect() as connection:
-        for _ in range(3):  # a second answer would come as that of the next request
-            connection.send("GET /bad/forks HTTP/1.1\r\nHost: a\r\n\r\nGET /bad/ HTTP/1.1\r\nHost: a\r\n\r\n")
-            assert connection.response().text == "of the parent"
-            assert connection.response().text == "ok"
-    server.wait_for_log('"a process that a handler forked came back from it and was ended', 3)
-    assert workers(server) == pids
+    expect_only_the_parent_to_come_back(server)
 
 
 def test_closes_the_descriptors_of_its_worker(server: Server) -> None:
     pids = workers(server)
     response = server.post("/bad/closes", b"")
     assert response.status == 502
-    wait_for(lambda: len(set(workers(server)) - set(pids)) == 1, "the worker is replaced")
+    wait_for_replacement(server, pids, "the worker")
     line = server.wait_for_log('"executor ended with exit status [1-9]')
     assert json.loads(line)["pool"] == "bad"
     for _ in range(4):
@@ -333,10 +255,4 @@ def test_closes_the_descriptors_of_its_worker(server: Server) -> None:
 
 
 def test_floods_stderr(server: Server) -> None:
-    """7 MB reach the log as at most some hundred lines of bounded length, and hold nobody up."""
-    before = len(server.lines)
-    assert server.get("/bad/floods").text == "flooded"
-    server.wait_for_log("noise noise")
-    assert server.get("/good").status == 200
-    assert max(len(line) for line in server.lines[before:]) < 20_000
-    assert re.fullmatch(r"[0-9]+", server.get("/bad/pid").text)
+    expect_flood_to_be_bounded(server, "/good")

@@ -4,19 +4,35 @@ other workers untouched.
 
 from __future__ import annotations
 
-import http.client
 import json
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from harness import SANITIZE, Server, wait_for
+from harness import Server
+from misdeeds import (
+    ALLOCATES,
+    DEATHS,
+    MODULE,
+    expect_cut_off,
+    expect_death,
+    expect_flood_to_be_bounded,
+    expect_only_the_parent_to_come_back,
+    expect_refusal,
+    expect_stuck_worker_to_be_replaced,
+    failures,
+    others_untouched,
+    wait_for_failure,
+    wait_for_replacement,
+    workers,
+)
+from websocket_clients import client, close_of
 from websockets.exceptions import ConnectionClosed, InvalidStatus
-from websockets.sync.client import connect
 
 BAD = r"""
-import asyncio, ctypes, os, resource, sys, time
+import asyncio, os, sys
 from urllib.parse import unquote
+from misdeeds import MISDEEDS
 
 async def application(scope, receive, send):
     if scope["type"] == "lifespan":
@@ -105,39 +121,11 @@ async def application(scope, receive, send):
             raise
     if path == "waits":
         await asyncio.sleep(600)
-    if path == "blocks":
-        ctypes.PyDLL(None).sleep(600)
-    if path == "exits":
-        os._exit(7)
-    if path == "segfault":
-        ctypes.string_at(0)
-    if path == "killed":
-        os.kill(os.getpid(), 9)
-    if path == "allocates":
-        free = resource.getrlimit(resource.RLIMIT_AS)
-        used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
-        resource.setrlimit(resource.RLIMIT_AS, (used + (64 << 20), free[1]))
-        try:
-            kept = []
-            while True:
-                kept.append(bytearray(16 << 20))
-        finally:
-            resource.setrlimit(resource.RLIMIT_AS, free)
-    if path == "forks":
-        who = "parent" if os.fork() else "child"
-        if who == "parent":
-            os.wait()
+    misdeed = MISDEEDS.get(path)
+    if misdeed is not None:
+        said = misdeed()
         await start()
-        return await body(f"of the {who}".encode())
-    if path == "closes":
-        os.closerange(3, 1024)
-        await start()
-        return await body(b"closed")
-    if path == "floods":
-        for _ in range(300):
-            os.write(2, b"noise " * 4000 + b"\n")
-        await start()
-        return await body(b"flooded")
+        return await body(said)
 
 async def sockets(path, query, receive, send):
     await receive()
@@ -202,6 +190,7 @@ sites:
 def server(serve_module: Any) -> Iterator[Server]:
     files = {
         "bad.py": BAD,
+        "misdeeds.py": MODULE,
         "handlers/plain.py": HANDLE.format(asynchronous=""),
         "handlers/later.py": HANDLE.format(asynchronous="async "),
         "handlers/pid.py": "import os\n\ndef handle(request):\n    return str(os.getpid())\n",
@@ -210,25 +199,9 @@ def server(serve_module: Any) -> Iterator[Server]:
 
 
 @pytest.fixture(autouse=True)
-def others_untouched(server: Server) -> Iterator[None]:
-    """The other pool's worker answers before and afterwards, and it is the same one."""
-    before = server.get("/pid").text
-    yield
-    assert server.get("/pid").text == before
-    wait_for(lambda: len(workers(server)) == 3, "every pool has its workers")
-
-
-def workers(server: Server) -> list[int]:
-    return server.pids("workers/main.py")
-
-
-def failures(server: Server) -> int:
-    return len(server.records("^handler failed$"))
-
-
-def last_failure(server: Server, before: int) -> dict[str, Any]:
-    wait_for(lambda: failures(server) > before, "the failure is in the log")
-    return server.records("^handler failed$")[-1]
+def untouched(server: Server) -> Iterator[None]:
+    with others_untouched(server, "/pid"):
+        yield
 
 
 @pytest.mark.parametrize(
@@ -256,22 +229,11 @@ def last_failure(server: Server, before: int) -> dict[str, Any]:
         ("header?X-Injected%0d%0aX-Evil=1", "not a header name"),
         ("header?=1", "not a header name: ''"),
         ("header_str", "TypeError"),
-        pytest.param(
-            "allocates",
-            "MemoryError",
-            marks=pytest.mark.skipif(bool(SANITIZE), reason="the address sanitizer ends a worker without memory"),
-        ),
+        ALLOCATES,
     ],
 )
 def test_refused_with_500_and_the_reason(server: Server, target: str, why: str) -> None:
-    pids, before = workers(server), failures(server)
-    response = server.get(f"/bad/{target}")
-    assert response.status == 500
-    assert response.header("x-injected") is None
-    record = last_failure(server, before)
-    assert why in record["error"]
-    assert (record["target"], record["application"]) == (f"/bad/{target}", "bad:application")
-    assert workers(server) == pids
+    assert expect_refusal(server, f"/bad/{target}", why)["application"] == "bad:application"
 
 
 @pytest.mark.parametrize("header", ["Connection=close", "Transfer-Encoding=chunked"])
@@ -295,17 +257,13 @@ def test_headers_of_the_connection_are_left_out(server: Server, header: str) -> 
     ],
 )
 def test_failure_after_the_head_cuts_the_answer_off(server: Server, target: str, why: str) -> None:
-    pids, before = workers(server), failures(server)
-    with pytest.raises(http.client.IncompleteRead):
-        server.get(f"/bad/{target}")
-    assert why in last_failure(server, before)["error"]
-    assert workers(server) == pids
+    expect_cut_off(server, f"/bad/{target}", why)
 
 
 def test_more_behind_the_end_is_told_and_the_answer_stays(server: Server) -> None:
     before = failures(server)
     assert server.get("/bad/behind_the_end").text == "whole"
-    assert "http.response.body after all of the response" in last_failure(server, before)["error"]
+    assert "http.response.body after all of the response" in wait_for_failure(server, before)["error"]
 
 
 def test_sends_forever(server: Server) -> None:
@@ -324,58 +282,30 @@ def test_never_answers(server: Server) -> None:
 
 
 def test_blocks_the_loop(server: Server) -> None:
-    pids = workers(server)
-    server.allowed.append("Fatal Python error")
-    assert server.get("/bad/blocks").status == 504
-    wait_for(lambda: len(set(workers(server)) - set(pids)) == 1, "the stuck worker is replaced")
-    server.wait_for_log(r"bad\.py.*in application")
+    expect_stuck_worker_to_be_replaced(server)
 
 
-@pytest.mark.parametrize(
-    ("target", "sentence"),
-    [
-        ("exits", "ended with exit status 7"),
-        ("segfault", "was killed by SIGSEGV"),
-        ("killed", "was killed by SIGKILL"),
-    ],
-)
-def test_ends_the_process(server: Server, target: str, sentence: str) -> None:
-    server.allowed.append("Fatal Python error")
-    pids, before = workers(server), len(server.records(sentence))
-    response = server.post(f"/bad/{target}", b"")
-    assert response.status == 502
-    wait_for(lambda: len(server.records(sentence)) > before, "the end is in the log")
-    assert response.header("x-incident") in server.records(sentence)[-1]["requests"]
-    wait_for(lambda: len(set(workers(server)) - set(pids)) == 1, "the dead worker is replaced")
-    assert server.get("/bad/pid").status == 200
+@pytest.mark.parametrize(("name", "sentence"), DEATHS)
+def test_ends_the_process(server: Server, name: str, sentence: str) -> None:
+    expect_death(server, name, sentence)
 
 
 def test_forks_and_both_come_back(server: Server) -> None:
-    pids = workers(server)
-    with server.connect() as connection:
-        for _ in range(3):  # a second answer would come as that of the next request
-            connection.send("GET /bad/forks HTTP/1.1\r\nHost: a\r\n\r\nGET /bad/pid HTTP/1.1\r\nHost: a\r\n\r\n")
-            assert connection.response().text == "of the parent"
-            assert connection.response().text.isdigit()
-    server.wait_for_log('"a process that a handler forked came back from it and was ended', 3)
-    assert workers(server) == pids
+    expect_only_the_parent_to_come_back(server)
 
 
 def test_closes_the_descriptors_of_its_worker(server: Server) -> None:
     pids = workers(server)
     server.allowed.append("uv__io_poll: Assertion")  # libuv ends the process
     assert server.post("/bad/closes", b"").status == 502
-    wait_for(lambda: len(set(workers(server)) - set(pids)) == 1, "the worker is replaced")
+    wait_for_replacement(server, pids, "the worker")
     assert json.loads(server.wait_for_log('"pool": "bad".*"executor (ended|was killed)|"executor (ended|was killed)'))
     for _ in range(4):
         assert server.get("/bad/pid").status == 200
 
 
 def test_floods_stderr(server: Server) -> None:
-    before = len(server.lines)
-    assert server.get("/bad/floods").text == "flooded"
-    server.wait_for_log("noise noise")
-    assert max(len(line) for line in server.lines[before:]) < 20_000
+    expect_flood_to_be_bounded(server, "/pid")
 
 
 # WebSockets
@@ -391,28 +321,27 @@ def test_floods_stderr(server: Server) -> None:
 )
 def test_mistakes_on_a_websocket(server: Server, path: str, why: str) -> None:
     before = failures(server)
-    with connect(f"ws://127.0.0.1:{server.port}/bad/{path}") as connection, pytest.raises(ConnectionClosed) as closed:
-        connection.recv(30)
-    assert closed.value.rcvd is not None
-    assert closed.value.rcvd.code == 1011
-    assert why in last_failure(server, before)["error"]
+    with client(server, f"/bad/{path}") as connection:
+        assert close_of(connection)[0] == 1011
+    assert why in wait_for_failure(server, before)["error"]
 
 
 def test_mistakes_before_it_is_accepted(server: Server) -> None:
     before = failures(server)
     with pytest.raises(InvalidStatus) as refused:
-        connect(f"ws://127.0.0.1:{server.port}/bad/early").__enter__()
+        client(server, "/bad/early")
     assert refused.value.response.status_code == 500
-    assert "send() was given websocket.send before the WebSocket was accepted" in last_failure(server, before)["error"]
+    error = wait_for_failure(server, before)["error"]
+    assert "send() was given websocket.send before the WebSocket was accepted" in error
 
 
 def test_a_websocket_whose_worker_dies(server: Server) -> None:
     pids = workers(server)
-    with connect(f"ws://127.0.0.1:{server.port}/bad/exits") as connection, pytest.raises(ConnectionClosed) as closed:
+    with client(server, "/bad/exits") as connection, pytest.raises(ConnectionClosed) as closed:
         connection.send("now")
         connection.recv(30)
     assert closed.value.rcvd is None  # there is nobody who could say why
-    wait_for(lambda: len(set(workers(server)) - set(pids)) == 1, "the dead worker is replaced")
+    wait_for_replacement(server, pids, "the dead worker")
 
 
 # Handlers
@@ -435,20 +364,12 @@ def test_a_websocket_whose_worker_dies(server: Server) -> None:
     ],
 )
 def test_bad_handlers(server: Server, script: str, what: str, why: str) -> None:
-    pids, before = workers(server), failures(server)
-    response = server.get(f"/{script}/{what}")
-    assert response.status == 500
-    assert response.header("x-injected") is None
-    record = last_failure(server, before)
-    assert why in record["error"]
-    assert record["target"] == f"/{script}/{what}"
+    pids = workers(server)
+    expect_refusal(server, f"/{script}/{what}", why)
     assert server.get(f"/{script}").text == "fine"
     assert workers(server) == pids
 
 
 @pytest.mark.parametrize("script", ["plain", "later"])
 def test_bad_piece_of_a_stream(server: Server, script: str) -> None:
-    before = failures(server)
-    with pytest.raises(http.client.IncompleteRead):
-        server.get(f"/{script}/stream")
-    assert "a streaming handler yields str or bytes, not int" in last_failure(server, before)["error"]
+    expect_cut_off(server, f"/{script}/stream", "a streaming handler yields str or bytes, not int")

@@ -13,8 +13,7 @@ from typing import Any
 
 import pytest
 from harness import PATIENCE_S, SANITIZE, Connection, wait_for
-from websockets.exceptions import ConnectionClosed
-from websockets.sync.client import connect
+from websocket_clients import client, close_of
 
 if SANITIZE and "LD_PRELOAD" not in os.environ:
     pytest.skip("test_embedding_sanitized.py runs these tests in another process", allow_module_level=True)
@@ -146,17 +145,14 @@ def test_failure_and_time(server: Server, caplog: pytest.LogCaptureFixture) -> N
 
 
 def test_websocket(server: Server, application: Application) -> None:
-    with connect(f"ws://127.0.0.1:{server.port}/asgi/ws") as connection:
+    with client(server, "/asgi/ws") as connection:
         connection.send("to and fro")
         assert connection.recv(PATIENCE_S) == "to and fro"
     wait_for(lambda: application.left == [1000], "the application has seen the end")
-    with connect(f"ws://127.0.0.1:{server.port}/asgi/ws") as connection:
+    with client(server, "/asgi/ws") as connection:
         stopping = threading.Thread(target=server.stop)
         stopping.start()
-        with pytest.raises(ConnectionClosed) as closed:
-            connection.recv(PATIENCE_S)
-        assert closed.value.rcvd is not None
-        assert closed.value.rcvd.code == 1001
+        assert close_of(connection)[0] == 1001
     stopping.join(PATIENCE_S)
     assert application.left == [1000, 1001]
 

@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 from harness import PATIENCE_S, Connection, Server, wait_for
-from websockets.exceptions import ConnectionClosed, InvalidStatus
-from websockets.sync.client import ClientConnection, connect
+from websocket_clients import client, close_of
+from websockets.exceptions import InvalidStatus
 
 APPLICATION = r"""
 import asyncio, json
@@ -77,19 +77,15 @@ def server(serve_module: Any) -> Iterator[Server]:
     server = serve_module({"chat.py": APPLICATION}, config=CONFIG)
     # libuv opens /dev/null with the first stream of a loop, and keeps it.
     for _ in range(30):
-        with client(server):
+        with client(server, "/echo"):
             pass
     server.remember_fds()
     yield server
 
 
-def client(server: Server, path: str = "/echo", **options: Any) -> ClientConnection:
-    return connect(f"ws://127.0.0.1:{server.port}{path}", **options)
-
-
 @pytest.mark.parametrize("compression", ["deflate", None])
 def test_messages(server: Server, compression: str | None) -> None:
-    with client(server, compression=compression) as connection:
+    with client(server, "/echo", compression=compression) as connection:
         for message in ("text", "grüße €", "", b"bytes", b"", os.urandom(90_000), "x" * 100_000):
             connection.send(message)
             assert connection.recv() == message
@@ -109,10 +105,7 @@ def test_handshake(server: Server) -> None:
         scheme, subprotocols, url = json.loads(connection.recv())
         assert (scheme, subprotocols) == ("ws", ["a", "b"])
         assert url == f"ws://127.0.0.1:{server.port}/about"
-        with pytest.raises(ConnectionClosed) as closed:
-            connection.recv()
-        assert closed.value.rcvd is not None
-        assert (closed.value.rcvd.code, closed.value.rcvd.reason) == (3001, "that is all")
+        assert close_of(connection) == (3001, "that is all")
 
 
 @pytest.mark.parametrize(("path", "status", "body"), [("/refuses", 403, None), ("/denies", 402, b"pay first")])
@@ -124,16 +117,14 @@ def test_refused(server: Server, path: str, status: int, body: bytes | None) -> 
 
 
 def test_failure(server: Server) -> None:
-    with client(server, "/fails") as connection, pytest.raises(ConnectionClosed) as closed:
-        connection.recv()
-    assert closed.value.rcvd is not None
-    assert closed.value.rcvd.code == 1011
+    with client(server, "/fails") as connection:
+        assert close_of(connection)[0] == 1011
     server.wait_for_log("LookupError: in a WebSocket")
 
 
 def test_many_at_once_and_longer_than_an_idle_connection_may_be(server: Server) -> None:
     with contextlib.ExitStack() as stack:
-        connections = [stack.enter_context(client(server, compression=None)) for _ in range(30)]
+        connections = [stack.enter_context(client(server, "/echo", compression=None)) for _ in range(30)]
         # Until every client has had several pings: that takes longer than idle_timeout lets other connections be.
         threading.Event().wait(1.5)
         for number, connection in enumerate(connections):
@@ -215,7 +206,7 @@ def test_hostile_frames(server: Server, name: str) -> None:
         assert connection.closed()
     wait_for(lambda: len(server.records("the client has broken the protocol")) > before, "a line in the log")
     assert server.records("the client has broken the protocol")[-1]["code"] == code
-    with client(server) as connection_after:
+    with client(server, "/echo") as connection_after:
         connection_after.send("still there")
         assert connection_after.recv() == "still there"
 
@@ -276,23 +267,17 @@ def test_stop_and_reload(serve: Any) -> None:
     server = serve({"chat.py": APPLICATION}, config=CONFIG)
     server.fds_before = {}  # every worker is replaced
     old = set(server.pids("workers/main.py"))
-    with client(server) as connection:
+    with client(server, "/echo") as connection:
         connection.send("before")
         assert connection.recv() == "before"
         server.kill(signal.SIGHUP)
-        with pytest.raises(ConnectionClosed) as closed:
-            connection.recv()
-        assert closed.value.rcvd is not None
-        assert closed.value.rcvd.code == 1012
+        assert close_of(connection)[0] == 1012
     wait_for(lambda: not old & set(server.pids("workers/main.py")), "the old workers have gone")
     server.wait_for_log("left with 1012")  # the application knows it, too
-    with client(server) as connection:
+    with client(server, "/echo") as connection:
         connection.send("again")
         assert connection.recv() == "again"
         server.kill(signal.SIGTERM)
-        with pytest.raises(ConnectionClosed) as closed:
-            connection.recv()
-        assert closed.value.rcvd is not None
-        assert closed.value.rcvd.code == 1001
+        assert close_of(connection)[0] == 1001
     assert server.process.wait(PATIENCE_S) == 0
     server.wait_for_log("left with 1001")

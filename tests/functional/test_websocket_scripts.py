@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from crews import command, pool
 from harness import PATIENCE_S, Server, wait_for
-from websockets.exceptions import ConnectionClosed, InvalidStatus
-from websockets.sync.client import ClientConnection, connect
+from websocket_clients import client, close_of
+from websockets.exceptions import InvalidStatus
 
 SCRIPTS = {
     "handlers/echo.py": """\
@@ -136,22 +136,11 @@ sites: [{rules: [{match: {path: /*}, handler: {scripts: ./handlers}}]}]
 def server(serve_module: Any) -> Iterator[Server]:
     server = serve_module(SCRIPTS, config=CONFIG)
     # Pages of the default executor and of libuv, which opens /dev/null with the first stream of a loop.
-    with client(server):
+    with client(server, "/echo"):
         pass
     assert server.get("/star/").text == "star"
     server.remember_fds()
     yield server
-
-
-def client(server: Server, path: str = "/echo", **options: Any) -> ClientConnection:
-    return connect(f"ws://127.0.0.1:{server.port}{path}", **options)
-
-
-def close_of(connection: ClientConnection) -> tuple[int, str]:
-    with pytest.raises(ConnectionClosed) as closed:
-        connection.recv(PATIENCE_S)
-    assert closed.value.rcvd is not None
-    return closed.value.rcvd.code, closed.value.rcvd.reason
 
 
 @pytest.mark.parametrize("path", ["/echo", "/star/echo"])
@@ -266,7 +255,7 @@ def test_more_at_once_than_there_are_threads(server: Server) -> None:
     """What waits in the event loop holds no thread, and the core knows it."""
     assert pool(server, "handlers")["capacity"] == 2 + 100
     with contextlib.ExitStack() as stack:
-        connections = [stack.enter_context(client(server)) for _ in range(20)]
+        connections = [stack.enter_context(client(server, "/echo")) for _ in range(20)]
         waiting = [stack.enter_context(server.connect()) for _ in range(20)]
         for connection in waiting:
             connection.send("GET /waits HTTP/1.1\r\nHost: localhost\r\n\r\n")
