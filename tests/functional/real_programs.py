@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import io
 import random
 import shutil
 import subprocess
+import tarfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from harness import Server, serving
 
 SEARCHED = "/usr/local/bin:/usr/bin:/bin:/usr/lib/git-core:/usr/lib/cgi-bin"
 
@@ -22,6 +27,27 @@ def find_program(name: str, package: str) -> str:
     if found is None:
         pytest.skip(f"{name} is not here: `make test` installs it with the package {package} where there is apt")
     return found
+
+
+@contextmanager
+def warm_and_cold(folder: Path, config: str, **values: object) -> Iterator[tuple[Server, Server]]:
+    """Two servers on one folder, the second without warm interpreters: `config` has places for `warm` and `values`."""
+    paths = [folder / f"{warm}.yaml" for warm in ("auto", "off")]
+    for path in paths:
+        path.write_text(config.format(warm=path.stem, **values))
+    listen = ("--listen", "127.0.0.1:0")
+    with (
+        serving(folder, "--config", str(paths[0]), *listen) as warm,
+        serving(folder, "--config", str(paths[1]), *listen) as cold,
+    ):
+        yield warm, cold
+
+
+def files_of_tar(data: bytes) -> dict[str, bytes]:
+    """The files of an archive by their paths below its one folder."""
+    with tarfile.open(fileobj=io.BytesIO(data)) as archive:
+        files = {member.name.partition("/")[2]: archive.extractfile(member) for member in archive if member.isfile()}
+        return {name: file.read() for name, file in files.items() if file is not None}
 
 
 @dataclass(frozen=True)

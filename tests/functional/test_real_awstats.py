@@ -5,13 +5,12 @@ from __future__ import annotations
 import re
 import shutil
 from collections.abc import Iterator
-from contextlib import ExitStack
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from harness import Server, serving, wait_for
-from real_programs import find_program
+from harness import Server, wait_for
+from real_programs import find_program, warm_and_cold
 
 #: What counts the same is listed in the order of a hash, which has another seed in each interpreter.
 CONFIG = """
@@ -68,16 +67,10 @@ def sites(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sites]:
     shutil.copy(program, folder / "cgi-bin")
     (folder / "cgi-bin/awstats.site.conf").write_text(SETTINGS.format(folder=folder))
     (folder / "access.log").write_text("".join(sorted(log_lines(), key=lambda line: line.split("[")[1])))
-    with ExitStack() as stack:
-        servers = []
-        for warm in ("auto", "off"):
-            path = folder / f"{warm}.yaml"
-            path.write_text(CONFIG.format(warm=warm))
-            options = ("--config", str(path), "--listen", "127.0.0.1:0")
-            servers.append(stack.enter_context(serving(folder, *options)))
-        update = servers[0].get(page("&update=1"))
+    with warm_and_cold(folder, CONFIG) as (warm, cold):
+        update = warm.get(page("&update=1"))
         assert update.status == 200, update.text
-        yield Sites(*servers)
+        yield Sites(warm, cold)
 
 
 def page(more: str) -> str:

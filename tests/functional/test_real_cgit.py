@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import io
 import re
-import tarfile
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from harness import Response, Server
-from real_programs import Git, find_program, make_repository
+from real_programs import Git, files_of_tar, find_program, make_repository
 
 PROGRAM = "/usr/lib/cgit/cgit.cgi"
 CONFIG = """
@@ -76,9 +74,7 @@ def test_query_instead_of_a_path(server: Server) -> None:
 def test_snapshot(server: Server) -> None:
     response = page(server, "/garden.git/snapshot/garden-main.tar.gz")
     assert response.header("content-disposition") == 'inline; filename="garden-main.tar.gz"'
-    with tarfile.open(fileobj=io.BytesIO(response.body)) as archive:
-        files = {member.name.partition("/")[2]: archive.extractfile(member) for member in archive if member.isfile()}
-        assert {name: file.read() for name, file in files.items() if file is not None} == FILES
+    assert files_of_tar(response.body) == FILES
 
 
 def test_head(server: Server) -> None:

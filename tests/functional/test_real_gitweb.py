@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import gzip
-import io
 import re
-import tarfile
 from collections.abc import Iterator
-from contextlib import ExitStack
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from harness import Response, Server, serving, wait_for
-from real_programs import Git, find_program, make_repository
+from harness import Response, Server, wait_for
+from real_programs import Git, files_of_tar, find_program, make_repository, warm_and_cold
 
 SCRIPT = "/usr/share/gitweb/gitweb.cgi"
 PERL_CONFIG = r"""
@@ -88,14 +85,7 @@ def sites(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sites]:
     git("config", "gitweb.owner", "Ada", folder=repository)
     settings = folder / "gitweb.conf"
     settings.write_text(PERL_CONFIG % repository.parent)
-    with ExitStack() as stack:
-        servers = []
-        for warm in ("auto", "off"):
-            path = folder / f"{warm}.yaml"
-            path.write_text(CONFIG.format(warm=warm, settings=settings))
-            options = ("--config", str(path), "--listen", "127.0.0.1:0")
-            servers.append(stack.enter_context(serving(folder, *options)))
-        warm, cold = servers
+    with warm_and_cold(folder, CONFIG, settings=settings) as (warm, cold):
         wait_for(lambda: warm.get(TOP) and "in a warm interpreter" in warm.log(), "gitweb in a warm interpreter")
         yield Sites(warm, cold, git("rev-parse", "main", folder=repository))
 
@@ -159,9 +149,7 @@ def test_snapshot(sites: Sites) -> None:
     response = page(sites, "snapshot")
     assert str(response.header("content-type")).startswith("application/x-gzip")
     assert response.header("content-disposition") == f'inline; filename="garden-{sites.tip[:7]}.tar.gz"'
-    with tarfile.open(fileobj=io.BytesIO(gzip.decompress(response.body))) as archive:
-        files = {member.name.partition("/")[2]: archive.extractfile(member) for member in archive if member.isfile()}
-        assert {name: file.read() for name, file in files.items() if file is not None} == FILES
+    assert files_of_tar(gzip.decompress(response.body)) == FILES
 
 
 def test_static_files_beside_it(sites: Sites) -> None:
