@@ -11,6 +11,7 @@ import re
 import shutil
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import tempfile
@@ -75,6 +76,18 @@ def sanitizer_environment() -> dict[str, str]:
         "ASAN_OPTIONS": "detect_leaks=0:abort_on_error=1:handle_segv=0",
         "UBSAN_OPTIONS": "halt_on_error=1:print_stacktrace=1",
     }
+
+
+def run_command(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """`cherokee-app ARGUMENTS`, which must end by itself."""
+    return subprocess.run(
+        [sys.executable, "-m", "appserver", *arguments],
+        cwd=folder,
+        env=server_environment(**environment),
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
 
 
 @dataclass
@@ -166,6 +179,19 @@ class Connection:
             if size == 0:
                 return
             yield data
+
+    def read_until(self, text: bytes) -> bytes:
+        """What comes, as raw bytes, until `text` is in it."""
+        seen = b""
+        while text not in seen:
+            piece = self.socket.recv(1000)
+            assert piece, f"the connection ended before {text!r}: {seen!r}"
+            seen += piece
+        return seen
+
+    def reset_at_close(self) -> None:
+        """What the server will see of `close` is a reset."""
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
     def closed(self) -> bool:
         """Whether the server closes now: true at the end of the stream or a reset, false when it sends something."""

@@ -2,26 +2,48 @@
 
 from __future__ import annotations
 
+import http.client
+import math
+import os
 import re
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from harness import Server, wait_for
+import pytest
+from harness import Server, state_of, state_of_threads, wait_for
 
 from appserver.supervisor.segments import HEADER, HEADER_SIZE, SLOT_SIZE, STATE_FREE
 
 HEAD = "#!/bin/sh\necho Content-Type: text/plain\necho\n"
 
 
-def programs(server: Server) -> list[int]:
-    """Programs and all that they have started, wherever it was re-parented to: they work in the folder of programs."""
+def printing(text: str) -> str:
+    """A program that prints this and nothing else."""
+    return "#!/bin/sh\ncat <<'THE_END'\n" + text + "\nTHE_END\n"
+
+
+def variables(text: str) -> dict[str, str]:
+    """What `env` has printed."""
+    return dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
+
+
+def working_below(folder: Path) -> list[int]:
+    """Living processes whose working directory is there."""
     found = []
     for entry in Path("/proc").iterdir():
         try:
-            if entry.name.isdigit() and (entry / "cwd").readlink().is_relative_to(server.folder / "cgi-bin"):
+            if entry.name.isdigit() and (entry / "cwd").readlink().is_relative_to(folder):
                 found.append(int(entry.name))
         except OSError:  # it has gone, or is dead
             continue
     return found
+
+
+def programs(server: Server) -> list[int]:
+    """Programs and all that they have started, wherever it was re-parented to: they work in the folder of programs."""
+    return working_below(server.folder / "cgi-bin")
 
 
 def wait_until_gone(server: Server) -> None:
@@ -54,6 +76,21 @@ def wait_until_as_before(server: Server) -> None:
     wait_for(lambda: slots_taken(server) == 0, "all slots are free")
 
 
+def checked(server: Server) -> Iterator[Server]:
+    """For a fixture: after each test nothing of a program is there any more, and the next one is answered."""
+    yield server
+    wait_until_as_before(server)
+    assert server.get("/cgi-bin/good.sh").text == "good\n"
+
+
+def expect_cut_off(server: Server, target: str) -> None:
+    """The answer has begun, so what is missing can only be told by its broken end."""
+    with server.connect() as connection:
+        connection.send(f"GET {target} HTTP/1.1\r\nHost: x\r\n\r\n")
+        with pytest.raises(http.client.IncompleteRead):
+            connection.response()
+
+
 def wait_for_reason(server: Server, before: int, name: str, reason: str) -> str:
     """The line that has program, reason and the request's id, among those that came after `before` others."""
 
@@ -67,3 +104,41 @@ def wait_for_reason(server: Server, before: int, name: str, reason: str) -> str:
         raise AssertionError("\n".join([str(error), *server.lines[before:]])) from None
     assert re.search(r'"request": "[0-9a-f]{16}"', line), line
     return line
+
+
+# Warm interpreters
+
+
+def waiting(server: Server) -> list[int]:
+    """The zygotes and what waits in them."""
+    return server.pids(r"workers/zygote\.")
+
+
+def started_at(pid: int) -> float:
+    """In ticks since the machine's start; of one that has gone, later than all."""
+    try:
+        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
+    except OSError:
+        return math.inf
+
+
+def end_all(pids: list[int]) -> None:
+    """By SIGKILL; returns when they are gone."""
+    for pid in pids:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    wait_for(lambda: all(state_of(pid) in ("", "Z") for pid in pids), "they are gone")
+
+
+@contextmanager
+def held(server: Server) -> Iterator[int]:
+    """The zygote, which this is, stands still, and none of its processes waits."""
+    # What it has forked is younger than itself.
+    zygote = min(waiting(server), key=started_at)
+    os.kill(zygote, signal.SIGSTOP)
+    try:
+        wait_for(lambda: state_of_threads(zygote) == {"T"}, "the zygote stands still")
+        end_all([pid for pid in waiting(server) if pid != zygote])
+        yield zygote
+    finally:
+        os.kill(zygote, signal.SIGCONT)

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import re
 import signal
-import socket
-import struct
 import subprocess
 import sys
 import time
@@ -78,8 +76,7 @@ def test_a_client_that_leaves_in_the_middle_of_its_body(serve, how: str) -> None
         begun = "5\r\nbegun" if how == "chunked" else "begun"
         connection.send(f"POST /h/{how} HTTP/1.1\r\nHost: x\r\n{framing}\r\n\r\n{begun}")
         if how == "reset":
-            linger = struct.pack("ii", 1, 0)
-            connection.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+            connection.reset_at_close()
     record = json.loads(server.wait_for_log(rf"/h/{how}"))
     assert (record["method"], record["status"], record["bytes"]) == ("POST", 499, 0)
     assert server.get("/h/").text == "x"

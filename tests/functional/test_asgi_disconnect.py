@@ -109,8 +109,7 @@ def leave(server: Server, target: str) -> None:
     """A client that goes once the response has begun."""
     with server.connect() as connection:
         connection.send(f"GET {target} HTTP/1.1\r\nHost: localhost\r\n\r\n")
-        while b"begun" not in connection.file.readline():
-            pass
+        connection.read_until(b"begun")
 
 
 @pytest.mark.parametrize("loop", ["uvloop", "asyncio"])

@@ -1,23 +1,18 @@
-"""CGI programs as RFC 3875 has them: variables, bodies, answers."""
+"""CGI programs: interpreters, large output, several on a connection, their process.
+
+What RFC 3875 says of them is tested section by section in test_rfc3875_*.py.
+"""
 
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 import socket
 from pathlib import Path
 
 import pytest
-from harness import SANITIZE, Server, wait_for
-
-HEAD = "#!/bin/sh\necho Content-Type: text/plain\necho\n"
-
-
-def printing(text: str) -> str:
-    """A program that prints this and nothing else."""
-    return "#!/bin/sh\ncat <<'THE_END'\n" + text + "\nTHE_END\n"
-
+from harness import SANITIZE, Server
+from programs import HEAD, printing, wait_for_reason, wait_until_gone
 
 FILES: dict[str, str | bytes] = {
     "www/index.html": "index",
@@ -26,27 +21,9 @@ FILES: dict[str, str | bytes] = {
     "cgi-bin/dir/deep.sh": HEAD + 'echo "$SCRIPT_NAME|$PATH_INFO|$(pwd)"\n',
     "cgi-bin/args.sh": HEAD + 'for a in "$@"; do echo "<$a>"; done\n',
     "cgi-bin/sum.sh": HEAD + 'echo "$CONTENT_LENGTH $(cat | md5sum)"\n',
-    "cgi-bin/slow.sh": HEAD + "echo first\nsleep 1\necho second\n",
     "cgi-bin/large.sh": HEAD + "head -c 20000000 /dev/zero | tr '\\0' a\n",
-    "cgi-bin/status.sh": printing("Status: 418 I am a teapot\nContent-Type: text/plain\n\nshort and stout"),
-    "cgi-bin/status-bare.sh": printing("Status: 201\nContent-Type: text/plain\n\nmade"),
-    "cgi-bin/204.sh": printing("Status: 204 No Content\nContent-Type: text/plain\n"),
-    "cgi-bin/304.sh": printing('Status: 304 Not Modified\nETag: "a"\nContent-Type: text/plain\n'),
-    "cgi-bin/client.sh": printing("Location: http://example.org/there\n"),
-    "cgi-bin/client-document.sh": printing(
-        "Status: 303 See Other\nLocation: http://example.org/\nContent-Type: text/plain\n\nlook there"
-    ),
-    "cgi-bin/cookies.sh": printing(
-        "Set-Cookie: a=1\nSet-Cookie: b=2; Path=/\nX-One: 1\nContent-Type: text/plain\n\nok"
-    ),
-    "cgi-bin/crlf.sh": "#!/bin/sh\nprintf 'Content-Type: text/plain\\r\\nX-A: b\\r\\n\\r\\nbody'\n",
-    "cgi-bin/length.sh": printing("Content-Type: text/plain\nContent-Length: 5\n\n12345"),
-    "cgi-bin/length-long.sh": printing("Content-Type: text/plain\nContent-Length: 50\n\n12345"),
     "cgi-bin/length-ok.sh": printing("Content-Type: text/plain\nContent-Length: 6\n\n12345"),
-    "cgi-bin/line.sh": "#!/bin/sh\nprintf 'Content-Type: text/plain\\nX-A: b\\r\\nX-C: d\\n\\nbody'\n",
-    "cgi-bin/eof.sh": HEAD + 'cat >/dev/null\necho "at the end"\n',
     "cgi-bin/count.sh": HEAD + "exec seq 1 3000000\n",
-    "cgi-bin/wait.sh": HEAD + "echo first\nuntil [ -e ../go ]; do sleep 0.02; done\necho second\n",
     "cgi-bin/connection.sh": printing(
         "Connection: close\nTransfer-Encoding: chunked\nKeep-Alive: x\nContent-Type: text/plain\n\nplain"
     ),
@@ -58,39 +35,11 @@ FILES: dict[str, str | bytes] = {
 
 @pytest.fixture(scope="module")
 def server(serve_module) -> Server:
-    os.environ["SECRET_OF_THE_SERVER"] = "1"
-    try:
-        started: Server = serve_module(FILES)
-    finally:
-        del os.environ["SECRET_OF_THE_SERVER"]
-    script = started.folder / "cgi-bin/plain.pl"
-    script.write_text("not executable\n")
-    script.chmod(0o644)
+    started: Server = serve_module(FILES)
     return started
 
 
-def working_below(folder: Path) -> list[int]:
-    """Living processes whose working directory is there: programs and all that they have started."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        try:
-            if entry.name.isdigit() and (entry / "cwd").readlink().is_relative_to(folder):
-                found.append(int(entry.name))
-        except OSError:
-            continue
-    return found
-
-
-def variables(text: str) -> dict[str, str]:
-    return dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
-
-
 # Programs and their folders
-
-
-def test_deep_script_and_its_folder(server: Server) -> None:
-    folder = server.folder / "cgi-bin/dir"
-    assert server.get("/cgi-bin/dir/deep.sh/x/y").text == f"/cgi-bin/dir/deep.sh|/x/y|{folder}\n"
 
 
 def test_script_in_python(server: Server) -> None:
@@ -108,20 +57,6 @@ sites: [{rules: [{match: {path: /run/*}, handler: {cgi: cgi-bin}}]}]
 
 
 # Answers
-
-
-def test_streamed(server: Server) -> None:
-    """The first piece is there while the program waits for the test to have seen it."""
-    with server.connect() as connection:
-        connection.send("GET /cgi-bin/wait.sh HTTP/1.1\r\nHost: x\r\n\r\n")
-        seen = b""
-        while b"first\n" not in seen:
-            seen += connection.socket.recv(1000)
-        assert b"second" not in seen
-        (server.folder / "go").touch()
-        while not seen.endswith(b"0\r\n\r\n"):
-            seen += connection.socket.recv(1000)
-        assert b"second\n" in seen
 
 
 def memory_of(pid: int, name: str) -> int:
@@ -161,56 +96,6 @@ def test_large_output(server: Server) -> None:
     assert body.count(b"a") == len(body)
 
 
-def test_status(server: Server) -> None:
-    response = server.get("/cgi-bin/status.sh")
-    assert (response.status, response.reason, response.text) == (418, "I am a teapot", "short and stout\n")
-    response = server.get("/cgi-bin/status-bare.sh")
-    assert (response.status, response.reason) == (201, "Created")
-
-
-def test_answers_without_body(server: Server) -> None:
-    with server.connect() as connection:
-        for name, status in (("204", 204), ("304", 304)):
-            response = connection.send(f"GET /cgi-bin/{name}.sh HTTP/1.1\r\nHost: x\r\n\r\n").response()
-            assert (response.status, response.body) == (status, b"")
-            assert response.header("transfer-encoding") is None
-        assert connection.send("GET /landed.txt HTTP/1.1\r\nHost: x\r\n\r\n").response().text == "landed"
-
-
-def test_client_redirect(server: Server) -> None:
-    response = server.get("/cgi-bin/client.sh")
-    assert (response.status, response.header("location")) == (302, "http://example.org/there")
-    response = server.get("/cgi-bin/client-document.sh")
-    assert (response.status, response.text) == (303, "look there\n")
-
-
-def test_fields_of_one_name(server: Server) -> None:
-    response = server.get("/cgi-bin/cookies.sh")
-    assert response.all("set-cookie") == ["a=1", "b=2; Path=/"]
-    assert response.header("x-one") == "1"
-
-
-def test_line_ends(server: Server) -> None:
-    response = server.get("/cgi-bin/crlf.sh")
-    assert (response.header("x-a"), response.text) == ("b", "body")
-    response = server.get("/cgi-bin/line.sh")
-    assert (response.header("x-a"), response.header("x-c"), response.text) == ("b", "d", "body")
-
-
-def test_length(server: Server) -> None:
-    response = server.get("/cgi-bin/length.sh")
-    assert response.header("content-length") == "5"
-    assert response.text == "12345", "what is beyond the length is cut, or it would be taken for the next answer"
-
-
-def test_body_that_is_shorter_than_its_length(server: Server) -> None:
-    assert server.get("/cgi-bin/length-ok.sh").text == "12345\n"
-    with server.connect() as connection:
-        connection.send("GET /cgi-bin/length-long.sh HTTP/1.1\r\nHost: x\r\n\r\n")
-        with pytest.raises(Exception, match="IncompleteRead"):
-            connection.response()
-
-
 def test_framing_is_the_servers(server: Server) -> None:
     response = server.get("/cgi-bin/connection.sh", {"Connection": "keep-alive"})
     assert response.text == "plain\n"
@@ -220,23 +105,14 @@ def test_framing_is_the_servers(server: Server) -> None:
     assert response.header("connection") is None
 
 
-def test_head(server: Server) -> None:
-    response = server.get("/cgi-bin/length.sh", method="HEAD")
-    assert (response.status, response.body) == (200, b"")
-
-
 def test_head_of_a_large_output(server: Server) -> None:
     """The program's output is of no use then, which is no fault of anybody."""
     before = len(server.lines)
     response = server.get("/cgi-bin/count.sh", method="HEAD")
     assert (response.status, response.body) == (200, b"")
-    wait_for(lambda: not working_below(server.folder / "cgi-bin"), "the program has ended")
-    line = wait_for(
-        lambda: next((line for line in server.lines[before:] if "was killed by signal 13" in line), None),
-        "how it ended is in the log",
-    )
+    wait_until_gone(server)
+    line = wait_for_reason(server, before, "count.sh", "was killed by signal 13")
     assert '"level": "info"' in line
-    assert "count.sh" in line
     assert not [line for line in server.lines[before:] if re.search(r'"level": "(warning|error)"', line)]
 
 

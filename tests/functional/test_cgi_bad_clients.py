@@ -7,15 +7,23 @@ from __future__ import annotations
 
 import random
 import re
-import socket
-import struct
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 from harness import PATIENCE_S, Connection, Server, children_of, command_of, wait_for
-from programs import HEAD, programs, wait_for_reason, wait_until_as_before, wait_until_gone
+from programs import (
+    HEAD,
+    checked,
+    expect_cut_off,
+    programs,
+    wait_for_reason,
+    wait_until_as_before,
+    wait_until_gone,
+    waiting,
+)
 
 #: In a group of its own a child; the program goes over to the group of the spawner, which is in the same session.
 TURNCOAT = f"""#!{sys.executable}
@@ -92,11 +100,9 @@ def shared(serve_module) -> Server:
 
 @pytest.fixture
 def server(shared: Server) -> Iterator[Server]:
-    yield shared
-    wait_until_as_before(shared)
+    yield from checked(shared)
     for name in ("go", "gone", "turned", "exploded"):
         (shared.folder / name).unlink(missing_ok=True)
-    assert shared.get("/cgi-bin/good.sh").text == "good\n"
 
 
 @pytest.fixture
@@ -111,6 +117,15 @@ def request(name: str, fields: str = "", method: str = "GET") -> str:
     return f"{method} /cgi-bin/{name} HTTP/1.1\r\nHost: x\r\n{fields}\r\n"
 
 
+@contextmanager
+def leaving(server: Server, how: str) -> Iterator[Connection]:
+    """A client that `closes` its connection or `resets` it."""
+    with server.connect() as connection:
+        yield connection
+        if how == "resets":
+            connection.reset_at_close()
+
+
 # Clients that leave
 
 
@@ -122,10 +137,8 @@ def test_client_leaves_before_its_request_is_whole(server: Server, what: str, ho
         what = request("sleeps.sh", "Content-Length: 2000000\r\n", "POST") + "x" * 1_500_000
     if what == "half a chunk":
         what = request("sleeps.sh", "Transfer-Encoding: chunked\r\n", "POST") + "ffffff\r\n" + "x" * 1_500_000
-    with server.connect() as connection:
+    with leaving(server, how) as connection:
         connection.send(what)
-        if how == "resets":
-            reset(connection)
     assert server.get("/cgi-bin/good.sh").text == "good\n"
     assert not programs(server)
 
@@ -135,14 +148,12 @@ def test_client_leaves_before_its_request_is_whole(server: Server, what: str, ho
 def test_client_leaves_while_its_program_runs(server: Server, name: str, how: str) -> None:
     """Before its answer and within it, whether that has a length or not, whatever the program does about signals."""
     if name == "read.py?1000":
-        wait_for(lambda: server.pids(r"workers/zygote\.py") or not server.get("/cgi-bin/read.py"), "a zygote")
-    with server.connect() as connection:
+        wait_for(lambda: waiting(server) or not server.get("/cgi-bin/read.py"), "a zygote")
+    with leaving(server, how) as connection:
         connection.send(request(name))
         if name != "sleeps.sh":
             assert connection.socket.recv(1000)
         wait_for(lambda: programs(server), "the program runs")
-        if how == "resets":
-            reset(connection)
     wait_until_gone(server)
 
 
@@ -154,11 +165,6 @@ def test_client_that_has_everything_leaves(server: Server) -> None:
     assert programs(server), "it still runs"
     (server.folder / "go").touch()
     wait_for((server.folder / "gone").exists, "it has come to its own end")
-
-
-def reset(connection: Connection) -> None:
-    """Its close, which follows, is a reset."""
-    connection.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
 
 # Bodies that nobody reads
@@ -195,12 +201,10 @@ def test_streamed_body_for_a_program_that_reads_nothing(server: Server, chunked:
 @pytest.mark.parametrize("how", ["closes", "resets"])
 @pytest.mark.parametrize("name", ["sleeps.sh", "sleeps-later.sh", "sum.sh", "promises.sh"])
 def test_client_leaves_within_its_streamed_body(server: Server, name: str, how: str) -> None:
-    with server.connect() as connection:
+    with leaving(server, how) as connection:
         connection.send(f"POST /streams/{name} HTTP/1.1\r\nHost: x\r\nContent-Length: 100000000\r\n\r\n")
         connection.send(b"x" * 100_000)
         wait_for(lambda: programs(server), "the program runs")
-        if how == "resets":
-            reset(connection)
     wait_until_gone(server)
 
 
@@ -246,14 +250,12 @@ def test_fields_that_are_too_large(server: Server, sizes: list[int], reason: str
 @pytest.mark.parametrize("how", ["ends", "stays"])
 def test_fork_bomb(timed: Server, how: str) -> None:
     """300 processes in a chain of generations, whose first one has ended, or ends at its limit of time."""
-    with timed.connect() as connection:
-        connection.send(request(f"bomb.py?{how}"))
-        if how == "ends":
-            assert connection.response().text == "begun\n"
-        else:
-            with pytest.raises(Exception, match="IncompleteRead"):
-                connection.response()
-            wait_for_reason(timed, 0, "bomb.py", "killed at its time limit")
+    target = f"/cgi-bin/bomb.py?{how}"
+    if how == "ends":
+        assert timed.get(target).text == "begun\n"
+    else:
+        expect_cut_off(timed, target)
+        wait_for_reason(timed, 0, "bomb.py", "killed at its time limit")
     assert (timed.folder / "exploded").exists()
     wait_until_gone(timed)
 
@@ -288,7 +290,7 @@ def leave(connection: Connection, chance: random.Random) -> None:
         if place == "answer":
             connection.socket.recv(chance.choice([10, 1000]))
     if chance.random() < 0.5:
-        reset(connection)
+        connection.reset_at_close()
 
 
 def stay(connection: Connection, chance: random.Random) -> str:
@@ -311,7 +313,7 @@ def stay(connection: Connection, chance: random.Random) -> str:
 
 def test_200_clients_of_which_a_third_leaves(server: Server) -> None:
     """Who stays is answered; afterwards processes, descriptors and slots are as before."""
-    wait_for(lambda: server.get("/cgi-bin/read.py").text and server.pids(r"workers/zygote\.py"), "a zygote")
+    wait_for(lambda: server.get("/cgi-bin/read.py").text and waiting(server), "a zygote")
     ours = [pid for pid in children_of(server.process.pid) if "zygote" not in command_of(pid)]
     wrong: list[str] = []
 

@@ -5,7 +5,6 @@ What can differ between a new interpreter and a warm one is run in both.
 
 from __future__ import annotations
 
-import http.client
 import json
 import os
 import signal
@@ -14,7 +13,7 @@ from collections.abc import Iterator
 
 import pytest
 from harness import Server, wait_for
-from programs import HEAD, wait_for_reason, wait_until_as_before
+from programs import HEAD, checked, expect_cut_off, wait_for_reason
 
 PLAIN = b"Content-Type: text/plain\n"
 #: Writes the file that the query names, or says whether it is warm.
@@ -128,13 +127,6 @@ cgi: {warm: WARM, limits: {request_time: 20s, idle_time: 5s, kill_grace: 200ms}}
 sites:
   - rules: [{match: {path: /cgi-bin/*}, handler: {cgi: cgi-bin}}]
 """
-
-
-def checked(server: Server) -> Iterator[Server]:
-    """After each test nothing of a program is there any more."""
-    yield server
-    wait_until_as_before(server)
-    assert server.get("/cgi-bin/good.sh").text == "good\n"
 
 
 @pytest.fixture(scope="module")
@@ -277,10 +269,7 @@ def test_body_shorter_than_its_length(either: Server, name: str) -> None:
     length = 40 if name == "short" else 400_000
     for script in ("cat.sh", "cat.py"):
         before = len(either.lines)
-        with either.connect() as connection:
-            connection.send(f"GET /cgi-bin/{script}?{name} HTTP/1.1\r\nHost: x\r\n\r\n")
-            with pytest.raises(http.client.IncompleteRead):
-                connection.response()
+        expect_cut_off(either, f"/cgi-bin/{script}?{name}")
         wait_for_reason(either, before, script, f"its Content-Length is {length}, but its body ends before that")
 
 
@@ -313,8 +302,7 @@ def test_ends_before_and_after_its_head(either: Server, how: str, what: str) -> 
         wait_for_reason(either, before, "ends.py", "RuntimeError: the reason|SyntaxError")
     before = len(either.lines)
     if how == "abort":
-        with pytest.raises(http.client.IncompleteRead):
-            either.get(f"/cgi-bin/ends.py?{how}-after")
+        expect_cut_off(either, f"/cgi-bin/ends.py?{how}-after")
     else:
         assert either.get(f"/cgi-bin/ends.py?{how}-after").text == "begun\n"
     wait_for_reason(either, before, "ends.py", what)

@@ -6,7 +6,6 @@ import contextlib
 import json
 import os
 import select
-import signal
 import socket
 import sys
 from collections.abc import Iterator
@@ -14,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from harness import Connection, Server, state_of_threads, wait_for, write_tree
-from programs import HEAD, programs, slots_taken, wait_for_reason, wait_until_as_before
+from programs import HEAD, checked, held, programs, slots_taken, wait_for_reason, waiting
 
 from appserver.supervisor.segments import STATE_RUNNING
 
@@ -112,10 +111,8 @@ def shared(serve_module, tmp_path_factory: pytest.TempPathFactory) -> Iterator[S
 
 @pytest.fixture
 def server(shared: Server) -> Iterator[Server]:
-    yield shared
+    yield from checked(shared)
     (shared.folder / "go").unlink(missing_ok=True)
-    wait_until_as_before(shared)
-    assert shared.get("/cgi-bin/good.sh").text == "good\n"
 
 
 @pytest.mark.parametrize(
@@ -299,9 +296,7 @@ def test_script_changes_while_it_runs(server: Server, name: str, how: str) -> No
         connection.send(f"GET /cgi-bin/{name} HTTP/1.1\r\nHost: x\r\n\r\n")
         wait_for(lambda: len(programs(server)) >= 1, "it runs")
         # Only when it has written has it read its own text as far as that.
-        seen = b""
-        while b"old\n" not in seen:
-            seen += connection.socket.recv(1000)
+        connection.read_until(b"old\n")
         if how == "replaced":
             replace(path, (HEAD + "echo new\n").encode() if name.endswith(".sh") else NEW_PY.encode())
             assert server.get(f"/cgi-bin/{name}").text == "new\n"
@@ -317,11 +312,7 @@ def test_script_changes_while_it_runs(server: Server, name: str, how: str) -> No
             finally:
                 away.rename(folder)
         (server.folder / "go").touch()
-        while not seen.endswith(b"0\r\n\r\n"):
-            piece = connection.socket.recv(1000)
-            assert piece, seen
-            seen += piece
-        assert (b"warm" if name.endswith(".py") else b"end") in seen
+        assert (b"warm" if name.endswith(".py") else b"end") in connection.read_until(b"0\r\n\r\n")
 
 
 @pytest.mark.parametrize("how", ["deleted", "not executable"])
@@ -333,7 +324,8 @@ def test_script_changes_between_look_up_and_start(server: Server, how: str) -> N
     def take_away() -> int:
         """The status of a request that was seen waiting; 0 when the machine was too slow to see it."""
         warmed(server)
-        with kept(path), held(server), server.connect() as connection:
+        with kept(path), held(server) as zygote, server.connect() as connection:
+            wait_for(lambda: waiting(server) == [zygote], "none of its processes waits")
             connection.send("GET /cgi-bin/goes.py HTTP/1.1\r\nHost: x\r\n\r\n")
             wait_for(lambda: waits_for_its_process(server) or is_answered(connection), "it waits for its process")
             if is_answered(connection):
@@ -355,28 +347,7 @@ def is_answered(connection: Connection) -> bool:
     return bool(select.select([connection.socket], [], [], 0)[0])
 
 
-def started(pid: int) -> int:
-    """When: what a zygote has forked is younger than itself."""
-    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
-
-
 def waits_for_its_process(server: Server) -> bool:
     """The spawner has received a request, has started nothing for it, and sleeps."""
     spawner = server.one_pid("spawner_main")
     return slots_taken(server, STATE_RUNNING) == 1 and state_of_threads(spawner) == {"S"}
-
-
-@contextlib.contextmanager
-def held(server: Server) -> Iterator[None]:
-    """The zygote stands still, and none of its processes waits."""
-    first = min(server.pids(r"workers/zygote\.py"), key=started)
-    os.kill(first, signal.SIGSTOP)
-    try:
-        wait_for(lambda: state_of_threads(first) == {"T"}, "the zygote stands still")
-        for pid in server.pids(r"workers/zygote\.py"):
-            if pid != first:
-                os.kill(pid, signal.SIGKILL)
-        wait_for(lambda: server.pids(r"workers/zygote\.py") == [first], "none of its processes waits")
-        yield
-    finally:
-        os.kill(first, signal.SIGCONT)

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 from harness import Server, wait_for
-from programs import HEAD, programs, wait_for_reason, wait_until_as_before, wait_until_gone
+from programs import HEAD, checked, expect_cut_off, programs, wait_for_reason, wait_until_gone
 
 FILES: dict[str, str | bytes] = {
     "www/index.html": "index",
@@ -74,18 +74,7 @@ def shared(serve_module) -> Server:
 
 @pytest.fixture
 def server(shared: Server) -> Iterator[Server]:
-    """After each test nobody of a program is there any more, neither living nor dead, and no descriptor of it."""
-    yield shared
-    wait_until_as_before(shared)
-    assert shared.get("/cgi-bin/good.sh").text == "good\n"
-
-
-def expect_cut_off(server: Server, name: str) -> None:
-    """The answer has begun, so what is missing can only be told by its broken end."""
-    with server.connect() as connection:
-        connection.send(REQUEST.format(name))
-        with pytest.raises(Exception, match="IncompleteRead"):
-            connection.response()
+    yield from checked(shared)
 
 
 # Programs that cannot be run, or say nothing of use
@@ -170,7 +159,7 @@ def test_silence(server: Server, name: str) -> None:
 
 def test_silence_in_the_middle_of_an_answer(server: Server) -> None:
     before = len(server.lines)
-    expect_cut_off(server, "pauses.sh")
+    expect_cut_off(server, "/cgi-bin/pauses.sh")
     wait_for_reason(server, before, "pauses.sh", "silent for idle_time")
 
 
@@ -191,7 +180,7 @@ def test_total_time(timed: Server, name: str) -> None:
 
 def test_total_time_of_an_answer_that_streams(timed: Server) -> None:
     """The time counts from the program's start, not from the last moment at which it could have started."""
-    expect_cut_off(timed, "ticks.sh")
+    expect_cut_off(timed, "/cgi-bin/ticks.sh")
     wait_for_reason(timed, 0, "ticks.sh", "killed at its time limit")
 
 
@@ -219,7 +208,7 @@ def test_program_that_closes_stdout_early(server: Server) -> None:
 
 def test_death_in_the_middle_of_an_answer(server: Server) -> None:
     before = len(server.lines)
-    expect_cut_off(server, "dies-later.sh")
+    expect_cut_off(server, "/cgi-bin/dies-later.sh")
     wait_for_reason(server, before, "dies-later.sh", "was killed by signal 11")
 
 

@@ -6,8 +6,8 @@ import shutil
 
 import pytest
 from harness import Server, wait_for
+from programs import HEAD
 
-HEAD = "#!/bin/sh\necho Content-Type: text/plain\necho\n"
 SHOW = HEAD + 'echo "$SCRIPT_NAME|$PATH_INFO|$SCRIPT_FILENAME|$(pwd)|$REDIRECT_STATUS|$*"\n'
 #: The same of a file without #! line.
 BARE = SHOW.removeprefix("#!/bin/sh\n")

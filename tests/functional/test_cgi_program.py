@@ -5,18 +5,16 @@ from __future__ import annotations
 
 import pytest
 from harness import Server
+from programs import HEAD
 
-PROGRAM = "#!/bin/sh\necho Content-Type: text/plain\necho\n"
-SPLIT = (
-    PROGRAM + 'echo "$SCRIPT_NAME|$PATH_INFO|$PATH_TRANSLATED|$QUERY_STRING|$(basename "$SCRIPT_FILENAME")|$(pwd)"\n'
-)
+SPLIT = HEAD + 'echo "$SCRIPT_NAME|$PATH_INFO|$PATH_TRANSLATED|$QUERY_STRING|$(basename "$SCRIPT_FILENAME")|$(pwd)"\n'
 FILES: dict[str, str | bytes] = {
     "www/page.md": "# page",
     "www/index.html": "index",
     "bin/tool": SPLIT,
     "bin/old.pl": "#!/usr/bin/perl\nprint qq{Content-Type: text/plain\\n\\n$ENV{SCRIPT_NAME}|$ENV{PATH_INFO}|$0\\n};\n",
-    "bin/away": PROGRAM.replace("echo Content-Type: text/plain", "echo Location: /form"),
-    "bin/where": PROGRAM + 'echo "$SCRIPT_NAME|$REDIRECT_SCRIPT_NAME|$REDIRECT_PATH_INFO|$REDIRECT_URL"\n',
+    "bin/away": HEAD.replace("echo Content-Type: text/plain", "echo Location: /form"),
+    "bin/where": HEAD + 'echo "$SCRIPT_NAME|$REDIRECT_SCRIPT_NAME|$REDIRECT_PATH_INFO|$REDIRECT_URL"\n',
     "cgi-bin/inside.sh": SPLIT,
     "mixed/run.sh": SPLIT,
 }

@@ -7,8 +7,8 @@ import threading
 
 import pytest
 from harness import Response, Server, wait_for
+from programs import HEAD
 
-HEAD = "#!/bin/sh\necho Content-Type: text/plain\necho\n"
 FILES: dict[str, str | bytes] = {
     "cgi-bin/env.sh": HEAD + "env\n",
     "cgi-bin/turn.sh": HEAD + "echo in >>../turns\nuntil [ -e ../go ]; do sleep 0.02; done\necho ended\n",

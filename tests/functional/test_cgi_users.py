@@ -13,12 +13,11 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
-from harness import Server, launch, server_environment, serving, wait_for, write_tree
+from harness import Server, launch, run_command, server_environment, serving, wait_for, write_tree
+from programs import HEAD, programs
 
-HEAD = "#!/bin/sh\necho Content-Type: text/plain\necho\n"
 WHO = HEAD + "id -u; id -g; id -G; echo $HOME; grep -c . /proc/self/environ >/dev/null && echo own\n"
 PYTHON = (
     "#!/usr/bin/python3\nimport os\nprint('Content-Type: text/plain\\n')\n"
@@ -96,18 +95,6 @@ def expect(text: str, name: str) -> None:
     assert lines[3:] == ["", "own"]  # no HOME, as with suexec
 
 
-def left(server: Server) -> list[int]:
-    """Processes that work in the folder of programs."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        try:
-            if entry.name.isdigit() and (entry / "cwd").readlink().is_relative_to(server.folder / "cgi-bin"):
-                found.append(int(entry.name))
-        except OSError:
-            continue
-    return found
-
-
 @needs_root
 def test_a_given_user(server: Server) -> None:
     expect(server.get("/given/who.sh").text, USER)
@@ -135,7 +122,7 @@ def test_processes_of_a_user(server: Server) -> None:
         error, count = map(int, server.get("/few/bomb.py").text.split())
         assert error == errno.EAGAIN
         assert 0 < count < 40
-        wait_for(lambda: not left(server), "those that it has made are gone, and count no more")
+        wait_for(lambda: not programs(server), "those that it has made are gone, and count no more")
     # The kernel counts a process until it has been reaped, by whomever.
     wait_for(lambda: server.get("/few/who.sh").text.count("\n") == 5, "the user's processes are gone")
     expect(server.get("/few/who.sh").text, USER)
@@ -154,7 +141,7 @@ def test_the_owner_of_each(server: Server) -> None:
 @pytest.mark.parametrize("target", ["/given/daemon.sh", "/owner/users/leaves.sh"])
 def test_nobody_is_left_behind(server: Server, target: str) -> None:
     assert server.get(target).text == "done\n"
-    wait_for(lambda: not left(server), "nobody that the program has started lives")
+    wait_for(lambda: not programs(server), "nobody that the program has started lives")
 
 
 def refused(server: Server, target: str, reason: str) -> None:
@@ -223,32 +210,18 @@ def test_folders_of_a_program(server: Server) -> None:
 # The start
 
 
-def start(folder: Path, config: str | None, environment: dict[str, str], **options: Any) -> subprocess.CompletedProcess:
-    write_tree(folder, {"cgi-bin/who.sh": WHO, "www/index.html": "x"})
-    where = str(folder)
-    if config is not None:
-        (folder / "config.yaml").write_text(config)
-    arguments = ["--config", str(folder / "config.yaml")] if config is not None else [where]
-    command = [sys.executable, "-m", "appserver", "serve", *arguments, "--listen", "127.0.0.1:0"]
-    return subprocess.run(
-        command,
-        env=server_environment(**environment),
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-        cwd=folder,
-        **options,
-    )
-
-
 SITE = "sites: [{rules: [{match: {path: /*}, handler: {cgi: cgi-bin}}]}]\n"
 
 
 @needs_root
 @pytest.mark.parametrize("config", [None, SITE])
 def test_root_has_to_say_who(tmp_path: Path, config: str | None) -> None:
-    ended = start(tmp_path, config, {"CHEROKEE_CGI_USER": ""})
+    write_tree(tmp_path, {"cgi-bin/who.sh": WHO, "www/index.html": "x"})
+    where = [str(tmp_path)]
+    if config is not None:
+        (tmp_path / "config.yaml").write_text(config)
+        where = ["--config", str(tmp_path / "config.yaml")]
+    ended = run_command(tmp_path, "serve", *where, "--listen", "127.0.0.1:0", CHEROKEE_CGI_USER="")
     assert ended.returncode != 0
     assert "CGI programs would run as root" in ended.stderr
     assert "`cgi: {user: NAME}`" in ended.stderr

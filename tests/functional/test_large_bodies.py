@@ -4,11 +4,10 @@ import os
 import signal
 import socket
 import threading
-import time
 from collections.abc import Iterator
 
 import pytest
-from harness import Server
+from harness import Response, Server, wait_for
 
 FILES: dict[str, str | bytes] = {
     "app.py": """
@@ -95,12 +94,12 @@ def test_clients_that_leave_and_workers_that_die(server):
     workers = {int(server.get("/plain/1/65544").header("X-Worker") or 0) for _ in range(8)}
     for worker in workers:
         os.kill(worker, signal.SIGKILL)
-    deadline = time.monotonic() + 20
-    while time.monotonic() < deadline:
+
+    def answer_of_another() -> Response | None:
         response = server.get("/plain/5/1048576")
-        if response.status == 200 and int(response.header("X-Worker") or 0) not in workers:
-            break
-        time.sleep(0.05)
+        return response if response.status == 200 and int(response.header("X-Worker") or 0) not in workers else None
+
+    response = wait_for(answer_of_another, "another worker answers", 20)
     assert response.body == expected(5, 1 << 20)
     # It was lent by one that is dead, and the core has it all the same.
     with stays:

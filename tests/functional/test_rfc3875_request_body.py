@@ -5,12 +5,10 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-from pathlib import Path
 
 import pytest
 from harness import Connection, Server, wait_for
-
-HEAD = "#!/bin/sh\necho Content-Type: text/plain\necho\n"
+from programs import HEAD, programs
 
 CONFIG = """
 limits: {body_size: 40MB}
@@ -54,16 +52,6 @@ def send_chunks(connection: Connection, target: str, body: bytes, size: int = 30
         piece = body[at : at + size]
         connection.send(f"{len(piece):x}\r\n".encode() + piece + b"\r\n")
     return connection.send("0\r\n\r\n")
-
-
-def working_in(folder: Path) -> list[str]:
-    """Processes whose working directory this is."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        with contextlib.suppress(OSError):
-            if entry.name.isdigit() and (entry / "cwd").readlink() == folder:
-                found.append(entry.name)
-    return found
 
 
 # 4.2 Request Message-Body
@@ -148,14 +136,9 @@ def test_4_2_streamed_both_ways(server: Server) -> None:
     """The program has the first piece, and the client its answer, before there is a second one."""
     with server.connect() as connection:
         connection.send("POST /stream/echo.py HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nfirst\r\n")
-        seen = b""
-        while b"first" not in seen:
-            seen += connection.socket.recv(1000)
-        assert b"none\n" in seen, "nobody knows the length yet"
+        assert b"none\n" in connection.read_until(b"first"), "nobody knows the length yet"
         connection.send("6\r\nsecond\r\n0\r\n\r\n")
-        while not seen.endswith(b"0\r\n\r\n"):
-            seen += connection.socket.recv(1000)
-        assert b"second" in seen
+        assert b"second" in connection.read_until(b"0\r\n\r\n")
 
 
 def test_4_2_streamed_to_a_program_that_does_not_read(server: Server) -> None:
@@ -180,14 +163,14 @@ def test_4_2_streamed_and_broken_off(server: Server) -> None:
     """The program is ended, for it might take what it has for the whole."""
     with server.connect() as connection:
         connection.send("POST /stream/stay.sh HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\nsome")
-        wait_for(lambda: working_in(server.folder / "cgi-bin"), "the program runs")
-    wait_for(lambda: not working_in(server.folder / "cgi-bin"), "the program has been ended")
+        wait_for(lambda: programs(server), "the program runs")
+    wait_for(lambda: not programs(server), "the program has been ended")
     with server.connect() as connection:
         connection.send(
             "POST /stream/stay.sh HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nsome\r\nxyz\r\n"
         )
         assert connection.response().status == 400
-    wait_for(lambda: not working_in(server.folder / "cgi-bin"), "the program has been ended")
+    wait_for(lambda: not programs(server), "the program has been ended")
 
 
 def test_4_2_streamed_for_what_is_no_program(server: Server) -> None:

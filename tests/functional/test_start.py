@@ -10,28 +10,16 @@ import sys
 from pathlib import Path
 
 import pytest
-from harness import has_ipv6, server_environment
+from harness import has_ipv6, run_command, server_environment
 
 from appserver import __version__
 
 FILES: dict[str, str | bytes] = {"www/index.html": "index"}
 
 
-def command(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """`cherokee-app ARGUMENTS`, which must end by itself."""
-    return subprocess.run(
-        [sys.executable, "-m", "appserver", *arguments],
-        cwd=folder,
-        env=server_environment(),
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
-
-
 def refused(folder: Path, *arguments: str) -> str:
     """What is on stderr of a command that ends with status 1 and has said nothing on stdout."""
-    done = command(folder, *arguments)
+    done = run_command(folder, *arguments)
     assert (done.returncode, done.stdout) == (1, ""), done.stdout + done.stderr
     assert "Traceback" not in done.stderr
     return done.stderr
@@ -214,29 +202,29 @@ def test_nothing_is_started_when_one_port_is_taken(tmp_path: Path) -> None:
 
 def test_check(tmp_path: Path) -> None:
     (tmp_path / "good.yaml").write_text("threads: 1\n")
-    done = command(tmp_path, "check", "good.yaml")
+    done = run_command(tmp_path, "check", "good.yaml")
     assert (done.returncode, done.stdout) == (0, "good.yaml: valid\n")
 
 
 def test_version_and_help(tmp_path: Path) -> None:
     for arguments in (("version",), ("--version",)):
-        assert command(tmp_path, *arguments).stdout == f"cherokee-app {__version__}\n"
-    text = command(tmp_path, "--help").stdout
+        assert run_command(tmp_path, *arguments).stdout == f"cherokee-app {__version__}\n"
+    text = run_command(tmp_path, "--help").stdout
     for each in ("serve", "check", "health", "version"):
         assert each in text
-        assert command(tmp_path, each, "--help").stdout.startswith(f"usage: cherokee-app {each}")
-    done = command(tmp_path)
+        assert run_command(tmp_path, each, "--help").stdout.startswith(f"usage: cherokee-app {each}")
+    done = run_command(tmp_path)
     assert done.returncode == 2
     assert "usage" in done.stderr
-    assert command(tmp_path, "server").returncode == 2
+    assert run_command(tmp_path, "server").returncode == 2
 
 
 def test_health(serve) -> None:
     server = serve(FILES)
-    done = command(server.folder, "health", f"http://127.0.0.1:{server.port}")
+    done = run_command(server.folder, "health", f"http://127.0.0.1:{server.port}")
     assert (done.returncode, done.stdout) == (0, "http 200\n")
     with socket.socket() as nobody:
         nobody.bind(("127.0.0.1", 0))
-        done = command(server.folder, "health", f"http://127.0.0.1:{nobody.getsockname()[1]}")
+        done = run_command(server.folder, "health", f"http://127.0.0.1:{nobody.getsockname()[1]}")
     assert done.returncode == 1
     assert "no answer" in done.stderr

@@ -227,7 +227,7 @@ def test_client_leaves_in_mid_body(core: PlayedCore, reset: bool) -> None:
     request = core.receive()
     assert request.stream().recv(10) == b"part"
     if reset:
-        client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+        client.reset_at_close()
     client.close()
     assert request.read_all() == b""
     assert request.is_cancelled  # before the end of the stream
@@ -240,7 +240,7 @@ def test_client_leaves_while_the_executor_is_slow(core: PlayedCore) -> None:
     client = core.connect().send(with_length(8 * MIB))
     request = core.receive()
     fill(client, request, 8 * MIB)
-    client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+    client.reset_at_close()
     client.close()
     wait_for(lambda: request.is_cancelled, "the executor is told")
     request.read_all()

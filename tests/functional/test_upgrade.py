@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import select
 import socket
-import struct
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,7 +19,6 @@ from played import PlayedCore, PlayedRequest, playing
 from appserver.workers import wire
 
 MIB = 1024 * 1024
-RESET = struct.pack("ii", 1, 0)
 
 
 @pytest.fixture(scope="module")
@@ -236,7 +234,7 @@ def test_client_leaves(core: PlayedCore, reset: bool) -> None:
     client, request, stream = upgrade(core)
     client.interim()
     if reset:
-        client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+        client.reset_at_close()
     client.close()
     assert stream.recv(1) == b""
     if reset:
@@ -278,7 +276,7 @@ def test_executor_never_reads(core: PlayedCore) -> None:
     assert core.memory_kib() - before < 2048
     stream.sendall(b"the other way is free")
     assert client.file.read(21) == b"the other way is free"
-    client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+    client.reset_at_close()
     finish(client, request)
 
 
@@ -353,7 +351,7 @@ def test_many_that_are_half_open(core: PlayedCore) -> None:
         core.receive().respond(b"served")
         assert other.response().body == b"served"
     for client in clients:
-        client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+        client.reset_at_close()
         client.close()
     for number, request in enumerate(requests):
         wait_for(lambda request=request: request.is_cancelled, "each executor is told")

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import http.client
 import json
-import math
 import os
 import re
 import signal
@@ -16,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from harness import Response, Server, command_of, state_of, wait_for
+from programs import end_all, held, waiting
 
 #: First lines of each script: says by what it is run, in a header that is left out when answers are compared.
 WARM = (
@@ -223,27 +222,6 @@ def fetch(server: Server, target: str) -> tuple[int, bytes]:
     except http.client.IncompleteRead:
         return 0, b""
     return found.status, found.body
-
-
-def waiting(server: Server) -> list[int]:
-    """The zygotes and what waits in them."""
-    return server.pids(r"workers/zygote\.")
-
-
-def started_at(pid: int) -> float:
-    """In ticks since the machine's start; of one that has gone, later than all."""
-    try:
-        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
-    except OSError:
-        return math.inf
-
-
-def end_all(pids: list[int]) -> None:
-    """By SIGKILL; returns when they are gone."""
-    for pid in pids:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
-    wait_for(lambda: all(state_of(pid) in ("", "Z") for pid in pids), "they are gone")
 
 
 def differences(left: Response, right: Response) -> dict[str, tuple[object, object]]:
@@ -512,16 +490,10 @@ def test_an_interpreter_that_is_killed_is_started_again(servers: tuple[Server, S
 def test_an_interpreter_that_hangs_is_not_waited_for(servers: tuple[Server, Server]) -> None:
     warm, _ = servers
     warmed(warm, "/cgi-bin/pid.py")
-    zygote = min(waiting(warm), key=started_at)
-    os.kill(zygote, signal.SIGSTOP)
-    wait_for(lambda: state_of(zygote) == "T", "the interpreter stands still")
-    try:
-        end_all([pid for pid in waiting(warm) if pid != zygote])
+    with held(warm):
         for _ in range(3):
             found = warm.get("/cgi-bin/pid.py")
             assert (found.status, is_warm(found)) == (200, False)
-    finally:
-        os.kill(zygote, signal.SIGCONT)
     warmed(warm, "/cgi-bin/pid.py")
 
 

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 from harness import Server, wait_for
-from test_warm import end_all, fetch, is_warm, waiting, warmed, without_warmth
+from programs import end_all, waiting
+from test_warm import fetch, is_warm, warmed, without_warmth
 
 PERL = shutil.which("perl", path="/usr/local/bin:/usr/bin:/bin")
 pytestmark = pytest.mark.skipif(PERL is None, reason="there is no perl on this machine")
