@@ -58,6 +58,9 @@ class CgiLimits:
     )
 
 
+_WARM = ("auto", "off", "verify")
+_ON_DISCONNECT = ("kill", "finish")
+_DAEMONS = ("end", "leave")
 _ON_DISCONNECT_DOC = (
     "What becomes of a program whose client has gone: it is killed, or it may finish, within its other limits, and what"
     " it still writes is dropped."
@@ -98,7 +101,7 @@ class Cgi:
         " (off), or, to try scripts out, both ways, with the answers compared (verify);"
         " [cgi.md](cgi.md#warm-interpreters) says what that is.",
         "auto",
-        choices=("auto", "off", "verify"),
+        choices=_WARM,
     )
     pass_authorization: bool = key(
         "boolean",
@@ -113,8 +116,8 @@ class Cgi:
         False,
         default_text="false",
     )
-    on_disconnect: str = key("choice", _ON_DISCONNECT_DOC, "kill", choices=("kill", "finish"))
-    daemons: str = key("choice", _DAEMONS_DOC, "end", choices=("end", "leave"))
+    on_disconnect: str = key("choice", _ON_DISCONNECT_DOC, "kill", choices=_ON_DISCONNECT)
+    daemons: str = key("choice", _DAEMONS_DOC, "end", choices=_DAEMONS)
     user: str | None = key("program_user", _CGI_USER_DOC, None, default_text=_CGI_USER_DEFAULT)
     group: str | None = key("group", _CGI_GROUP_DOC, None, default_text="the main group of `user`")
     check_owner: bool = key("boolean", _CHECK_OWNER_DOC, True)
@@ -136,7 +139,7 @@ class CgiFolder:
     """
 
     directory: str | None = key(
-        "directory", "The folder; what follows the path of the rule is looked up below it.", None
+        "program_directory", "The folder; what follows the path of the rule is looked up below it.", None
     )
     program: str | None = key(
         "program",
@@ -188,7 +191,7 @@ class CgiFolder:
         "choice",
         "Whether scripts run in interpreters that have started already.",
         None,
-        choices=("auto", "off", "verify"),
+        choices=_WARM,
         default_text=_AS_CGI,
     )
     pass_authorization: bool | None = key(
@@ -197,10 +200,8 @@ class CgiFolder:
     stream_bodies: bool | None = key(
         "boolean", "Whether a program is started before its request body is there.", None, default_text=_AS_CGI
     )
-    on_disconnect: str | None = key(
-        "choice", _ON_DISCONNECT_DOC, None, choices=("kill", "finish"), default_text=_AS_CGI
-    )
-    daemons: str | None = key("choice", _DAEMONS_DOC, None, choices=("end", "leave"), default_text=_AS_CGI)
+    on_disconnect: str | None = key("choice", _ON_DISCONNECT_DOC, None, choices=_ON_DISCONNECT, default_text=_AS_CGI)
+    daemons: str | None = key("choice", _DAEMONS_DOC, None, choices=_DAEMONS, default_text=_AS_CGI)
     user: str | None = key("program_user", _CGI_USER_DOC, None, default_text=_AS_CGI)
     group: str | None = key("group", _CGI_GROUP_DOC, None, default_text=_AS_CGI + ", unless `user` is given")
     check_owner: bool | None = key("boolean", _CHECK_OWNER_DOC, None, default_text=_AS_CGI)

@@ -26,6 +26,7 @@ KINDS = frozenset(
         "interpreters",
         "output",
         "program",
+        "program_directory",
         "program_user",
         "python_handler",
         "scripts",
@@ -41,9 +42,6 @@ def check(reading: Reading) -> None:
     """Notes everything that is not there. Only values that were right in themselves come here."""
     for path, kind, value in reading.paths:
         complaint = complaint_about(kind, value)
-        if path.endswith(".handler.cgi") and Path(value).is_file():
-            question = f"did you mean 'cgi: {{program: {value}}}'?"
-            complaint = f"'{value}' is a file; expected a folder of CGI programs; {question}"
         if complaint:
             reading.report(path, complaint)
 
@@ -69,6 +67,9 @@ def complaint_about(kind: str, value: str) -> str:
         return _executable(value)
     if kind == "program":
         return _file(value, "a CGI program")
+    if kind == "program_directory" and Path(value).is_file():
+        question = f"did you mean 'cgi: {{program: {value}}}'?"
+        return f"'{value}' is a file; expected a folder of CGI programs; {question}"
     if kind == "types_file":
         return _file(value, "a table of media types")
     if kind in ("python_handler", "scripts_handler") and not value.startswith("/"):

@@ -161,6 +161,7 @@ _TYPES = {
     "output": 'file or "-"',
     "path": "URL path",
     "pattern": "URL path or prefix",
+    "program_directory": "folder",
     "program_extensions": "list of extensions",
     "program_user": "name, number or owner",
     "python_handler": "pool or script",

@@ -37,10 +37,7 @@ def check(reading: Reading) -> None:
     for name, pool in config.pools.items():
         _check_pool(reading, name, pool)
     _check_health(reading)
-    if config.cgi.user == OWNER and config.cgi.group is not None:
-        reading.report(
-            "cgi.group", f"found '{config.cgi.group}' beside `user: owner`; expected no group: it is the owner's"
-        )
+    _check_program_group(reading, "cgi", config.cgi.group, config.cgi.user)
     _check_sites(reading)
     for number, site in enumerate(config.sites):
         for index, rule in enumerate(site.rules):
@@ -154,15 +151,6 @@ def _check_rule(reading: Reading, path: str, rule: Rule) -> None:
     if len(known) != 1 and len(known) == len(given):
         reading.report(path_of_handler, f"found {_and(known)}; expected exactly one of {', '.join(kinds)}")
     handler = rule.handler
-    if (
-        handler.cgi is not None
-        and handler.cgi.group is not None
-        and OWNER in (handler.cgi.user, reading.config.cgi.user)
-    ):
-        reading.report(
-            f"{path_of_handler}.cgi.group",
-            f"found '{handler.cgi.group}' beside `user: owner`; expected no group: it is the owner's",
-        )
     if handler.python is not None and not handler.python.startswith("/"):
         pool = reading.config.pools.get(handler.python)
         if not _is_single_script(pool):
@@ -181,10 +169,16 @@ def _check_rule(reading: Reading, path: str, rule: Rule) -> None:
         _check_prefix(reading, path, rule, "that the folder takes the place of")
     if handler.cgi is not None:
         place = f"{path_of_handler}.cgi"
+        _check_program_group(reading, place, handler.cgi.group, handler.cgi.user, reading.config.cgi.user)
         if _one_of(reading, place, ("directory", "program")) == "program":
             for key in ("extensions", "fallback", "index", "symlinks"):
                 if key in reading.given[place]:
                     reading.report(f"{place}.{key}", "found it beside program; expected it with a directory only")
+
+
+def _check_program_group(reading: Reading, path: str, group: str | None, *users: str | None) -> None:
+    if group is not None and OWNER in users:
+        reading.report(f"{path}.group", f"found '{group}' beside `user: owner`; expected no group: it is the owner's")
 
 
 def _one_of(reading: Reading, path: str, keys: tuple[str, ...]) -> str:

@@ -406,6 +406,7 @@ SCALARS: dict[str, Parser] = {
     "output": _output,
     "path": _path,
     "pattern": _pattern,
+    "program_directory": _directory,
     "program_user": _account,
     "python_handler": _python_handler,
     "redirect_status": _redirect_status,

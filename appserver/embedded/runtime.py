@@ -154,10 +154,10 @@ class Runtime:
         core.set_ready(True)
 
     def _set_capacity(self, core: Core, spec: PoolSpec) -> None:
-        """As a worker of a pool of scripts would tell its own."""
-        more = (spec.concurrency, 1) if self._is_mixed else (0, 0)
+        asynchronous = self._asynchronous
+        capacity, at_once = (spec.threads, spec.threads) if asynchronous is None else asynchronous.beside(spec.threads)
         upgrades = any(each.takes_websockets for each in self._configuration.applications.values())
-        core.set_capacity(0, spec.threads + more[0], spec.threads + more[1], stream_bodies=False, upgrades=upgrades)
+        core.set_capacity(0, capacity, at_once, stream_bodies=False, upgrades=upgrades)
 
     def _boot(self, asynchronous: Asynchronous) -> None:
         """Raises StartError when an application does not want to start."""

@@ -16,9 +16,10 @@ from typing import Any
 
 import appserver
 from appserver.config.plan import PoolSpec
+from appserver.errors import StartError
 from appserver.logging import get_logger
 from appserver.native.control import Message
-from appserver.supervisor.identity import Identity, find_program_identity
+from appserver.supervisor.identity import Identity, ProgramIdentity, find_program_identity
 from appserver.supervisor.incidents import Incidents
 from appserver.supervisor.incidents_pool import Circumstances, PoolIncidents
 from appserver.supervisor.loop import Loop, Timer
@@ -357,22 +358,30 @@ class Executors:
 
     def _start(self, start: Start) -> None:
         number, spec = start.number, start.spec
+        programs = None
         try:
+            if spec.kind == "cgi":
+                programs = find_program_identity(spec, self._identity)
             if spec.kind == "python":
                 self._stats[number] = StatsPage(spec.threads)
                 self._stacks[number] = Stacks()
         except OSError as error:
             self._cannot_start(number, f"no shared memory for it: {error.strerror}")
             return
+        except StartError as error:  # a user that has gone since the configuration was read
+            self._cannot_start(number, str(error))
+            return
         template = self._template_of(spec, start.version)
         if template is None:
-            self._found(start, executor_command(spec, self._identity))
+            self._found(start, executor_command(spec, self._identity, programs), programs)
         else:
             self._awaited[number] = _Awaited(start, template)
             template.fork(number)
 
-    def _found(self, start: Start, source: Command | Adopted) -> None:
-        """The executor is started, or is there already; it gets what it needs."""
+    def _found(self, start: Start, source: Command | Adopted, programs: ProgramIdentity | None = None) -> None:
+        """The executor is started, or is there already; it gets what it needs. `programs`: as whom those of a spawner
+        run.
+        """
         number, spec = start.number, start.spec
         log = self._log.bind(executor=number)
         try:
@@ -397,7 +406,7 @@ class Executors:
             executor=number,
             threads=spec.threads,
             loops=self._loops,
-            configuration=executor_configuration(spec, self._identity),
+            configuration=executor_configuration(spec, programs),
             **more,
         )
         log.debug("executor started", pid=child.pid)
@@ -599,12 +608,11 @@ def threads_of(message: Message) -> dict[str, str]:
     return {str(key): str(value) for key, value in names.items()} if isinstance(names, dict) else {}
 
 
-def executor_command(spec: PoolSpec, identity: Identity | None) -> Command:
-    """What runs an executor of this pool."""
+def executor_command(spec: PoolSpec, identity: Identity | None, programs: ProgramIdentity | None = None) -> Command:
+    """What runs an executor of this pool. `programs`: as whom those of a spawner run, when not as it does."""
     if spec.kind == "cgi":
         # Programs of another user: it becomes that itself, and its own files may be out of that user's reach.
-        becomes = find_program_identity(spec, identity) is not None
-        return module_command("appserver.native.spawner_main", None if becomes else identity)
+        return module_command("appserver.native.spawner_main", identity if programs is None else None)
     environment = {**os.environ, **spec.environment}
     return Command([spec.interpreter, str(WORKER_MAIN)], environment, identity)
 
@@ -616,10 +624,9 @@ def module_command(module: str, identity: Identity | None) -> Command:
     return Command([sys.executable, "-P", "-m", module], {**os.environ, "PYTHONPATH": path}, identity)
 
 
-def executor_configuration(spec: PoolSpec, identity: Identity | None = None) -> Mapping[str, Any]:
-    """The `configuration` of the message `start`. `identity`: of the server's processes."""
+def executor_configuration(spec: PoolSpec, programs: ProgramIdentity | None = None) -> Mapping[str, Any]:
+    """The `configuration` of the message `start`. `programs`: as for the command."""
     if spec.kind == "cgi":
-        found = find_program_identity(spec, identity)
         return {
             "environment": dict(spec.environment),
             "interpreters": dict(spec.interpreters),
@@ -631,7 +638,7 @@ def executor_configuration(spec: PoolSpec, identity: Identity | None = None) -> 
             "daemons": spec.daemons,
             "on_disconnect": spec.on_disconnect,
             "limits": dict(spec.program_limits),
-            "identity": found.as_message() if found is not None else None,
+            "identity": programs.as_message() if programs is not None else None,
         }
     return {
         "application": spec.application,

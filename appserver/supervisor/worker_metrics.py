@@ -58,7 +58,7 @@ def _family(name: str, what: str, samples: list[str]) -> list[str]:
 def _routes(pools: list[PoolMemory]) -> list[str]:
     """Those that have grown the most, the others of each pool together."""
     sums = {(pool.name, route): pair for pool in pools for route, pair in _sums(pool.growth).items()}
-    most = sorted(sums, key=lambda key: -sum(sums[key]))[:ROUTES_MAX]
+    most = set(sorted(sums, key=lambda key: -sum(sums[key]))[:ROUTES_MAX])
     told: dict[tuple[str, str], list[int]] = {}
     for (pool, route), pair in sums.items():
         key = (pool, route if (pool, route) in most else OTHERS)

@@ -41,9 +41,14 @@ def async_application_of(handle: Callable[..., Any]) -> Respond:
 
 
 async def _request_of(call: HttpCall) -> request.Request:
+    return request_with(call, await _body_file(call))
+
+
+def request_with(call: HttpCall, body: Any) -> request.Request:
+    """As a handler sees it. `body`: a file."""
     environ = call.environ
     environ["wsgi.url_scheme"] = environ.get("REQUEST_SCHEME", "http")
-    environ["wsgi.input"] = await _body_file(call)
+    environ["wsgi.input"] = body
     return request.Request(environ)
 
 

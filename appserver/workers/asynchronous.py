@@ -52,6 +52,11 @@ class Asynchronous:
         with self._lock:
             self._boot(application, name, several)
 
+    def beside(self, threads: int) -> Tuple[int, int]:
+        """Requests that threads and the loop hold, and how many of these run at once. Who knows what will come: all of
+        them may be for the loop, or for the threads."""
+        return threads + self.concurrency, threads + 1
+
     def take(self, item: Item) -> None:
         """A request for the loop, from another thread."""
         if self.runner is None:

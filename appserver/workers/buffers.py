@@ -15,8 +15,8 @@ from typing import Any, Callable, Deque, Optional
 
 HEAD_LEN = 4096  #: bytes before the body; the first word is LENT until the core sets it to FREE
 FREE, LENT = 0, 1
-SMALLEST = 256 * 1024
-LARGEST = 4 * 1024 * 1024  #: bytes of a body; larger ones are rare, and would hold much memory
+#: Bytes of a body: larger ones are rare, and would hold much memory. A buffer has only the pages that were written to.
+SIZE = 4 * 1024 * 1024
 BUFFERS_MAX = 8  #: of a worker; while the core has them all, a body gets a file of its own
 
 #: Python has names for these only from 3.9 on with a C library that has them.
@@ -25,17 +25,21 @@ _SEALS: int = getattr(fcntl, "F_SEAL_SHRINK", 2) | getattr(fcntl, "F_SEAL_GROW",
 _ALLOW_SEALING: int = getattr(os, "MFD_ALLOW_SEALING", 2)
 
 
+def give_back(fd: int) -> None:
+    """For who plays the core: a buffer that was lent may be used again."""
+    os.pwrite(fd, bytes(4), 0)
+
+
 class Buffer:
     """One of them. Used by one thread at a time."""
 
-    def __init__(self, size: int) -> None:
-        """Room for `size` bytes. Raises OSError."""
-        self.size = size
+    def __init__(self) -> None:
+        """Raises OSError."""
         self.fd = os.memfd_create("answers", os.MFD_CLOEXEC | _ALLOW_SEALING)
         try:
-            os.ftruncate(self.fd, HEAD_LEN + size)
+            os.ftruncate(self.fd, HEAD_LEN + SIZE)
             fcntl.fcntl(self.fd, _SEAL_ADD, _SEALS)
-            self._map = mmap.mmap(self.fd, HEAD_LEN + size)
+            self._map = mmap.mmap(self.fd, HEAD_LEN + SIZE)
         except BaseException:
             os.close(self.fd)
             raise
@@ -77,29 +81,18 @@ class Buffers:
         return self._count
 
     def take(self, size: int) -> Optional[Buffer]:
-        """A free one with room for `size` bytes, which is the caller's until `put`; None: the body needs a file."""
-        if size > LARGEST or not self._can:
+        """A free one, with room for `size` bytes, which is the caller's until `put`; None: the body needs a file."""
+        if size > SIZE or not self._can:
             return None
-        small: Optional[Buffer] = None
         for _ in range(len(self._all)):
             try:
                 buffer = self._all.popleft()
             except IndexError:
                 break
             if buffer.is_free:
-                if buffer.size >= size:
-                    if small is not None:
-                        self._all.append(small)
-                    return buffer
-                if small is None:
-                    small = buffer
-                    continue
+                return buffer
             self._all.append(buffer)
-        if small is not None:  # it makes room for a larger one
-            self._drop(small)
-        if self._count >= BUFFERS_MAX:
-            return None
-        return self._new(size)
+        return self._new() if self._count < BUFFERS_MAX else None
 
     def put(self, buffer: Buffer) -> None:
         """Back among the others, lent or not."""
@@ -122,9 +115,9 @@ class Buffers:
         while self._all:
             self._drop(self._all.popleft())
 
-    def _new(self, size: int) -> Optional[Buffer]:
+    def _new(self) -> Optional[Buffer]:
         try:
-            buffer = Buffer(max(SMALLEST, 1 << (size - 1).bit_length()))
+            buffer = Buffer()
         except OSError:  # no descriptor or no memory: a file would not do better, but it says so
             return None
         self._count += 1

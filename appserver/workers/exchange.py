@@ -104,7 +104,7 @@ class Exchange:
             return
         try:
             buffer.fill(body)
-            self._send_file(status, fields, buffer.fd, HEAD_LEN, len(body), wire.FILE_LENT)
+            self.send_file(status, fields, buffer.fd, HEAD_LEN, len(body), wire.FILE_LENT)
         except BaseException:
             buffer.take_back()
             raise
@@ -119,11 +119,8 @@ class Exchange:
         finally:
             os.close(fd)
 
-    def send_file(self, status: int, fields: bytes, fd: int, offset: int, length: int) -> None:
+    def send_file(self, status: int, fields: bytes, fd: int, offset: int, length: int, flags: int = 0) -> None:
         """`length` bytes of a file from `offset`. The caller closes `fd`."""
-        self._send_file(status, fields, fd, offset, length)
-
-    def _send_file(self, status: int, fields: bytes, fd: int, offset: int, length: int, flags: int = 0) -> None:
         frame = wire.answer(
             wire.FILE,
             self.slot,

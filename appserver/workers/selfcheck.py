@@ -19,6 +19,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Dict, List, NamedTuple, Optional
 
 from . import wire
+from .buffers import give_back
 from .control import Control, LoadError
 from .exchange import memory_file
 from .executor import Executor, Slots
@@ -146,7 +147,7 @@ class _Links:
         if kind == wire.INFORMATIONAL:
             return None
         if kind == wire.FILE and flags & wire.FILE_LENT:
-            os.pwrite(fds[0], bytes(4), 0)  # what was lent is given back
+            give_back(fds[0])
         if status < BAD_STATUS:
             return Answer(status)
         body = data[wire.ANSWER_HEAD_LEN + fields_len :][:SHOWN_BODY]

@@ -6,10 +6,10 @@ from __future__ import annotations
 
 import json
 from io import BytesIO
-from typing import TYPE_CHECKING, Any, Awaitable, Callable, Dict, List, Optional, Tuple, Union
+from typing import TYPE_CHECKING, Any, Awaitable, Callable, List, Optional, Tuple, Union
 
 from . import websocket
-from .ahandle import answer
+from .ahandle import answer, request_with
 from .multipart import BadInput
 from .request import Disconnected, Headers, HeadersLike, Request, header_list
 
@@ -112,10 +112,7 @@ def websocket_application_of(talk: Talk) -> Callable[[WebSocketCall], Awaitable[
     """A coroutine function that runs a call by `websocket(socket)`."""
 
     async def run(call: WebSocketCall) -> None:
-        environ: Dict[str, Any] = call.environ
-        environ["wsgi.url_scheme"] = environ.get("REQUEST_SCHEME", "http")
-        environ["wsgi.input"] = BytesIO()
-        socket = WebSocket(call, Request(environ))
+        socket = WebSocket(call, request_with(call, BytesIO()))
         await call.receive()  # `websocket.connect`, which tells nothing
         try:
             returned = await talk(socket)

@@ -218,8 +218,7 @@ class _Worker:
             return {"interface": ASGI, "capacity": concurrency, "at_once": 1, "stream_bodies": True, "upgrades": True}
         capacity = at_once = self._threads
         if self._scripts.any_async:
-            # Who knows what will come: all of the requests may be for the loop, or for the threads.
-            capacity, at_once = capacity + self._asynchronous.concurrency, at_once + 1
+            capacity, at_once = self._asynchronous.beside(self._threads)
         return {
             "interface": WSGI,
             "capacity": capacity,

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from appserver.workers import wire
-from appserver.workers.buffers import HEAD_LEN
+from appserver.workers.buffers import HEAD_LEN, give_back
 
 MAIN = Path(wire.__file__).parent / "main.py"
 PATIENCE_S = 20.0  #: how long something that must come may take on a busy machine
@@ -287,7 +287,7 @@ class FakeCore:
         if answer.kind == wire.FILE:
             answer.body = os.pread(answer.fd, answer.body_len, answer.file_offset)
             if answer.file_offset == HEAD_LEN:  # a buffer that was lent
-                os.pwrite(answer.fd, bytes(4), 0)
+                give_back(answer.fd)
             assert len(answer.body) == answer.body_len
         elif answer.kind == wire.STREAM:
             answer.body = b"".join(iter(lambda: os.read(answer.fd, 65536), b""))

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from appserver.workers import buffers as module
-from appserver.workers.buffers import BUFFERS_MAX, FREE, HEAD_LEN, LARGEST, LENT, SMALLEST, Buffer, Buffers
+from appserver.workers.buffers import BUFFERS_MAX, FREE, HEAD_LEN, LENT, SIZE, Buffer, Buffers
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="memfd_create is Linux's")
 
@@ -36,7 +36,7 @@ def lend(buffers: Buffers, body: bytes) -> Buffer:
 
 
 def test_the_core_finds_the_body_and_gives_the_buffer_back(buffers):
-    body = os.urandom(SMALLEST)
+    body = os.urandom(256 * 1024)
     buffer = lend(buffers, body)
     with mmap.mmap(buffer.fd, 0) as core:
         assert core[HEAD_LEN : HEAD_LEN + len(body)] == body
@@ -63,18 +63,21 @@ def test_a_lent_one_is_left_alone_and_there_is_an_end_to_them(buffers):
     buffers.put(lent[3])
 
 
-def test_one_that_is_too_small_makes_room(buffers):
+def test_one_that_had_a_small_body_has_room_for_the_largest(buffers):
     small = lend(buffers, b"x" * 1000)
     small.take_back()
     before = descriptors()
-    large = buffers.take(LARGEST)
-    assert large is not None and large.size == LARGEST
+    large = buffers.take(SIZE)
+    assert large is small
+    large.fill(b"y" * SIZE)
+    assert os.pread(large.fd, SIZE + 1, HEAD_LEN) == b"y" * SIZE
     assert descriptors() == before
+    large.take_back()
     buffers.put(large)
 
 
 def test_what_is_larger_gets_none(buffers):
-    assert buffers.take(LARGEST + 1) is None
+    assert buffers.take(SIZE + 1) is None
 
 
 def test_shed_keeps_what_is_lent(buffers):
