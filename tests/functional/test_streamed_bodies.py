@@ -539,7 +539,8 @@ def test_with_a_real_worker(serve: Callable[..., Server]) -> None:
     with server.connect() as client:
         client.send(CHUNKED)
         client.send(chunk(b"x" * 1000))
-        while client.file.readline() != b"\r\n":  # the head is there before the body's end
+        assert client.file.readline() == b"HTTP/1.1 200 OK\r\n"  # the head is there before the body's end
+        while client.file.readline() != b"\r\n":
             pass
         for _ in range(3):
             client.send(chunk(b"x" * 1000))
