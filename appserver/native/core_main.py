@@ -44,6 +44,9 @@ class CoreProcess:
         self._server: Server | None = None
         self._loops = 0
         self._pools: dict[str, int] = {}  #: name -> the core's number; pools are never taken away
+        self._abilities: dict[str, Message] = {}
+        """name -> what was last said of a pool's executors, maybe before the pool itself was heard of."""
+        self._is_ready = False
         self._listeners: dict[str, list[int]] = {}
         """id -> our descriptors: one, or one for each loop. The first is also the core's name for the listener."""
         self._fds: dict[str, int] = {}  #: for the next start or apply
@@ -86,13 +89,18 @@ class CoreProcess:
             case "start" | "apply":
                 self._configure(message)
             case "capacity":
-                self._with_pool(message, lambda server, pool: _set_capacity(server, pool, message))
+                self._abilities[message.text("pool")] = message
+                self._with_pool(message, partial(_set_capacity, message))
             case "executor-died":
                 self._with_pool(message, partial(_bury, message))
             case "metrics":
                 self._the_server().tell_metrics(message.text("text"))
             case "readiness":
-                self._the_server().set_ready(bool(message.fields.get("ready")))
+                self._is_ready = bool(message.fields.get("ready"))
+                if self._server is not None:
+                    self._server.set_ready(self._is_ready)
+            case "confirm":
+                self._channel.send("confirmed")
             case "reopen":
                 self._reopen(message)
             case "drain":
@@ -126,6 +134,7 @@ class CoreProcess:
         server = self._server = Server(self._loops, message.number("generation"), self._event_fd)
         server.set_accept(message.text("accept"))
         self._apply(server, message, plan, fds)
+        server.set_ready(self._is_ready)
         server.start()
         self._channel.send("ready")
 
@@ -152,6 +161,8 @@ class CoreProcess:
         answers = [fds.pop(f"answer:{name}:{loop}") for loop in range(self._loops)]
         server.set_pool(index, pool_settings(pool), fds[f"queue:{name}"], fds[f"slots:{name}"], answers)
         self._pools[name] = index
+        if name in self._abilities:
+            _set_capacity(self._abilities[name], server, index)
 
     def _add_listeners(self, server: Server, fds: dict[str, int]) -> None:
         """All of them or none."""
@@ -271,7 +282,7 @@ def _bury(message: Message, server: Server, pool: int) -> None:
     server.executor_died(pool, message.number("executor"), expected=bool(message.fields.get("expected")))
 
 
-def _set_capacity(server: Server, pool: int, message: Message) -> None:
+def _set_capacity(message: Message, server: Server, pool: int) -> None:
     server.set_capacity(
         pool,
         message.number("capacity"),

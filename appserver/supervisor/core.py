@@ -45,10 +45,13 @@ class CoreOwner(Protocol):
         """For a core that starts."""
 
     def core_started(self) -> None:
-        """It can be sent capacities and readiness now; they come behind `start`."""
+        """It can be sent capacities and readiness now: they come before `start`, and so before the first request."""
 
     def core_ready(self) -> None:
         """It serves."""
+
+    def core_confirmed(self) -> None:
+        """The answer to :meth:`Core.confirm`. None comes from a core that dies before."""
 
     def core_applied(self, refusal: str | None) -> None:
         """The answer to :meth:`Core.apply`; `refusal` says why not. Also when the core died over it."""
@@ -120,14 +123,18 @@ class Core:
             self._again(self._backoff.after_boot_failure())
             return
         self._set_timer(BOOT_TIME_S, partial(self._give_up, "the core was not ready in time"))
-        self._configure("start", setup, generation=self._generation, loops=self._loops, accept=self._accept)
         self._owner.core_started()
+        self._configure("start", setup, generation=self._generation, loops=self._loops, accept=self._accept)
 
     def apply(self, setup: Setup) -> None:
         """A new configuration; `core_applied` is called with the answer. Only while it is ready."""
         assert self._child is not None and self.is_ready
         self._is_applying = True
         self._configure("apply", setup)
+
+    def confirm(self) -> None:
+        """Has `core_confirmed` called when all that it has been sent until now holds."""
+        self.send("confirm")
 
     def send(self, type_: str, fds: Mapping[str, int] | None = None, **fields: Any) -> None:
         """A message; lost when there is no core, for the next one is told everything."""
@@ -183,6 +190,8 @@ class Core:
                 if self._is_wanted:
                     self._clear_timer()
                 self._owner.core_ready()
+            case "confirmed":
+                self._owner.core_confirmed()
             case "applied":
                 self._known = self._asked
                 self._applied(None)

@@ -63,6 +63,7 @@ class Supervisor:
         self._failure: StartError | None = None
         self._announces_anyway = False  #: ANNOUNCE_TIME_S is over
         self._ready_said: bool | None = None
+        self._is_announcing = False
         self._memory_said = ""
         self._ready_timer: Timer | None = None
         self._capacities: dict[str, Abilities] = {}  #: what the core knows
@@ -186,10 +187,10 @@ class Supervisor:
             pools = self._wanted()
             if len(pools) < len(self.config.pools) or not all(pool.policy.is_settled for pool in pools):
                 return
-        self._phase = Phase.SERVING
-        say(f"cherokee-app {__version__} listening on {' and '.join(self.listeners.urls())}")
-        self._tell_readiness()
-        self._begin_next_reload()
+        if not self._is_announcing:
+            # A request that came before the core knows what executors can do would not be streamed, or not upgraded.
+            self._is_announcing = True
+            self.core.confirm()
 
     # What the pools say
 
@@ -266,6 +267,14 @@ class Supervisor:
         self._announce_if_due()
         if self._reload is not None:
             self._reload.go_on()
+
+    def core_confirmed(self) -> None:
+        if self._phase != Phase.STARTING:
+            return
+        self._phase = Phase.SERVING
+        say(f"cherokee-app {__version__} listening on {' and '.join(self.listeners.urls())}")
+        self._tell_readiness()
+        self._begin_next_reload()
 
     def core_applied(self, refusal: str | None) -> None:
         if self._reload is not None:

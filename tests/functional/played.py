@@ -177,24 +177,11 @@ class PlayedCore:
         )
         theirs.close()
         errors.close()
+        self.channel.send("capacity", pool=POOL, capacity=self.capacity, stream_bodies=True, upgrades=True)
         self._configure(plan)
         while self._message().type != "ready":
             pass
-        self.channel.send("capacity", pool=POOL, capacity=self.capacity, stream_bodies=True, upgrades=True)
-        self._await_streaming()
         self.fds_before = self.count_fds()
-
-    def _await_streaming(self) -> None:
-        """Until the loop has got the word that bodies stream."""
-        flags = 0
-        while flags != wire.BODY_STREAM:
-            with self.connect() as client:
-                client.send("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n")
-                request = self.receive()
-                flags = request.flags
-                request.respond()
-                request.close()
-                client.response()
 
     def _configure(self, plan: dict[str, Any]) -> None:
         plan_fd = os.memfd_create("plan")

@@ -30,6 +30,7 @@ sites:
       - {match: {path: /shop/*}, handler: {python: shop}}
       - {match: {path: /other/*}, handler: {python: other}}
 """
+FILES = {"shop.py": APPLICATION % "zero", "other.py": APPLICATION % "zero", "www/a.txt": "a"}
 
 
 def write(server: Server, name: str, text: str) -> None:
@@ -43,8 +44,7 @@ def reload(server: Server, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture(scope="module")
 def server(serve_module: Any) -> Server:
-    files = {"shop.py": APPLICATION % "zero", "other.py": APPLICATION % "zero", "www/a.txt": "a"}
-    return serve_module(files, config=CONFIG)
+    return serve_module(FILES, config=CONFIG)
 
 
 def test_no_request_is_lost_and_all_are_new_afterwards(server: Server) -> None:
@@ -138,6 +138,34 @@ def test_reloads_at_the_same_time_are_all_answered(server: Server) -> None:
     for thread in threads:
         thread.join(PATIENCE_S)
     assert [run.returncode for run in runs] == [0, 0, 0, 0], [run.stderr for run in runs]
+
+
+ADDED = """\
+async def application(scope, receive, send):
+    assert scope["type"] == "http"
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    more = True
+    while more:
+        message = await receive()
+        more = message.get("more_body", False)
+        await send({"type": "http.response.body", "body": message["body"], "more_body": more})
+"""
+
+
+def test_a_pool_that_is_added(serve: Any) -> None:
+    """The core knows from the first request on what its executors can do: here, to take a body while it comes."""
+    server = serve({**FILES, "added.py": ADDED}, config=CONFIG)
+    config = CONFIG.replace("pools:", "pools:\n  added: {python: 'added:application', processes: 1}")
+    config += "      - {match: {path: /added}, handler: {python: added}}\n"
+    (server.folder / "config.yaml").write_text(config)
+    run = reload(server)
+    assert run.returncode == 0, run.stderr
+    server.remember_fds()  # those of the new pool are not its start's
+    with server.connect() as client:
+        client.send("POST /added HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nfirst\r\n")
+        assert client.read_until(b"first\r\n").startswith(b"HTTP/1.1 200 OK\r\n")
+        client.send("6\r\nsecond\r\n0\r\n\r\n")
+        assert client.read_until(b"0\r\n\r\n").startswith(b"6\r\nsecond\r\n")
 
 
 def test_nobody_to_reload(tmp_path: Path) -> None:
