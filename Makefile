@@ -57,6 +57,7 @@ test: build ## run all tests, JOBS at a time (ARGS=... for pytest; JOBS=0: in on
 
 .PHONY: test-sanitize
 test-sanitize: build ## the functional tests with the core under address and undefined-behaviour sanitizers
+	@deploy/system-packages.sh test
 	@mkdir -p $(SANITIZED)
 	@rm -rf $(SANITIZED)/tree && mkdir -p $(SANITIZED)/tree
 	@tar -c --exclude=./.git --exclude=./.venv --exclude=./build --exclude="*.so" --exclude="*.egg-info" . | tar -x -C $(SANITIZED)/tree

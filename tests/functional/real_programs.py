@@ -29,6 +29,12 @@ def find_program(name: str, package: str) -> str:
     return found
 
 
+def find_perl_module(name: str, package: str) -> None:
+    """Skips the test without it."""
+    if subprocess.run(["perl", f"-M{name}", "-e", "1"], stderr=subprocess.DEVNULL).returncode != 0:
+        pytest.skip(f"Perl has no {name} here: `make test` installs it with the package {package} where there is apt")
+
+
 @contextmanager
 def warm_and_cold(folder: Path, config: str, **values: object) -> Iterator[tuple[Server, Server]]:
     """Two servers on one folder, the second without warm interpreters: `config` has places for `warm` and `values`."""

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import pytest
 from harness import Response, Server, wait_for
-from real_programs import Git, files_of_tar, find_program, make_repository, warm_and_cold
+from real_programs import Git, files_of_tar, find_perl_module, find_program, make_repository, warm_and_cold
 
 SCRIPT = "/usr/share/gitweb/gitweb.cgi"
 PERL_CONFIG = r"""
@@ -77,6 +77,7 @@ class Sites(NamedTuple):
 @pytest.fixture(scope="module")
 def sites(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sites]:
     find_program(SCRIPT, "gitweb")
+    find_perl_module("CGI", "libcgi-pm-perl")
     folder = tmp_path_factory.mktemp("gitweb")
     git = Git(folder)
     repository = folder / "projects/garden.git"
