@@ -557,8 +557,8 @@ static void pool_free(as_handler *handler)
 static bool pool_streams_body(const as_handler *handler, const as_request *request)
 {
     const as_lane *lane = lane_of(handler, request);
-    bool is_wanted = lane != NULL &&
-                     (lane->options.cancel ? ((const as_pool_handler *)handler)->stream_bodies : lane->stream_bodies);
+    /* What the rule wants of programs, or what workers are able to. */
+    bool is_wanted = lane != NULL && (((const as_pool_handler *)handler)->stream_bodies || lane->stream_bodies);
     return is_wanted && (request->head.chunked || request->head.content_length > AS_MAX_INLINE_BODY);
 }
 
