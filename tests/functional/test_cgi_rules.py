@@ -63,12 +63,15 @@ def test_programs_of_a_rule(server: Server) -> None:
     wait_for(lambda: len(found) == 4, "all but two are refused")
     assert {answer.status for answer in found} == {503}
     assert all(answer.header("Retry-After") for answer in found)
-    assert (server.folder / "turns").read_text() == "in\n"
+    turns = server.folder / "turns"
+    wait_for(lambda: turns.exists() and turns.read_text(), "the one that runs says so")
     assert variables(server, "all")["A"] == "all"
+    assert turns.read_text() == "in\n"  # and nobody else does
     (server.folder / "go").write_text("")
     for thread in threads:
         thread.join()
     assert [answer.text for answer in found[4:]] == ["ended\n", "ended\n"]
+    assert turns.read_text() == "in\nin\n"
 
 
 def test_a_reload_takes_new_settings(serve) -> None:
