@@ -55,6 +55,11 @@ def _uwsgi(setup: Setup, folder: Path, port: int) -> Command:
     return _command([*argv, "--virtualenv", str(BIN.parent), "--die-on-term", "--pidfile", str(folder / "pid")])
 
 
+def version_command(package: str) -> list[str]:
+    """A command line that prints its version. One of them is a module without a command of its own."""
+    return [str(BIN / "python"), "-c", f"from importlib.metadata import version; print(version({package!r}))"]
+
+
 def python_peers() -> list[tuple[str, Path, Make]]:
     """Name, program and maker of each."""
     return [

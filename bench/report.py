@@ -161,6 +161,11 @@ def _sweep_table(result: Result) -> str:
     return "\n\n".join(parts)
 
 
+def sweep_rounds(rounds: int) -> int:
+    """How often each point of a sweep is measured."""
+    return (rounds + 1) // 2
+
+
 def is_sweep(result: Result) -> bool:
     """Whether the samples are by number of connections."""
     return all(" @" in label for label in result.samples)
@@ -211,6 +216,8 @@ def _write_page(path: Path, run: Run, results: list[Result]) -> None:
     where = ", ".join(f"{key}: {value}" for key, value in run.machine.items())
     what = ", ".join(f"{name} {version}" for name, version in run.versions.items())
     rounds = f"Medians of {run.rounds} interleaved rounds of {run.seconds} s each"
+    if any(map(is_sweep, results)):
+        rounds += f"; of {sweep_rounds(run.rounds)} at each point of the sweeps"
     if sections.keys() <= new.keys():
         facts = f"{where}.\n\nVersions: {what}.\n\n{rounds}."
     else:

@@ -100,7 +100,7 @@ class Runner:
         elif scenario.by_connections:
             for connections in scenario.by_connections:
                 points = [at_connections(case, connections) for case in cases]
-                self._run_interleaved(points, (self.rounds + 1) // 2, samples)
+                self._run_interleaved(points, report.sweep_rounds(self.rounds), samples)
         else:
             self._run_interleaved(cases, self.rounds, samples)
         return report.Result(scenario.name, scenario.title, scenario.measures, scenario.base, samples, scenario.classes)

@@ -26,7 +26,7 @@ from load import MANY, BenchError, Wanted, write_list
 from measure import tree_of
 from mix import make_mix
 from python_scenarios import write_lists
-from python_servers import python_peers
+from python_servers import python_peers, version_command
 from setups import BUILT, FILE_SIZES, HERE, NULL, OURS, PYTHON_APPS, TOP, Command, Make, Setup
 
 START_S = 20.0
@@ -297,7 +297,7 @@ def all_peers(binaries: dict[str, str]) -> dict[str, Peer]:
         Peer("h2o", "h2o", _h2o, ["h2o", "--version"]),
         Peer("apache", "apache2", _apache, ["apache2", "-v"]),
         Peer("caddy", "caddy", _caddy, ["caddy", "version"]),
-        *(Peer(name, str(program), make, [str(program), "--version"]) for name, program, make in python_peers()),
+        *(Peer(name, str(program), make, version_command(name)) for name, program, make in python_peers()),
     ]
     if path := binaries.get("cherokee"):
         peers.append(Peer("cherokee", path, _cherokee(path), [path, "-V"]))
