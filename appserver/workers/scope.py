@@ -73,10 +73,11 @@ def scope_of_block(block: bytes, extensions: Dict[str, Any], state: Dict[str, An
     """`http_scope` of an environment block. What a client says again with each request of a connection (its address,
     the server's, the header fields) is remembered: that is most of the work.
     """
-    start, end = block.find(_SERVER), block.find(_REQUEST_ID)
+    # Either may also be a value: what a client says comes between the two names, but for the query and the method.
+    start, end = block.find(_SERVER), block.rfind(_REQUEST_ID)
     parts = str(block[:start], "latin-1").split("\0")
-    if parts[0::2] != _TARGET or end < start or block.find(b"\0HTTP_", end) >= 0:  # in another order than the core's
-        return http_scope(environment(block), extensions, state)
+    if len(parts) != 2 * len(_TARGET) or parts[0::2] != _TARGET or end < start or block.find(b"\0HTTP_", end) >= 0:
+        return http_scope(environment(block), extensions, state)  # such a value, or another order than the core's
     between = block[start:end]
     headers, client, server, scheme, version = _remembered.get(between) or _remember(between)
     path, root_path, target = parts[7], parts[5], parts[3]

@@ -292,6 +292,23 @@ def test_hello(asgi: Run) -> None:
     assert [core.next_answer().body for _ in range(5)] == [b"hello"] * 5
 
 
+@pytest.mark.parametrize("text", ["REMOTE_ADDR", "SERVER_NAME", "QUERY_STRING", "appserver.request_id"])
+def test_values_that_are_names(asgi: Run, text: str) -> None:
+    """Nothing that a client says is taken for the name of a variable."""
+    core = asgi("""
+async def application(scope, receive, send):
+    await send({"type": "http.response.start", "status": 200})
+    found = [scope["query_string"], *(value for name, value in scope["headers"] if name == b"x-any")]
+    found += [text.encode() for text in (scope["method"], scope["client"][0], scope["server"][0])]
+    await send({"type": "http.response.body", "body": b" ".join(found)})
+""")
+    usual = b" 127.0.0.1 example.org"
+    for _ in range(2):
+        assert core.fetch("GET", f"/?{text}", headers={"X-Any": "a"}).body == text.encode() + b" a GET" + usual
+        assert core.fetch("GET", "/?a", headers={"X-Any": text}).body == b"a " + text.encode() + b" GET" + usual
+        assert core.fetch(text, "/?a", headers={"X-Any": "b"}).body == b"a b " + text.encode() + usual
+
+
 def test_scope(asgi: Run) -> None:
     core = asgi()
     environment = {
