@@ -98,6 +98,7 @@ class AsyncServer:
             forks.leave(self._log)
         if call.has_parts or not call.sent:
             call.close()
+        call.let_go()
         if call.task is not None:
             del runner.calls[call.request_id]
         if call.has_ended():

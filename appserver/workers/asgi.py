@@ -128,6 +128,9 @@ class HttpCall(Exchange):
             environ = self._environ = wire.environment(self._block)
         return environ
 
+    def let_go(self) -> None:
+        self._environ = None
+
     def scope(self, state: Dict[str, Any]) -> Scope:
         if self._environ is None:
             return scope_of_block(self._block, EXTENSIONS, state)

@@ -407,6 +407,7 @@ class Server:
         finally:
             if call.body_file is not None:
                 call.body_file.close()
+            call.let_go()
 
     def report(self, exchange: Exchange, level: str, event: str, **fields: Any) -> None:
         """A log record about a request."""

@@ -665,6 +665,20 @@ SCRIPTS = {
 }
 
 
+@pytest.mark.parametrize("kind", ["", "async "])
+def test_nothing_of_a_script_is_left_for_the_collector(run: Run, tmp_path: Path, kind: str) -> None:
+    source = (
+        "import gc\ngc.disable()\nKIND def handle(request):\n    if request.path == '/left':\n"
+        "        return str(gc.collect())\n    return {'cancelled': request.cancelled, 'body': request.text}\n"
+    )
+    [script] = write_scripts(tmp_path, {"collects.py": source.replace("KIND ", kind)})
+    core = run(scripts=[str(script)])
+    core.fetch(path="/left", script=script)
+    for _ in range(5):
+        assert core.fetch("POST", "/a", body=b"x", script=script).body == b'{"cancelled": false, "body": "x"}'
+    assert core.fetch(path="/left", script=script).body == b"0"
+
+
 @pytest.mark.parametrize("preloaded", [True, False])
 def test_scripts_of_both_kinds(run: Run, tmp_path: Path, preloaded: bool) -> None:
     paths = dict(zip(SCRIPTS, write_scripts(tmp_path, SCRIPTS), strict=True))

@@ -617,3 +617,39 @@ def test_bad_early_hints(run: Run, headers: str, error: str) -> None:
     core = run(application(f"environ['wsgi.early_hints']({headers})\nok()\nreturn [b'x']"))
     assert core.fetch().status == 500
     assert error in core.log("handler failed")["error"]
+
+
+COLLECTING = """
+import gc
+gc.disable()
+def application(environ, start_response):
+    start_response("200 OK", [])
+    if environ["PATH_INFO"] == "/left":
+        return [b"%d" % gc.collect()]
+    return other(environ)
+def other(environ):
+"""
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "return [b'one']",
+        "return [b'one', b'two']",
+        "return environ['wsgi.input']",
+        "yield b'one'\n    yield environ['PATH_INFO'].encode()",
+        "environ['wsgi.early_hints']([('Link', '</a>')])\n    return [b'one']",
+        "environ['appserver.cancelled']()\n    return environ['wsgi.file_wrapper'](open(__file__, 'rb'))",
+        "raise LookupError",
+    ],
+)
+def test_nothing_is_left_for_the_collector(run: Run, body: str) -> None:
+    """What a request leaves behind goes with it: the collector's pauses would be somebody's latency."""
+    core = run(COLLECTING + "    " + body)
+    core.fetch("GET", "/left")
+    for _ in range(5):
+        answer = core.fetch("POST", "/a", body=b"x")
+        if answer.kind == wire.INFORMATIONAL:
+            answer = core.complete(core.next_answer())
+        assert answer.status == (500 if "raise" in body else 200)
+    assert core.fetch("GET", "/left").body == b"0"
