@@ -98,7 +98,6 @@ class AsyncServer:
             forks.leave(self._log)
         if call.has_parts or not call.sent:
             call.close()
-        call.let_go()
         if call.task is not None:
             del runner.calls[call.request_id]
         if call.has_ended():
@@ -107,6 +106,7 @@ class AsyncServer:
     def _add_limits(self, call: HttpCall) -> None:
         environ, limit_ns = call.environ, self._errors.limit_ns
         environ["appserver.cancelled"] = call.is_over
+        call.has_parts = True
         if limit_ns:
             environ["appserver.deadline"] = (call.started_ns + limit_ns) * 1e-9
 

@@ -128,9 +128,6 @@ class HttpCall(Exchange):
             environ = self._environ = wire.environment(self._block)
         return environ
 
-    def let_go(self) -> None:
-        self._environ = None
-
     def scope(self, state: Dict[str, Any]) -> Scope:
         if self._environ is None:
             return scope_of_block(self._block, EXTENSIONS, state)
@@ -458,6 +455,7 @@ class HttpCall(Exchange):
             self.body_file.close()
         if self._waiters:
             self._wake_receivers()
+        self._environ = None  # it may have methods of this, and both would stay until the collector comes by
 
     def has_ended(self) -> bool:
         """Asked once, after :meth:`close`: whether nothing is left of it. If something is, it will call `ended` of the

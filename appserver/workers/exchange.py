@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 SHORT_RUN_US = 200
 
 _head = wire.ANSWER.pack
-_NOTHING: Dict[str, Any] = {}
 
 
 class Exchange:
@@ -54,10 +53,6 @@ class Exchange:
             with contextlib.suppress(OSError):  # a stream, from before the pool's interface was another one
                 os.lseek(body_fd, 0, os.SEEK_SET)  # an executor that died may have read from it
             self.body_file = os.fdopen(body_fd, "rb")
-
-    def let_go(self) -> None:
-        """The request is over. Its environment has methods of it, and both would stay until the collector comes by."""
-        self.environ = _NOTHING
 
     @property
     def cancelled(self) -> bool:

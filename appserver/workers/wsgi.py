@@ -33,6 +33,7 @@ Find = Callable[[Environ], Application]
 Log = Callable[..., None]
 
 _remembered = heads.cache
+_NOTHING: Environ = {}
 
 EXHAUST_MAX = 100  #: empty chunks that an application may still yield behind the last byte of its Content-Length
 
@@ -407,7 +408,8 @@ class Server:
         finally:
             if call.body_file is not None:
                 call.body_file.close()
-            call.let_go()
+            # It has methods of the call, so that both would stay until the collector comes by.
+            call.environ = _NOTHING
 
     def report(self, exchange: Exchange, level: str, event: str, **fields: Any) -> None:
         """A log record about a request."""

@@ -30,8 +30,9 @@ def find_program(name: str, package: str) -> str:
 
 
 def find_perl_module(name: str, package: str) -> None:
-    """Skips the test without it."""
-    if subprocess.run(["perl", f"-M{name}", "-e", "1"], stderr=subprocess.DEVNULL).returncode != 0:
+    """Without it the test is skipped."""
+    perl = find_program("perl", "perl")
+    if subprocess.run([perl, f"-M{name}", "-e", "1"], stderr=subprocess.DEVNULL).returncode != 0:
         pytest.skip(f"Perl has no {name} here: `make test` installs it with the package {package} where there is apt")
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import itertools
 import sys
 from pathlib import Path
 
@@ -55,12 +54,15 @@ def runs(server: Server, name: str) -> list[str]:
 
 def until_both_ways(server: Server, name: str) -> int:
     """Until the interpreter has started: before, requests run cold only. The result says how many there were."""
-    sent = itertools.count()
-    wait_for(
-        lambda: next(sent) >= 0 and server.get(f"/cgi-bin/{name}").status and "warm" in runs(server, name),
-        f"{name} is run both ways",
-    )
-    return next(sent)
+    sent = 0
+
+    def is_run_both_ways() -> bool:
+        nonlocal sent
+        sent += 1
+        return bool(server.get(f"/cgi-bin/{name}").status) and "warm" in runs(server, name)
+
+    wait_for(is_run_both_ways, f"{name} is run both ways")
+    return sent
 
 
 def test_the_same_both_ways(server: Server) -> None:
