@@ -510,7 +510,8 @@ def test_what_a_file_names_must_be_there(tmp_path: Path) -> None:
         "2:8: group: 'no-such-group' does not exist; expected a group of this system; create it or correct the name",
         f"3:20: log.access_file: '{none}' does not exist; expected a folder for the file; {CREATE}",
         f"5:33: pools.a.directory: '{none}' does not exist; expected a folder; {CREATE}",
-        "5:52: pools.a.interpreter: 'plain' is not in PATH; expected a program; install it or give its path",
+        "5:52: pools.a.interpreter: 'plain' is not in PATH; expected a Python interpreter or a virtual environment; "
+        "install it or give its path",
         f"6:16: pools.b.scripts: '{tmp_path}/plain' is not a folder; expected a folder; {CREATE}",
         "7:27: cgi.interpreters..pl: 'no-such-program' is not in PATH; expected a program; install it or give its path",
         f"7:49: cgi.interpreters..rb: '{none}/ruby' does not exist; expected a program; install it or correct the path",
@@ -541,6 +542,23 @@ def test_a_program_must_be_executable(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as caught:
         load_file(file)
     assert "is not executable; expected a program; correct the path or its mode (chmod +x)" in str(caught.value)
+
+
+@pytest.mark.parametrize("named", ["venv", "venv/bin/python"])
+def test_a_virtual_environment_that_was_made_elsewhere(tmp_path: Path, named: str) -> None:
+    """As one of the host that is mounted into a container: its `bin/python` leads to an interpreter that is not here."""
+    (tmp_path / "venv" / "bin").mkdir(parents=True)
+    (tmp_path / "venv" / "pyvenv.cfg").write_text("home = /opt/none/bin\n")
+    (tmp_path / "venv" / "bin" / "python").symlink_to("/opt/none/bin/python3.9")
+    file = tmp_path / "c.yaml"
+    file.write_text(f"pools: {{a: {{python: 'a:b', interpreter: {named}}}}}\n")
+    with pytest.raises(ConfigError) as caught:
+        load_file(file)
+    assert caught.value.lines == (
+        f"{file}:1:41: pools.a.interpreter: '{tmp_path}/venv/bin/python' is a symbolic link to '/opt/none/bin/python3.9',"
+        " which does not exist; expected the Python that this virtual environment was made with; install that, or make"
+        f" the environment anew (`python3 -m venv --clear {tmp_path}/venv`, and its packages)",
+    )
 
 
 def test_files_that_cannot_be_read_are_told(tmp_path: Path) -> None:
