@@ -250,6 +250,8 @@ def _check_target(text: str, _: Key, __: Path) -> str:
 
 
 def _application(text: str, _: Key, __: Path) -> str:
+    if text.endswith(")"):
+        raise UnfitError("module:attribute such as shop.wsgi:application; a factory is called by the module itself")
     if not _APPLICATION.fullmatch(text):
         is_module = _APPLICATION.fullmatch(f"{text}:application") is not None
         raise UnfitError("module:attribute such as shop.wsgi:application", f"{text}:application" if is_module else "")

@@ -546,7 +546,7 @@ def test_a_program_must_be_executable(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("named", ["venv", "venv/bin/python"])
 def test_a_virtual_environment_that_was_made_elsewhere(tmp_path: Path, named: str) -> None:
-    """As one of the host that is mounted into a container: its `bin/python` leads to an interpreter that is not here."""
+    """As one of the host that is mounted into a container: its `bin/python` leads to no interpreter of this machine."""
     (tmp_path / "venv" / "bin").mkdir(parents=True)
     (tmp_path / "venv" / "pyvenv.cfg").write_text("home = /opt/none/bin\n")
     (tmp_path / "venv" / "bin" / "python").symlink_to("/opt/none/bin/python3.9")
@@ -555,9 +555,10 @@ def test_a_virtual_environment_that_was_made_elsewhere(tmp_path: Path, named: st
     with pytest.raises(ConfigError) as caught:
         load_file(file)
     assert caught.value.lines == (
-        f"{file}:1:41: pools.a.interpreter: '{tmp_path}/venv/bin/python' is a symbolic link to '/opt/none/bin/python3.9',"
-        " which does not exist; expected the Python that this virtual environment was made with; install that, or make"
-        f" the environment anew (`python3 -m venv --clear {tmp_path}/venv`, and its packages)",
+        f"{file}:1:41: pools.a.interpreter: '{tmp_path}/venv/bin/python' is a symbolic link to "
+        "'/opt/none/bin/python3.9', which does not exist; expected the Python that this virtual environment was made"
+        f" with; install that, or make the environment anew (`python3 -m venv --clear {tmp_path}/venv`, and its"
+        " packages)",
     )
 
 
