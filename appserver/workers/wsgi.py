@@ -206,8 +206,7 @@ class Call(Exchange):
     def _respond_head(self, length: Optional[int]) -> None:
         """To HEAD: the length that a GET would have, when it is known."""
         head = self._head()
-        fields = head.fields if length is None else b"%sContent-Length: %d\r\n" % (head.fields, length)
-        self.respond(head.status, fields, b"")
+        self.respond(head.status, heads.fields_for_head(head, length), b"")
 
     def _complain(self, length: int, size: int) -> None:
         self.runner.executor.server.report(
