@@ -15,8 +15,8 @@ BEGIN {
     my $RUN = 48;    # bytes: device, inode, size, mtime_ns, ctime_ns (8 each), arguments, variables (4 each)
     my ($PR_SET_PDEATHSIG, $PR_SET_NAME, $PR_SET_CHILD_SUBREAPER, $PR_GET_TID_ADDRESS) = (1, 15, 36, 40);
     my $CLONE_FLAGS = 0x8000 | 0x200000 | 0x1000000 | 17;    # PARENT, CHILD_CLEARTID, CHILD_SETTID, SIGCHLD
-    my ($AF_UNIX, $SOCK_DGRAM, $MSG_DONTWAIT, $O_CLOEXEC) = (1, 2, 0x40, 02000000);
-    my $EXIT_CANNOT = 4;
+    my $O_CLOEXEC = 02000000;
+    my ($EXIT_CANNOT, $MAX_REPORT) = (4, 8000);
     my %never = map { $_ => 1 } qw(FindBin.pm threads.pm threads/shared.pm diagnostics.pm Benchmark.pm);
     # Where the interpreter reads this file from, and the script in time.
     my $main_fd;
@@ -37,7 +37,7 @@ BEGIN {
         or $cannot->("the kernel does not say where the thread's id is kept (PR_GET_TID_ADDRESS)");
     $tid = unpack("J", $tid);
 
-    my $receive = sub {    # (handle, most): data, descriptors, uid of the sender
+    my $receive = sub {    # (handle, most): data, descriptors
         my ($handle, $size) = @_;
         # How long it is first (MSG_PEEK, MSG_TRUNC): room for the longest would be pages that each process has to be given.
         my $look = pack("J L x4 J J J J i x4", 0, 0, 0, 0, 0, 0, 0);
@@ -50,22 +50,15 @@ BEGIN {
         my $len = syscall($sys_recvmsg, fileno($handle), $message, 0x40000000);
         return if $len <= 0;
         my ($left, $at) = (unpack("x40 J", $message), 0);
-        my (@fds, $uid);
+        my @fds;
         while ($at + 16 <= $left) {
             my ($size, $level, $kind) = unpack("J i i", substr($control, $at, 16));
             last if $size < 16;
             my $body = substr($control, $at + 16, $size - 16);
             @fds = unpack("i*", $body) if $kind == 1;
-            $uid = (unpack("i3", $body))[1] if $kind == 2;
             $at += ($size + 7) & ~7;
         }
-        return (substr($data, 0, $len), \@fds, $uid);
-    };
-    my $tell = sub {    # to the zygote, by its address: a descriptor would be found open
-        my ($address, $message) = @_;
-        socket(my $socket, $AF_UNIX, $SOCK_DGRAM, 0) or return;
-        send($socket, $message, $MSG_DONTWAIT, $address);
-        close($socket);
+        return (substr($data, 0, $len), \@fds);
     };
     my $entries = sub {
         opendir(my $folder, $_[0]) or return "";
@@ -73,7 +66,11 @@ BEGIN {
         closedir($folder);
         return join(",", @found);
     };
-    my $signature = sub { return join(",", (stat($_[0]))[1, 7, 9, 10]) };
+    my $packed_identity = sub {    # in whole seconds, which is all that stat() tells; zeros: there is none
+        my ($device, $inode, $size, $modified, $changed) = (stat($_[0]))[0, 1, 7, 9, 10];
+        return "\0" x 40 if !defined $inode;
+        return pack("Q Q Q q q", $device, $inode, $size, $modified * 1e9, $changed * 1e9);
+    };
 
     # Which modules
 
@@ -134,7 +131,7 @@ BEGIN {
     };
 
     my $folder;    # of the script: its working directory
-    my ($learnt, $watched) = ("", {});    # the identity of the script that is known; what its modules depend on
+    my $learnt = "";    # the identity of the script that is known
     my $read_on_from = sub {
         # Two steps, because the # line has to be read from elsewhere than the script: the block is in a pipe, and reading goes on behind it.
         my ($path, $fd) = @_;
@@ -150,10 +147,6 @@ BEGIN {
     open(my $null, "+<", "/dev/null") or $cannot->("/dev/null: $!");
     syscall($sys_dup3, fileno($null), 0, 0);
     close($null);
-    socket(my $news, $AF_UNIX, $SOCK_DGRAM, 0) or $cannot->("socket: $!");
-    setsockopt($news, 1, 16, pack("i", 1));    # SO_PASSCRED
-    bind($news, pack("S", $AF_UNIX)) or $cannot->("bind: $!");
-    my $address = getsockname($news);
 
     my ($wanted, $has_learnt);
     my $compile_in_child = sub {    # returns in the child only, which goes on to read the script
@@ -202,7 +195,16 @@ BEGIN {
             my $below = $name =~ m{^(.*)/} ? "/$1" : "";
             $places{$_ . $below} = 1 for @folders;
         }
-        $watched = { map { $_ => $signature->($_) } keys %places };
+        my $report = "W";
+        for (sort keys %places) {
+            my $entry = $packed_identity->($_) . "$_\0";
+            if (length($report) + length($entry) > $MAX_REPORT) {
+                syswrite($orders, $report);
+                $report = "W";
+            }
+            $report .= $entry;
+        }
+        syswrite($orders, $report);
     };
     my $become = sub {    # in a forked process: waits, and makes itself the script
         my ($fd) = @_;
@@ -211,7 +213,6 @@ BEGIN {
         syscall($sys_prctl, $PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
         $leave->(0) if getppid() != $spawner;
         close($orders);
-        close($news);
         open(my $waiting, "+<&=", $fd) or $leave->(0);
         my ($data, $fds) = $receive->($waiting, 262144);
         $leave->(0) if !defined $data || @$fds != 3;
@@ -223,11 +224,6 @@ BEGIN {
         my @arguments = splice(@rest, 0, $count);
         %ENV = map { split(/=/, $_, 2) } splice(@rest, 0, $variables);
         my $is_fresh = substr($data, 0, 40) eq $learnt && chdir($directory);
-        for (keys %$watched) {
-            next if !$is_fresh || $signature->($_) eq $watched->{$_};
-            $tell->($address, "Q$_ has changed");
-            $is_fresh = 0;
-        }
         my $source;
         if (!$is_fresh || !open($source, "<", $path)) {
             chdir($directory);
@@ -298,13 +294,7 @@ BEGIN {
         }
         my $ready = "";
         vec($ready, fileno($orders), 1) = 1;
-        vec($ready, fileno($news), 1) = 1;
         next if select($ready, undef, undef, defined $wanted ? 0.2 : undef) <= 0;
-        if (vec($ready, fileno($news), 1)) {
-            my ($message, undef, $uid) = $receive->($news, 65536);
-            syswrite($orders, substr($message, 0, 8000)) if defined $uid && $uid == $<;
-        }
-        next if !vec($ready, fileno($orders), 1);
         my ($order, $fds) = $receive->($orders, 8192);
         $leave->(0) if !defined $order;
         if ($order =~ /^S/) {

@@ -7,7 +7,9 @@ with it: what a script does is never seen by the next one.
 Descriptor 0 is the order socket (SOCK_SEQPACKET). Orders: `F` with a descriptor: fork a process that waits at it; `S`,
 a script's identity and path: compile it. Reports: `R` ready; `P` and a pid, or `X` and an errno, in the order of the
 `F`s; `G`: processes that are forked from now on know more; `C`, a path, NUL and a reason: this script cannot run here;
-`Q` and a reason: start another zygote, this one is out of date.
+`W`: files and folders that what is loaded depends on (of each its identity, zeros when it is not there, its path, NUL),
+which the spawner looks at before each run, because once one of them is another, so must be the zygote; `Q`: it must be
+another at once.
 
 A forked process is a child of the spawner, not of the zygote (CLONE_PARENT), so that its end, its process group and its
 exit status are seen by the spawner as those of any program. It gets one datagram: `RUN`, then strings that end with
@@ -30,13 +32,14 @@ import atexit  # noqa: E402
 import contextlib  # noqa: E402
 import ctypes  # noqa: E402
 import gc  # noqa: E402
+import itertools  # noqa: E402
 import os  # noqa: E402
 import select  # noqa: E402
 import signal  # noqa: E402
 import struct  # noqa: E402
 import time  # noqa: E402
 import types  # noqa: E402
-from typing import Any, Dict, FrozenSet, List, Optional, Tuple  # noqa: E402
+from typing import Any, Dict, FrozenSet, List, Optional, Set, Tuple  # noqa: E402
 
 _FOLDER = os.path.dirname(os.path.realpath(__file__))  # noqa: PTH120
 for _name, _path in (("appserver", os.path.dirname(_FOLDER)), ("appserver.workers", _FOLDER)):  # noqa: PTH120
@@ -46,14 +49,19 @@ for _name, _path in (("appserver", os.path.dirname(_FOLDER)), ("appserver.worker
 
 from appserver.workers import zygote_modules  # noqa: E402
 from appserver.workers.zygote_modules import Finder, Library, may_be_shared  # noqa: E402
-from appserver.workers.zygote_run import leave, run, set_streams  # noqa: E402
+from appserver.workers.zygote_run import Streams, leave, run  # noqa: E402
 
 zygote_modules.BASE.update(_BASE)
 
 RUN = struct.Struct("=QQQqqII")  # device, inode, size, mtime_ns, ctime_ns, arguments, variables
 Identity = Tuple[int, int, int, int, int]
 
+IDENTITY = struct.Struct("=QQQqq")
+NOT_THERE = IDENTITY.pack(0, 0, 0, 0, 0)
+
 MAX_DATAGRAM = 256 * 1024
+MAX_REPORT = 8000
+MAX_VARIABLES = 2048
 #: A file that was changed this recently may change again without its times telling.
 SETTLED_S = 0.05
 MAX_SCRIPTS = 512
@@ -75,6 +83,7 @@ NO_FOLDER = "/dev/null/none"  #: in place of the script's folder in sys.path, wh
 _HAS_FIRST_PATH = not (sys.flags.isolated or getattr(sys.flags, "safe_path", False))
 _INTERPRETER_WORDS = list(getattr(sys, "orig_argv", []))[: -len(sys.argv)]
 _libc = ctypes.PyDLL(None, use_errno=True)
+_environ = ctypes.c_void_p.in_dll(_libc, "environ")
 
 
 class ColdError(Exception):
@@ -84,7 +93,7 @@ class ColdError(Exception):
 class Script:
     """A script that has been compiled."""
 
-    __slots__ = ("beside", "code", "cold", "first_path", "folder_ns", "identity", "path")
+    __slots__ = ("beside", "code", "cold", "first_path", "folder_ns", "identity", "path", "taken")
 
     def __init__(self, path: str, identity: Identity) -> None:
         with open(path, "rb") as file:  # noqa: PTH123
@@ -101,10 +110,10 @@ class Script:
         self.first_path = os.path.dirname(os.path.realpath(path))  # noqa: PTH120
         self.folder_ns = -1
         self.beside: FrozenSet[str] = frozenset()
-        self.look_beside()
+        self.taken: FrozenSet[str] = frozenset()
 
-    def look_beside(self) -> None:
-        """Which modules lie in the script's folder, where they come before those of the standard library."""
+    def look_beside(self, loaded: FrozenSet[str]) -> None:
+        """Which of the modules that are loaded are taken: by what lies in the script's folder, where it comes first."""
         changed_ns = os.stat(self.first_path).st_mtime_ns  # noqa: PTH116
         if changed_ns == self.folder_ns:
             return
@@ -112,6 +121,7 @@ class Script:
         entries = os.listdir(self.first_path)  # noqa: PTH208
         self.beside = frozenset(entry.partition(".")[0] for entry in entries if entry != own)
         self.folder_ns = changed_ns if time.time() - changed_ns / 1e9 > SETTLED_S else -1
+        self.taken = self.beside & loaded
 
 
 def identity_of(info: os.stat_result) -> Identity:
@@ -148,13 +158,12 @@ def find_tid_address() -> int:
     return address.value
 
 
-def signature_of(path: str) -> Optional[Tuple[int, int, int]]:
-    """Of a file or folder that a module comes from, or may come from; None when it is not there."""
+def packed_identity(path: str) -> bytes:
+    """Of a file or folder that a module comes from, or may come from."""
     try:
-        info = os.stat(path)  # noqa: PTH116
+        return IDENTITY.pack(*identity_of(os.stat(path)))  # noqa: PTH116
     except OSError:
-        return None
-    return info.st_mtime_ns, info.st_ino, info.st_size
+        return NOT_THERE
 
 
 def descriptors_of(ancillary: List[Tuple[int, int, bytes]]) -> List[int]:
@@ -181,12 +190,15 @@ class Zygote:
         null = os.open("/dev/null", os.O_RDWR)
         os.dup2(null, 0)
         os.close(null)
+        self.streams = Streams()
+        self.inbox = ctypes.create_string_buffer(MAX_DATAGRAM)  # what a request does not fill costs a process nothing
+        self.pointers = (ctypes.c_size_t * MAX_VARIABLES)()
         self.finder = Finder()
         self.library = Library(self.finder)
         self.scripts: Dict[str, Script] = {}
         self.unsettled: Dict[str, Identity] = {}
-        self.watched: Tuple[Tuple[str, Optional[Tuple[int, int, int]]], ...] = ()
-        self.hiding: FrozenSet[str] = frozenset()
+        self.watched: Set[str] = set()
+        self.loaded: FrozenSet[str] = frozenset()  #: top names of what is loaded from files
         self.known: FrozenSet[str] = frozenset(_BASE)
         flags = CLONE_PARENT | CLONE_CHILD_SETTID | CLONE_CHILD_CLEARTID | SIGCHLD
         tid, zero = ctypes.c_ulong(find_tid_address()), ctypes.c_ulong(0)
@@ -228,19 +240,33 @@ class Zygote:
                     self.compile(path, identity)
 
     def settle(self) -> None:
-        """After something has been loaded: what processes have to look at, and what of the memory is shared."""
+        """After something has been loaded: says what it depends on, and prepares the memory that processes share."""
         names = {entry for entry in sys.path[_HAS_FIRST_PATH:] if entry}
         for shared in self.finder.shared.values():
             spec = shared.module.__spec__
             if spec is not None and spec.has_location and spec.origin:
                 names.add(spec.origin)
                 names.add(os.path.dirname(spec.origin))  # noqa: PTH120
-        self.watched = tuple((name, signature_of(name)) for name in sorted(names))
+        self.watch(names - self.watched)
         outside = (name for name, shared in self.finder.shared.items() if shared.module.__spec__.has_location)  # type: ignore[union-attr]
-        self.hiding = frozenset(name.partition(".")[0] for name in outside)
+        self.loaded = frozenset(name.partition(".")[0] for name in outside)
+        for script in self.scripts.values():
+            script.taken = script.beside & self.loaded
         self.known = frozenset(_BASE) | frozenset(self.library.probed)
-        gc.collect()
-        gc.freeze()
+        tidy_memory()
+
+    def watch(self, names: Set[str]) -> None:
+        """Reports them."""
+        self.watched |= names
+        report = b"W"
+        for name in sorted(names):
+            entry = packed_identity(name) + os.fsencode(name) + b"\0"
+            if len(report) + len(entry) > MAX_REPORT:
+                self.orders.send(report)
+                report = b"W"
+            report += entry
+        if len(report) > 1:
+            self.orders.send(report)
 
     def obey(self, data: bytes, fds: List[int]) -> Optional["Task"]:
         """One order. A task in the process that it made."""
@@ -272,11 +298,11 @@ class Zygote:
             self.scripts.clear()
         try:
             script = Script(path, identity)
+            script.look_beside(self.loaded)
         except (OSError, ColdError):
             return
         self.scripts[path] = script
-        gc.collect()
-        gc.freeze()
+        tidy_memory()
         self.orders.send(refusal(path, script.cold) if script.cold else b"G")
 
     def hear(self) -> None:
@@ -287,8 +313,8 @@ class Zygote:
             return
         if data[:1] == b"M":
             self.library.ask_for([name for name in data[1:].decode("utf-8", "replace").split("\0") if name])
-        elif data[:1] in (b"C", b"Q"):
-            self.orders.send(data[:8000])
+        elif data[:1] == b"C":
+            self.orders.send(data[:MAX_REPORT])
 
     def fork(self, fd: int) -> Optional["Task"]:
         """A process that waits at `fd`."""
@@ -317,16 +343,37 @@ class Zygote:
         self.orders.close()
         self.news.close()
         waiting = _socket.socket(fileno=fd)
-        data, ancillary, _, _ = waiting.recvmsg(MAX_DATAGRAM, _socket.CMSG_SPACE(12))
+        size, ancillary, _, _ = waiting.recvmsg_into([self.inbox], _socket.CMSG_SPACE(12))
         fds = descriptors_of(ancillary)
-        if not data or len(fds) != 3:
+        if size == 0 or len(fds) != 3:
             os._exit(0)
         for number, each in enumerate(fds):
             os.dup2(each, number)
         waiting.close()
         for each in fds:
             os.close(each)
-        return Task(self, data)
+        return Task(self, bytes(memoryview(self.inbox)[:size]))
+
+    def publish(self, variables: List[bytes]) -> None:
+        """Makes them the C library's environment as the kernel gives it: strings, and pointers to them, in memory that
+        nobody takes away. putenv() would look through all that there are for each.
+        """
+        text = b"\0".join(variables) + b"\0"
+        start = ctypes.addressof(self.inbox)
+        ctypes.memmove(start, text, len(text))
+        sizes = [len(each) + 1 for each in variables[:-1]]
+        self.pointers[: len(variables)] = list(itertools.accumulate(sizes, initial=start))
+        _environ.value = ctypes.addressof(self.pointers)
+
+
+def tidy_memory() -> None:
+    """So that processes write to few of the pages that they share: the garbage collector has nothing to look at, and
+    malloc() nothing to put in order.
+    """
+    gc.collect()
+    gc.freeze()
+    if hasattr(_libc, "malloc_trim"):
+        _libc.malloc_trim(ctypes.c_size_t(0))
 
 
 def refusal(path: str, reason: str) -> bytes:
@@ -363,12 +410,12 @@ class Task:
         try:
             os.chdir(self.directory)
             script = self.find_script()
-            self.check_surroundings(script)
+            self.check_folder(script)
         except (ColdError, OSError) as error:
             self.execute_cold(str(error))
         self.set_environment()
         _libc.prctl(PR_SET_NAME, self.command_name(), 0, 0, 0)
-        set_streams()
+        self.zygote.streams.settle()
         words = [os.fsdecode(word) for word in self.arguments[self.arguments.index(self.script) :]]
         sys.argv = words
         if hasattr(sys, "orig_argv"):
@@ -403,29 +450,28 @@ class Task:
             raise ColdError
         return script
 
-    def check_surroundings(self, script: Script) -> None:
-        """Whether what has been loaded is what would be loaded now."""
-        for name, signature in self.zygote.watched:
-            if signature_of(name) != signature:
-                tell(self.zygote.address, b"Q" + os.fsencode(name)[:4096] + b" has changed")
-                raise ColdError
-        if _HAS_FIRST_PATH:
-            script.look_beside()
-            taken = script.beside & self.zygote.hiding
-            if taken:
-                reason = "a file beside it takes the place of the standard library's module " + min(taken)
-                tell(self.zygote.address, refusal(script.path, reason))
-                raise ColdError
+    def check_folder(self, script: Script) -> None:
+        """Whether what has been loaded is what would be loaded beside the script."""
+        if not _HAS_FIRST_PATH:
+            return
+        script.look_beside(self.zygote.loaded)
+        if script.taken:
+            reason = "a file beside it takes the place of the standard library's module " + min(script.taken)
+            tell(self.zygote.address, refusal(script.path, reason))
+            raise ColdError
 
     def set_environment(self) -> None:
         """For os.environ, and for what reads the C library's."""
-        pairs = dict(variable.split(b"=", 1) for variable in self.variables)
+        variables = self.variables
+        pairs = dict(variable.split(b"=", 1) for variable in variables)
         for name, value in _STARTED_WITH.items():
             # All programs get what the zygote got; the rest the interpreter has set at its start (LC_CTYPE, PEP 538).
-            pairs.setdefault(name, value)
-        _libc.clearenv()
-        for name, value in pairs.items():
-            os.putenv(name, value)
+            if name not in pairs:
+                pairs[name] = value
+                variables.append(name + b"=" + value)
+        if sum(map(len, variables)) + len(variables) > MAX_DATAGRAM or len(variables) >= MAX_VARIABLES:
+            self.execute_cold("its environment is too large")
+        self.zygote.publish(variables)
         data = os.environ._data  # type: ignore[attr-defined]
         data.clear()
         data.update(pairs)
@@ -445,6 +491,8 @@ class Task:
 
     def tell_imports(self) -> None:
         """The zygote learns what is worth having."""
+        if len(sys.modules) <= len(_BASE) + len(self.zygote.finder.served):
+            return
         news = [name for name in sys.modules.keys() - self.zygote.known if may_be_shared(name)]
         if news:
             tell(self.zygote.address, b"M" + "\0".join(sorted(news)).encode("utf-8", "replace")[:60000])
