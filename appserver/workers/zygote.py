@@ -62,6 +62,7 @@ NOT_THERE = IDENTITY.pack(0, 0, 0, 0, 0)
 MAX_DATAGRAM = 256 * 1024
 MAX_REPORT = 8000
 MAX_VARIABLES = 2048
+REHEARSALS = 20  #: more than the interpreter needs to specialise code
 #: A file that was changed this recently may change again without its times telling.
 SETTLED_S = 0.05
 MAX_SCRIPTS = 512
@@ -84,6 +85,9 @@ _HAS_FIRST_PATH = not (sys.flags.isolated or getattr(sys.flags, "safe_path", Fal
 _INTERPRETER_WORDS = list(getattr(sys, "orig_argv", []))[: -len(sys.argv)]
 _libc = ctypes.PyDLL(None, use_errno=True)
 _environ = ctypes.c_void_p.in_dll(_libc, "environ")
+_before_fork, _after_fork_in_parent, _after_fork_in_child = (
+    getattr(ctypes.pythonapi, "PyOS_" + name) for name in ("BeforeFork", "AfterFork_Parent", "AfterFork_Child")
+)
 
 
 class ColdError(Exception):
@@ -213,6 +217,7 @@ class Zygote:
         poller = select.poll()
         poller.register(self.orders.fileno(), select.POLLIN)
         poller.register(self.news.fileno(), select.POLLIN)
+        self.rehearse()
         self.settle()
         self.orders.send(b"R")
         while True:
@@ -318,12 +323,12 @@ class Zygote:
 
     def fork(self, fd: int) -> Optional["Task"]:
         """A process that waits at `fd`."""
-        ctypes.pythonapi.PyOS_BeforeFork()
+        _before_fork()
         pid = _libc.syscall(*self.clone_arguments)
         if pid == 0:
-            ctypes.pythonapi.PyOS_AfterFork_Child()
+            _after_fork_in_child()
             return self.wait_for_task(fd)
-        ctypes.pythonapi.PyOS_AfterFork_Parent()
+        _after_fork_in_parent()
         os.close(fd)
         if pid < 0:
             self.orders.send(b"X" + struct.pack("=I", ctypes.get_errno()))
@@ -342,17 +347,37 @@ class Zygote:
             os._exit(0)
         self.orders.close()
         self.news.close()
-        waiting = _socket.socket(fileno=fd)
-        size, ancillary, _, _ = waiting.recvmsg_into([self.inbox], _socket.CMSG_SPACE(12))
-        fds = descriptors_of(ancillary)
-        if size == 0 or len(fds) != 3:
+        task, fds = self.receive(_socket.socket(fileno=fd))
+        if len(fds) != 3:
             os._exit(0)
         for number, each in enumerate(fds):
             os.dup2(each, number)
-        waiting.close()
         for each in fds:
             os.close(each)
-        return Task(self, bytes(memoryview(self.inbox)[:size]))
+        return task
+
+    def receive(self, waiting: _socket.socket) -> Tuple["Task", List[int]]:
+        """The request and its descriptors; none when there will be no request."""
+        size, ancillary, _, _ = waiting.recvmsg_into([self.inbox], _socket.CMSG_SPACE(12))
+        waiting.close()
+        if size == 0:
+            os._exit(0)
+        return Task(self, bytes(memoryview(self.inbox)[:size])), descriptors_of(ancillary)
+
+    def rehearse(self) -> None:
+        """Goes through what each process begins with: it would find this code as new as when it was compiled, and the
+        functions of the C library not yet looked up, and write what it learns into pages that it shares.
+        """
+        variables = [name + b"=" + value for name, value in _STARTED_WITH.items()]
+        request = RUN.pack(0, 0, 0, 0, 0, 0, len(variables)) + b"\0".join([b"", b"", b"", *variables, b""])
+        for _ in range(REHEARSALS):
+            near, far = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
+            near.sendmsg([request], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, struct.pack("=3i", 0, 0, 0))])
+            near.close()
+            task, fds = self.receive(far)
+            task.set_environment()
+            for each in fds:
+                os.close(each)
 
     def publish(self, variables: List[bytes]) -> None:
         """Makes them the C library's environment as the kernel gives it: strings, and pointers to them, in memory that

@@ -14,7 +14,7 @@ from typing import Any, Dict, Set, Tuple
 
 from appserver.workers.zygote_modules import BASE, Shared
 
-_libc = ctypes.PyDLL(None)
+_exit = ctypes.PyDLL(None).exit  # of the C library, with what it does at exit
 _REFERENCE = type(_weakref.ref(type("", (), {})))
 
 
@@ -29,6 +29,8 @@ class Streams:
         for fd in (0, 1, 2):
             _make_stream(fd)
         self.kinds = [_kind_of(fd) for fd in (0, 1, 2)]
+        for _ in range(20):
+            self.settle()
         for fd in (1, 2):
             os.dup2(saved[fd - 1], fd)
         for fd in (reader, writer, *saved):
@@ -206,4 +208,4 @@ def leave(status: Any, scope: Dict[str, Any], shared: Dict[str, Shared]) -> None
         return
     if by_library and not end.tell(scope):
         return
-    _libc.exit(ctypes.c_int(status))
+    _exit(ctypes.c_int(status))
