@@ -66,8 +66,9 @@ SIGINT, SIGKILL, SIGPIPE, SIGXFSZ = 2, 9, 13, 25
 #: A script that looks at these would see that something stands below it on the stack, or in front of the finders.
 TELLING_NAMES = {
     *("_getframe", "_getframemodulename", "_current_frames", "currentframe", "f_back", "print_stack", "extract_stack"),
-    *("format_stack", "walk_stack", "settrace", "setprofile", "meta_path", "get_objects"),
+    *("format_stack", "walk_stack", "settrace", "setprofile", "meta_path", "get_objects", "faulthandler"),
 }
+TELLING_ARGUMENT = "stack_info"  #: of logging's functions
 
 _STARTED_WITH = dict(os.environb)
 NO_FOLDER = "/dev/null/none"  #: in place of the script's folder in sys.path, while there is no script
@@ -127,6 +128,8 @@ def _telling(code: types.CodeType) -> str:
         for name in each.co_names:
             if name in TELLING_NAMES or (name == "stack" and "inspect" in each.co_names):
                 return "it looks at the interpreter's stack or hooks (" + name + ")"
+        if any(isinstance(words, tuple) and TELLING_ARGUMENT in words for words in each.co_consts):
+            return "it looks at the interpreter's stack or hooks (" + TELLING_ARGUMENT + ")"
         pending += [constant for constant in each.co_consts if isinstance(constant, types.CodeType)]
     return ""
 

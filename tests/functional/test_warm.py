@@ -150,7 +150,12 @@ FILES: dict[str, str | bytes] = {
         "print(len(data), hashlib.sha1(data).hexdigest())\n"
     ),
     "cgi-bin/seed.py": script("print(hash('seed'))\n"),
+    "cgi-bin/no-stdout.py": script("print('x')\ndel sys.stdout, sys.__stderr__\nsys.exit(3)\n"),
     "cgi-bin/looks.py": script("print(sys._getframe().f_back)\n"),
+    "cgi-bin/logs-stack.py": script(
+        "import logging\nlogging.basicConfig(stream=sys.stdout)\nlogging.error('e', stack_info=True)\n"
+    ),
+    "cgi-bin/dumps.py": script("import faulthandler as f\nsys.stdout.flush()\nf.dump_traceback(sys.stdout)\n"),
     "cgi-bin/broken.py": "#!/usr/bin/env python3\nprint('x'\n",
     "cgi-bin/changing.py": script("print('one')\n"),
     "cgi-bin/lib/uses.py": script("import beside\nimport json\nprint(beside.VALUE, 'loads' in dir(json))\n"),
@@ -286,6 +291,7 @@ def test_what_is_loaded_is_not_seen(servers: tuple[Server, Server]) -> None:
         ("interrupted.py", "killed by signal 2"),
         ("hook.py", "ended with exit code 1"),
         ("bad-hook.py", "ended with exit code 1"),
+        ("no-stdout.py", "ended with exit code 3"),
         ("end.py", ""),
         ("own-stdout.py", ""),
     ],
@@ -433,11 +439,14 @@ def test_a_folder_of_modules_that_changes(servers: tuple[Server, Server]) -> Non
 def test_what_cannot_be_the_same_runs_cold_and_says_so_once(servers: tuple[Server, Server]) -> None:
     warm, _ = servers
     warmed(warm, "/cgi-bin/pid.py")
-    for _ in range(4):
-        found = warm.get("/cgi-bin/looks.py")
-        assert (found.text, is_warm(found)) == ("None\n", False)
-    warm.wait_for_log(r"looks.py runs cold: it looks at the interpreter's stack or hooks \(_getframe\)")
-    assert len(warm.records("looks.py runs cold")) == 1
+    for name, what in (("looks.py", "_getframe"), ("logs-stack.py", "stack_info"), ("dumps.py", "faulthandler")):
+        for _ in range(4):
+            found = warm.get(f"/cgi-bin/{name}")
+            assert not is_warm(found)
+            assert found.text != ""
+            assert "zygote" not in found.text
+        warm.wait_for_log(rf"{name} runs cold: it looks at the interpreter's stack or hooks \({what}\)")
+        assert len(warm.records(f"{name} runs cold")) == 1
     for server in servers:
         assert server.get("/cgi-bin/broken.py").status == 502
         server.wait_for_log("SyntaxError: '\\(' was never closed")
