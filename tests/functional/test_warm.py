@@ -452,6 +452,25 @@ def test_what_cannot_be_the_same_runs_cold_and_says_so_once(servers: tuple[Serve
         server.wait_for_log("SyntaxError: '\\(' was never closed")
 
 
+def test_each_of_many_scripts_says_once_that_it_runs_cold(servers: tuple[Server, Server]) -> None:
+    warm, _ = servers
+    folder = warm.folder.parent / "warm/cgi-bin"
+    names = [f"looks-{pow(3, number, 10007)}.py" for number in range(40)]
+    for name in names:
+        (folder / name).write_text(script("print(sys._getframe().f_back)\n"))
+        (folder / name).chmod(0o755)
+    warmed(warm, "/cgi-bin/pid.py")
+    for name in (*names, *names):
+        assert warm.get(f"/cgi-bin/{name}").text == "None\n"
+    # The last one has been said after all others of the two rounds: reports keep their order.
+    name = "looks-last.py"
+    (folder / name).write_text(script("print(sys._getframe().f_back)\n"))
+    (folder / name).chmod(0o755)
+    wait_for(lambda: warm.get(f"/cgi-bin/{name}") and warm.records(f"{name} runs cold"), f"what the log says of {name}")
+    said = [each["event"].partition(" runs cold")[0].rpartition("/")[2] for each in warm.records("looks-.* runs cold")]
+    assert sorted(said) == sorted([*names, name])
+
+
 def test_options_that_are_not_known_run_cold(servers: tuple[Server, Server]) -> None:
     warm, _ = servers
     path = warm.folder.parent / "warm/cgi-bin/odd.py"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from pathlib import Path
 
 import pytest
 from harness import Server, wait_for
@@ -245,6 +246,18 @@ def test_data_is_only_what_stands_behind_an_end_of_the_script(servers: tuple[Ser
     warm, cold = servers
     expected = cold.get("/cgi-bin/no-data.pl")
     assert without_warmth(warmed(warm, "/cgi-bin/no-data.pl")) == without_warmth(expected)
+
+
+def test_more_scripts_than_there_are_interpreters(serve, tmp_path: Path) -> None:
+    names = [f"{number}.pl" for number in range(18)]
+    config = CONFIG.format(folder=tmp_path, warm="auto", perl=PERL)
+    server = serve({f"cgi-bin/{name}": script("print 'x';\n") for name in (*names, "often.pl")}, config=config)
+
+    def warm_ones() -> int:
+        return sum(is_warm(server.get(f"/cgi-bin/{name}")) for name in names)
+
+    wait_for(lambda: warm_ones() >= 14, "scripts that are asked for in turn keep their interpreters")
+    warmed(server, "/cgi-bin/often.pl")
 
 
 def test_an_interpreter_that_is_killed_is_started_again(servers: tuple[Server, Server]) -> None:
