@@ -160,6 +160,17 @@ def signature_of(path: str) -> Optional[Tuple[int, int, int]]:
     return info.st_mtime_ns, info.st_ino, info.st_size
 
 
+def files_read_at_start() -> FrozenSet[str]:
+    """What has made the interpreter what it is before any script: its settings, *.pth, sitecustomize and the like."""
+    names = {os.path.join(sys.prefix, "pyvenv.cfg")}  # noqa: PTH118
+    for folder in filter(None, sys.path[_HAS_FIRST_PATH:]):
+        with contextlib.suppress(OSError):
+            names.update(os.path.join(folder, entry) for entry in os.listdir(folder) if entry.endswith(".pth"))  # noqa: PTH118, PTH208
+    specs = [getattr(module, "__spec__", None) for module in _BASE.values()]
+    names.update(spec.origin for spec in specs if spec is not None and spec.has_location and spec.origin)
+    return frozenset(names)
+
+
 def descriptors_of(ancillary: List[Tuple[int, int, bytes]]) -> List[int]:
     """Those that came with a message."""
     for _, kind, data in ancillary:
@@ -191,6 +202,7 @@ class Zygote:
         self.watched: Tuple[Tuple[str, Optional[Tuple[int, int, int]]], ...] = ()
         self.hiding: FrozenSet[str] = frozenset()
         self.known: FrozenSet[str] = frozenset(_BASE)
+        self.read_at_start = files_read_at_start()
         flags = CLONE_PARENT | CLONE_CHILD_SETTID | CLONE_CHILD_CLEARTID | SIGCHLD
         tid, zero = ctypes.c_ulong(find_tid_address()), ctypes.c_ulong(0)
         # The order of the last two is the machine's; the one that would be a thread's storage is not looked at.
@@ -232,7 +244,7 @@ class Zygote:
 
     def settle(self) -> None:
         """After something has been loaded: what processes have to look at, and what of the memory is shared."""
-        names = {entry for entry in sys.path[_HAS_FIRST_PATH:] if entry}
+        names = {entry for entry in sys.path[_HAS_FIRST_PATH:] if entry} | self.read_at_start
         for shared in self.finder.shared.values():
             spec = shared.module.__spec__
             if spec is not None and spec.has_location and spec.origin:

@@ -7,6 +7,7 @@ import json
 import os
 import re
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -431,6 +432,26 @@ def test_a_folder_of_modules_that_changes(servers: tuple[Server, Server]) -> Non
         assert warmed(warm, "/cgi-bin/wraps.py").text == cold.get("/cgi-bin/wraps.py").text == "True\n"
     finally:
         module.unlink()
+
+
+def test_what_an_interpreter_reads_at_its_start_changes(serve, tmp_path: Path) -> None:
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(tmp_path / "venv")], check=True)
+    (packages,) = (tmp_path / "venv").glob("lib/python3*/site-packages")
+    folders = [tmp_path / name for name in ("one", "other")]
+    for folder in folders:
+        folder.mkdir()
+    (packages / "more.pth").write_text(f"{folders[0]}\n")
+    (packages / "sitecustomize.py").write_text("import sys\nsys.custom = 'one'\n")
+    text = script("print(sys.custom, sys.path[-1])\n", f"#!{tmp_path}/venv/bin/python")
+    server = serve({"cgi-bin/start.py": text})
+    assert warmed(server, "/cgi-bin/start.py").text == f"one {folders[0]}\n"
+    (packages / "more.pth").write_text(f"{folders[1]}\n")
+    for _ in range(3):
+        assert server.get("/cgi-bin/start.py").text == f"one {folders[1]}\n"
+    (packages / "sitecustomize.py").write_text("import sys\nsys.custom = 'other'\n")
+    for _ in range(3):
+        assert server.get("/cgi-bin/start.py").text == f"other {folders[1]}\n"
+    assert warmed(server, "/cgi-bin/start.py").text == f"other {folders[1]}\n"
 
 
 # What runs cold
