@@ -90,7 +90,6 @@ BEGIN {
     };
     my $state = sub {    # what loading a module must leave alone
         my $umask = umask;
-        no strict "refs";
         return join(
             "\n",
             $entries->("/proc/self/fd"), readlink("/proc/self/cwd"), $umask, "@INC", $0, "@ARGV",
@@ -132,13 +131,40 @@ BEGIN {
 
     my $folder;    # of the script: its working directory
     my $learnt = "";    # the identity of the script that is known
+    my $data_of = "";    # the package that has the script's DATA
+    my $read_before = 0;    # bytes that the interpreter has read from $main_fd before the script, and counts as if they were of it
+    my $at_start;    # what is to be done when the script has been compiled, before its own INIT blocks
+    INIT { $at_start->() if defined $at_start }
     my $read_on_from = sub {
         # Two steps, because the # line has to be read from elsewhere than the script: the block is in a pipe, and reading goes on behind it.
-        my ($path, $fd) = @_;
-        our $next = sub { syscall($sys_dup3, $fd, $main_fd, $O_CLOEXEC); delete $main::{"Cherokee::"} };
+        my ($path, $source) = @_;
+        our $next = sub {
+            syscall($sys_dup3, fileno($source), $main_fd, $O_CLOEXEC);
+            close($source);
+            delete $main::{"Cherokee::"};
+        };
         pipe(my $reader, my $writer) or $leave->(1);
-        syswrite($writer, "BEGIN { \$Cherokee::Zygote::next->() }\n# line 1 \"$path\"\n");
+        my $block = "BEGIN { \$Cherokee::Zygote::next->() }\n# line 1 \"$path\"\n";
+        $read_before = (-s __FILE__) + length($block);
+        syswrite($writer, $block);
         syscall($sys_dup3, fileno($reader), $main_fd, $O_CLOEXEC);
+    };
+    my $find_data = sub {    # the package whose handle is that of the script; undef when there is none
+        my (@packages, %seen) = ("main");
+        while (defined(my $package = shift(@packages))) {
+            my $names = \%{"${package}::"};
+            next if $seen{$names}++;
+            my $glob = $names->{DATA};
+            my $fd = ref(\$glob) eq "GLOB" && defined *{$glob}{IO} ? fileno(*{$glob}{IO}) : undef;
+            return $package if defined $fd && $fd == $main_fd;
+            push(@packages, map { $package . "::" . substr($_, 0, -2) } grep { /::\z/ } keys %$names);
+        }
+        return;
+    };
+    my $place_data = sub {    # tell() says where it is in the script's file then, and seek() and sysseek() go on from there
+        my $data = *{"${data_of}::DATA"}{IO};
+        my $at = tell($data) - $read_before;
+        return seek($data, $at, 0) ? $at : undef;
     };
 
     # The zygote
@@ -172,7 +198,8 @@ BEGIN {
         return;
     };
     my $load = sub {    # what the compilation has loaded, and from where
-        my ($names, $folders) = split(/\n\n/, $_[0]);
+        my ($names, $folders, $package) = split(/\n\n/, $_[0]);
+        $data_of = defined $package ? $package : "";
         my %loaded = map { split(/\t/, $_, 2) } split(/\n/, $names);
         local $^W = $warnings;
         my @folders = map { m{^/} ? $_ : "$folder/$_" } split(/\n/, defined $folders ? $folders : "");
@@ -239,8 +266,8 @@ BEGIN {
         $name =~ s{.*/}{}s;
         syscall($sys_prctl, $PR_SET_NAME, substr($name, 0, 15) . "\0", 0, 0, 0);
         $^W = $warnings;
-        $read_on_from->($path, fileno($source));
-        our $source_handle = $source;
+        $at_start = $place_data if $data_of ne "";
+        $read_on_from->($path, $source);
     };
 
     $folder = $script =~ m{^(.+)/} ? $1 : "/";
@@ -259,18 +286,20 @@ BEGIN {
                 $silence->();
                 chdir($folder);
                 open(my $source, "<", $script) or $leave->(1);
-                our $report = sub {
+                $at_start = sub {    # CHECK blocks are run after errors as well
                     my @names = map { "$_\t" . (defined $INC{$_} ? $INC{$_} : "") } keys %INC;
-                    syswrite($writer, join("\n", @names) . "\n\n" . join("\n", @INC) . "\nend");
+                    $data_of = $find_data->();
+                    my ($at, $text) = (defined $data_of ? $place_data->() : undef, "");
+                    open(my $file, "<", $script) or $leave->(1);
+                    read($file, $text, $at) if defined $at;
+                    my $package = $text =~ /(?:__(?:END|DATA)__|[\x04\x1a])[^\n]*\n?\z/ ? $data_of : "";
+                    syswrite($writer, join("\n", @names) . "\n\n" . join("\n", @INC) . "\n\n$package\nend");
                     $leave->(0);
                 };
-                my $at_the_end = $report;
-                eval 'INIT { $at_the_end->() } 1';    # CHECK blocks are run after errors as well
                 @ARGV = ();
                 $0 = $script;
                 $^W = $warnings;
-                our $source_handle = $source;
-                $read_on_from->($script, fileno($source));
+                $read_on_from->($script, $source);
                 last ORDER;
             }
             my $text = "";
@@ -280,11 +309,11 @@ BEGIN {
                 close($file);
             }
             if (defined $has_learnt && $has_learnt =~ s/\nend\z//) {
-                my $has_data = $text =~ /^(?:__(?:DATA|END)__\b|[\x04\x1a])/m;
+                $load->($has_learnt);
+                my $has_data = $data_of eq "" && $text =~ /^(?:__(?:DATA|END)__\b|[\x04\x1a])/m;
                 if ($has_data && $text =~ /\b(seek|tell)\b/ && $text =~ /\bDATA\b/) {
                     syswrite($orders, "C$script\0it looks at places in its DATA");
                 } else {
-                    $load->($has_learnt);
                     $learnt = $identity;
                 }
             } else {

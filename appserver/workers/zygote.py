@@ -75,8 +75,9 @@ SIGINT, SIGKILL, SIGPIPE, SIGXFSZ = 2, 9, 13, 25
 #: A script that looks at these would see that something stands below it on the stack, or in front of the finders.
 TELLING_NAMES = {
     *("_getframe", "_getframemodulename", "_current_frames", "currentframe", "f_back", "print_stack", "extract_stack"),
-    *("format_stack", "walk_stack", "settrace", "setprofile", "meta_path", "get_objects"),
+    *("format_stack", "walk_stack", "settrace", "setprofile", "meta_path", "get_objects", "faulthandler"),
 }
+TELLING_ARGUMENT = "stack_info"  #: of logging's functions
 
 _STARTED_WITH = dict(os.environb)
 NO_FOLDER = "/dev/null/none"  #: in place of the script's folder in sys.path, while there is no script
@@ -141,6 +142,8 @@ def _telling(code: types.CodeType) -> str:
         for name in each.co_names:
             if name in TELLING_NAMES or (name == "stack" and "inspect" in each.co_names):
                 return "it looks at the interpreter's stack or hooks (" + name + ")"
+        if any(isinstance(words, tuple) and TELLING_ARGUMENT in words for words in each.co_consts):
+            return "it looks at the interpreter's stack or hooks (" + TELLING_ARGUMENT + ")"
         pending += [constant for constant in each.co_consts if isinstance(constant, types.CodeType)]
     return ""
 
@@ -168,6 +171,17 @@ def packed_identity(path: str) -> bytes:
         return IDENTITY.pack(*identity_of(os.stat(path)))  # noqa: PTH116
     except OSError:
         return NOT_THERE
+
+
+def files_read_at_start() -> FrozenSet[str]:
+    """What has made the interpreter what it is before any script: its settings, *.pth, sitecustomize and the like."""
+    names = {os.path.join(sys.prefix, "pyvenv.cfg")}  # noqa: PTH118
+    for folder in filter(None, sys.path[_HAS_FIRST_PATH:]):
+        with contextlib.suppress(OSError):
+            names.update(os.path.join(folder, entry) for entry in os.listdir(folder) if entry.endswith(".pth"))  # noqa: PTH118, PTH208
+    specs = [getattr(module, "__spec__", None) for module in _BASE.values()]
+    names.update(spec.origin for spec in specs if spec is not None and spec.has_location and spec.origin)
+    return frozenset(names)
 
 
 def descriptors_of(ancillary: List[Tuple[int, int, bytes]]) -> List[int]:
@@ -204,6 +218,7 @@ class Zygote:
         self.watched: Set[str] = set()
         self.loaded: FrozenSet[str] = frozenset()  #: top names of what is loaded from files
         self.known: FrozenSet[str] = frozenset(_BASE)
+        self.read_at_start = files_read_at_start()
         flags = CLONE_PARENT | CLONE_CHILD_SETTID | CLONE_CHILD_CLEARTID | SIGCHLD
         tid, zero = ctypes.c_ulong(find_tid_address()), ctypes.c_ulong(0)
         # The order of the last two is the machine's; the one that would be a thread's storage is not looked at.
@@ -246,7 +261,7 @@ class Zygote:
 
     def settle(self) -> None:
         """After something has been loaded: says what it depends on, and prepares the memory that processes share."""
-        names = {entry for entry in sys.path[_HAS_FIRST_PATH:] if entry}
+        names = {entry for entry in sys.path[_HAS_FIRST_PATH:] if entry} | self.read_at_start
         for shared in self.finder.shared.values():
             spec = shared.module.__spec__
             if spec is not None and spec.has_location and spec.origin:

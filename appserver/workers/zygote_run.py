@@ -193,7 +193,7 @@ def leave(status: Any, scope: Dict[str, Any], shared: Dict[str, Shared]) -> None
         if sys.version_info < (3, 10):
             return
         atexit._run_exitfuncs()
-    if sys.stdout is not sys.__stdout__ or sys.stderr is not sys.__stderr__:
+    if any(getattr(sys, name, None) is not getattr(sys, f"__{name}__", None) for name in ("stdout", "stderr")):
         return
     end = End(shared)
     by_library, by_others = end.wanted_by()

@@ -7,6 +7,7 @@ import json
 import os
 import re
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -150,7 +151,12 @@ FILES: dict[str, str | bytes] = {
         "print(len(data), hashlib.sha1(data).hexdigest())\n"
     ),
     "cgi-bin/seed.py": script("print(hash('seed'))\n"),
+    "cgi-bin/no-stdout.py": script("print('x')\ndel sys.stdout, sys.__stderr__\nsys.exit(3)\n"),
     "cgi-bin/looks.py": script("print(sys._getframe().f_back)\n"),
+    "cgi-bin/logs-stack.py": script(
+        "import logging\nlogging.basicConfig(stream=sys.stdout)\nlogging.error('e', stack_info=True)\n"
+    ),
+    "cgi-bin/dumps.py": script("import faulthandler as f\nsys.stdout.flush()\nf.dump_traceback(sys.stdout)\n"),
     "cgi-bin/broken.py": "#!/usr/bin/env python3\nprint('x'\n",
     "cgi-bin/changing.py": script("print('one')\n"),
     "cgi-bin/lib/uses.py": script("import beside\nimport json\nprint(beside.VALUE, 'loads' in dir(json))\n"),
@@ -286,6 +292,7 @@ def test_what_is_loaded_is_not_seen(servers: tuple[Server, Server]) -> None:
         ("interrupted.py", "killed by signal 2"),
         ("hook.py", "ended with exit code 1"),
         ("bad-hook.py", "ended with exit code 1"),
+        ("no-stdout.py", "ended with exit code 3"),
         ("end.py", ""),
         ("own-stdout.py", ""),
     ],
@@ -427,20 +434,62 @@ def test_a_folder_of_modules_that_changes(servers: tuple[Server, Server]) -> Non
         module.unlink()
 
 
+def test_what_an_interpreter_reads_at_its_start_changes(serve, tmp_path: Path) -> None:
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(tmp_path / "venv")], check=True)
+    (packages,) = (tmp_path / "venv").glob("lib/python3*/site-packages")
+    folders = [tmp_path / name for name in ("one", "other")]
+    for folder in folders:
+        folder.mkdir()
+    (packages / "more.pth").write_text(f"{folders[0]}\n")
+    (packages / "sitecustomize.py").write_text("import sys\nsys.custom = 'one'\n")
+    text = script("print(sys.custom, sys.path[-1])\n", f"#!{tmp_path}/venv/bin/python")
+    server = serve({"cgi-bin/start.py": text})
+    assert warmed(server, "/cgi-bin/start.py").text == f"one {folders[0]}\n"
+    (packages / "more.pth").write_text(f"{folders[1]}\n")
+    for _ in range(3):
+        assert server.get("/cgi-bin/start.py").text == f"one {folders[1]}\n"
+    (packages / "sitecustomize.py").write_text("import sys\nsys.custom = 'other'\n")
+    for _ in range(3):
+        assert server.get("/cgi-bin/start.py").text == f"other {folders[1]}\n"
+    assert warmed(server, "/cgi-bin/start.py").text == f"other {folders[1]}\n"
+
+
 # What runs cold
 
 
 def test_what_cannot_be_the_same_runs_cold_and_says_so_once(servers: tuple[Server, Server]) -> None:
     warm, _ = servers
     warmed(warm, "/cgi-bin/pid.py")
-    for _ in range(4):
-        found = warm.get("/cgi-bin/looks.py")
-        assert (found.text, is_warm(found)) == ("None\n", False)
-    warm.wait_for_log(r"looks.py runs cold: it looks at the interpreter's stack or hooks \(_getframe\)")
-    assert len(warm.records("looks.py runs cold")) == 1
+    for name, what in (("looks.py", "_getframe"), ("logs-stack.py", "stack_info"), ("dumps.py", "faulthandler")):
+        for _ in range(4):
+            found = warm.get(f"/cgi-bin/{name}")
+            assert not is_warm(found)
+            assert found.text != ""
+            assert "zygote" not in found.text
+        warm.wait_for_log(rf"{name} runs cold: it looks at the interpreter's stack or hooks \({what}\)")
+        assert len(warm.records(f"{name} runs cold")) == 1
     for server in servers:
         assert server.get("/cgi-bin/broken.py").status == 502
         server.wait_for_log("SyntaxError: '\\(' was never closed")
+
+
+def test_each_of_many_scripts_says_once_that_it_runs_cold(servers: tuple[Server, Server]) -> None:
+    warm, _ = servers
+    folder = warm.folder.parent / "warm/cgi-bin"
+    names = [f"looks-{pow(3, number, 10007)}.py" for number in range(40)]
+    for name in names:
+        (folder / name).write_text(script("print(sys._getframe().f_back)\n"))
+        (folder / name).chmod(0o755)
+    warmed(warm, "/cgi-bin/pid.py")
+    for name in (*names, *names):
+        assert warm.get(f"/cgi-bin/{name}").text == "None\n"
+    # The last one has been said after all others of the two rounds: reports keep their order.
+    name = "looks-last.py"
+    (folder / name).write_text(script("print(sys._getframe().f_back)\n"))
+    (folder / name).chmod(0o755)
+    wait_for(lambda: warm.get(f"/cgi-bin/{name}") and warm.records(f"{name} runs cold"), f"what the log says of {name}")
+    said = [each["event"].partition(" runs cold")[0].rpartition("/")[2] for each in warm.records("looks-.* runs cold")]
+    assert sorted(said) == sorted([*names, name])
 
 
 def test_options_that_are_not_known_run_cold(servers: tuple[Server, Server]) -> None:
