@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
+from appserver import paths
 from appserver.config.cgi_model import CgiFolder
 from appserver.config.model import Handler, Match, Respond, Rule, Site
 from appserver.errors import ConfigError
@@ -36,7 +37,8 @@ def default_folder() -> Path:
     """The folder that is served when none is named: that of the image when something is mounted there, else the current
     one.
     """
-    if any((IMAGE_ROOT / name).exists() for name in (WWW, HANDLERS, CGI_BIN)):
+    places = [IMAGE_ROOT / name for name in (WWW, HANDLERS, CGI_BIN)]
+    if any(paths.exists(place) or paths.is_hidden(place) for place in places):
         return IMAGE_ROOT
     return Path.cwd()
 
@@ -47,19 +49,21 @@ def site_of(folder: Path) -> Site:
     complaint = folder_complaint(folder)
     if complaint:
         advice = "create the folder or name another one: cherokee-app serve DIR"
-        if folder.is_file():
+        if "may not" in complaint:
+            advice = "change its mode or owner, or name another folder: cherokee-app serve DIR"
+        elif paths.is_file(folder):
             advice = f"if it is a configuration: cherokee-app serve --config {folder}"
         raise ConfigError([f"{complaint}; {advice}"])
     www, handlers, cgi_bin = folder / WWW, folder / HANDLERS, folder / CGI_BIN
-    root = www if www.is_dir() else folder
+    root = www if paths.is_dir(www) else folder
     rules = []
     for needed in (root, handlers, cgi_bin):
-        complaint = folder_complaint(needed) if needed.is_dir() else ""
+        complaint = folder_complaint(needed) if paths.is_dir(needed) else ""
         if complaint:
             raise ConfigError([f"{complaint}; change its mode or owner"])
-    if cgi_bin.is_dir():
+    if paths.is_dir(cgi_bin):
         rules.append(Rule(Match(path=f"/{CGI_BIN}/*"), Handler(cgi=CgiFolder(directory=str(cgi_bin)))))
-    if handlers.is_dir():
+    if paths.is_dir(handlers):
         rules.append(Rule(Match(path="/*"), Handler(scripts=str(handlers))))
     if root == folder:
         # The sources lie below the root: behind the rules that run them, nothing may hand them out as files.
@@ -95,8 +99,8 @@ def _find_scripts(folder: Path, prefix: str, found: dict[str, Path], warnings: l
         return
     for name in names:
         path = folder / name
-        is_folder = path.is_dir()
-        if name[0] in "_." or not (is_folder or (name.endswith(".py") and path.is_file())):
+        is_folder = paths.is_dir(path)
+        if name[0] in "_." or not (is_folder or (name.endswith(".py") and paths.is_file(path))):
             continue
         complaint = _name_complaint(name)
         if complaint:
@@ -119,7 +123,7 @@ def _shown(path: Path) -> str:
 
 def convention_warnings(folder: Path) -> tuple[str, ...]:
     """What is in `folder` but cannot be reached."""
-    if not (folder / CGI_BIN).is_dir():
+    if not paths.is_dir(folder / CGI_BIN):
         return ()
     return tuple(
         f"{kind} {shadowed} cannot be reached: /{CGI_BIN}/ are the programs of the folder; rename it"
@@ -127,7 +131,7 @@ def convention_warnings(folder: Path) -> tuple[str, ...]:
             ("handler script", folder / HANDLERS / f"{CGI_BIN}.py"),
             ("folder of handler scripts", folder / HANDLERS / CGI_BIN),
         )
-        if shadowed.exists()
+        if paths.exists(shadowed)
     )
 
 
@@ -148,9 +152,10 @@ def script_url(name: str) -> str:
 
 def folder_complaint(folder: Path) -> str:
     """Why `folder` cannot be served, or ""."""
-    if not folder.exists():
-        return f"'{folder}' does not exist"
-    if not folder.is_dir():
+    absence = paths.absence(folder)
+    if absence:
+        return absence
+    if not paths.is_dir(folder):
         return f"'{folder}' is not a folder"
     if not os.access(folder, os.R_OK | os.X_OK):
         return f"'{folder}' may not be read by the user who runs this (uid {os.geteuid()})"

@@ -8,6 +8,7 @@ import pwd
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from appserver import paths
 from appserver.config.cgi_model import OWNER
 from appserver.config.conventions import folder_complaint
 
@@ -58,23 +59,20 @@ def complaint_about(kind: str, value: str) -> str:
         return "" if value == "-" else _directory(str(Path(value).parent), "a folder for the file")
     if kind == "socket":
         return "" if value == "auto" else _directory(str(Path(value).parent), "a folder for the socket")
-    if kind == "interpreter" and "/" in value and Path(value).is_dir():
-        return (
-            f"'{value}' is a folder without bin/python; expected a Python interpreter or a virtual environment;"
-            f" create it with `python3 -m venv {value}` or correct the path"
-        )
-    if kind in ("executable", "interpreter", "interpreters"):
-        return _executable(value)
+    if kind == "interpreter":
+        return _interpreter(value)
+    if kind in ("executable", "interpreters"):
+        return _executable(value, "a program")
     if kind == "program":
         return _file(value, "a CGI program")
-    if kind == "program_directory" and Path(value).is_file():
+    if kind == "program_directory" and paths.is_file(Path(value)):
         question = f"did you mean 'cgi: {{program: {value}}}'?"
         return f"'{value}' is a file; expected a folder of CGI programs; {question}"
     if kind == "types_file":
         return _file(value, "a table of media types")
     if kind in ("python_handler", "scripts_handler") and not value.startswith("/"):
         return ""  # the name of a pool
-    if kind == "scripts" and value.endswith(".py") and not Path(value).is_dir():
+    if kind == "scripts" and value.endswith(".py") and not paths.is_dir(Path(value)):
         return _file(value, "a folder, or a handler script")
     return _file(value, "a handler script") if kind == "python_handler" else _directory(value, "a folder")
 
@@ -83,14 +81,14 @@ def _directory(value: str, expected: str) -> str:
     complaint = folder_complaint(Path(value))
     if not complaint:
         return ""
-    action = "change its mode or owner" if "may not" in complaint else "create it or correct the path"
-    return f"{complaint}; expected {expected}; {action}"
+    return f"{complaint}; expected {expected}; {_action(complaint)}"
 
 
 def _file(value: str, expected: str) -> str:
-    if not Path(value).exists():
-        return f"'{value}' does not exist; expected {expected}; create it or correct the path"
-    if not Path(value).is_file():
+    absence = paths.absence(Path(value))
+    if absence:
+        return f"{absence}; expected {expected}; {_action(absence)}"
+    if not paths.is_file(Path(value)):
         return f"'{value}' is not a file; expected {expected}; correct the path"
     if not os.access(value, os.R_OK):
         who = f"the user who runs this (uid {os.geteuid()})"
@@ -98,14 +96,36 @@ def _file(value: str, expected: str) -> str:
     return ""
 
 
-def _executable(value: str) -> str:
+def _interpreter(value: str) -> str:
+    expected = "a Python interpreter or a virtual environment"
+    path = Path(value)
+    if "/" in value and paths.is_dir(path):
+        return (
+            f"'{value}' is a folder without bin/python; expected {expected};"
+            f" create it with `python3 -m venv {value}` or correct the path"
+        )
+    environment = path.parent.parent
+    if paths.is_link(path) and not paths.exists(path) and paths.exists(environment / "pyvenv.cfg"):
+        return (
+            f"{paths.absence(path)}; expected the Python that this virtual environment was made with; install that, or"
+            f" make the environment anew (`python3 -m venv --clear {environment}`, and its packages)"
+        )
+    return _executable(value, expected)
+
+
+def _executable(value: str, expected: str) -> str:
     if "/" not in value:
-        return f"'{value}' is not in PATH; expected a program; install it or give its path"
-    if not Path(value).exists():
-        return f"'{value}' does not exist; expected a program; install it or correct the path"
-    if not Path(value).is_file() or not os.access(value, os.X_OK):
-        return f"'{value}' is not executable; expected a program; correct the path or its mode (chmod +x)"
+        return f"'{value}' is not in PATH; expected {expected}; install it or give its path"
+    absence = paths.absence(Path(value))
+    if absence:
+        return f"{absence}; expected {expected}; {_action(absence, 'install')}"
+    if not paths.is_file(Path(value)) or not os.access(value, os.X_OK):
+        return f"'{value}' is not executable; expected {expected}; correct the path or its mode (chmod +x)"
     return ""
+
+
+def _action(complaint: str, make: str = "create") -> str:
+    return "change its mode or owner" if "may not" in complaint else f"{make} it or correct the path"
 
 
 def _account(value: str, kind: str) -> str:

@@ -36,6 +36,24 @@ _INTERPOLATION = re.compile(r"\$\$\{|\$\{([^}]*)(\})?")
 _VARIABLE = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)(?::-(.*))?", re.DOTALL)
 
 
+#: Words of PyYAML, and what is usually the matter.
+_HINTS = (
+    ("'\\t'", "indent with spaces, not tabs"),
+    ("scanning an alias", "a value that begins with '*' wants quotes"),
+    ("scanning a quoted scalar", "the quotation mark is not closed"),
+    ("cannot start any token", "a value that begins with this character wants quotes"),
+    ("another document", "take away the line with '---'"),
+    ("found '<stream end>'", "is each bracket closed?"),
+    ("expected the node content", "a value that begins with a bracket wants quotes, unless it is a list or a block"),
+    ("expected <block end>, but found '<scalar>'", "is a quotation mark missing, here or in a line before?"),
+    (
+        "mapping values are not allowed",
+        "is the line indented as those before it, and is there ': ' behind the key of each? A value with ': ' in it"
+        " wants quotes",
+    ),
+)
+
+
 @dataclass(frozen=True, slots=True, order=True)
 class Problem:
     """One fault. Line and column count from 1."""
@@ -142,11 +160,7 @@ def _compose(text: str, file: str) -> yaml.Node | None:
         node: yaml.Node | None = yaml.compose(text, Loader=yaml.SafeLoader)
         return node
     except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
-        reason = " ".join(part for part in (error.problem, error.context and f"({error.context})") if part)
-        hint = "; indent with spaces, not tabs" if "'\\t'" in reason else ""
-        raise ConfigError([f"{file}:{line}:{column}: not valid YAML: {reason}{hint}"]) from None
+        raise ConfigError([_not_yaml(text, file, error)]) from None
     except yaml.reader.ReaderError as error:
         before = text[: error.position]
         line, column = before.count("\n") + 1, error.position - before.rfind("\n")
@@ -155,6 +169,26 @@ def _compose(text: str, file: str) -> yaml.Node | None:
         ) from None
     except RecursionError:
         raise ConfigError([f"{file}:1:1: not valid YAML: nested too deeply"]) from None
+
+
+def _not_yaml(text: str, file: str, error: yaml.MarkedYAMLError) -> str:
+    """What PyYAML says, and what people who got to see it have usually written."""
+    problem, context = error.problem or "", error.context or ""
+    mark, begin = error.problem_mark or error.context_mark, error.context_mark
+    reason = f"{problem} ({context})" if context else problem
+    if problem.startswith("but "):
+        reason = f"{context}, {problem}"
+    hint = next((hint for words, hint in _HINTS if words in reason), "")
+    if begin is not None and "scanning a quoted scalar" in context:
+        mark = begin  # not where the file ends
+    elif begin is not None and context in ("while parsing a flow mapping", "while parsing a flow sequence"):
+        hint = f"is the '{text[begin.index]}' of line {begin.line + 1} closed, and a comma behind each of its items?"
+        if mark is not None and text[: mark.index].endswith("$"):
+            hint = "${NAME} between brackets wants quotes"
+    elif begin is not None and "expected <block end>, but found '<block " in problem:
+        hint = f"do all lines of the block that begins in line {begin.line + 1} begin in the same column?"
+    line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
+    return f"{file}:{line}:{column}: not valid YAML: {reason}{hint and '; ' + hint}"
 
 
 class _Reader:

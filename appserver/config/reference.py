@@ -93,7 +93,7 @@ _WRITING = """\
 | path of a file | absolute, or from the folder of the configuration file |
 | path of a URL | decoded, without percent escapes |
 | list | a YAML list; one value alone is a list of one |
-| `${NAME}` | in any value: the environment variable NAME, which must be set |
+| `${NAME}` | in any value: the environment variable NAME, which must be set; between brackets the value wants quotes |
 | `${NAME:-default}` | in any value: the variable, or the default when it is not set or empty |
 | `$${` | a plain `${` |
 

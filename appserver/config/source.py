@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from appserver import paths
 from appserver.config import conventions
 from appserver.config.model import Address, Config
 from appserver.config.plan import LoadedConfig, build
@@ -70,7 +71,7 @@ def parse_overrides(listen: list[str] | None, threads: str | None, dev: bool) ->
 
 def default_file() -> Path | None:
     """The configuration that is read when neither a file nor a folder is named, if it is there."""
-    return conventions.IMAGE_CONFIG if conventions.IMAGE_CONFIG.exists() else None
+    return conventions.IMAGE_CONFIG if paths.exists(conventions.IMAGE_CONFIG) else None
 
 
 def open_source(file: Path | None, folder: Path | None, overrides: Overrides) -> ConfigSource:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from appserver import paths
 from appserver.config.keys import Key
 from appserver.config.model import MAX_THREADS, Address
 from appserver.config.units import UnfitError, format_size, format_time, nearest, parse_size, parse_time_ms
@@ -249,6 +250,8 @@ def _check_target(text: str, _: Key, __: Path) -> str:
 
 
 def _application(text: str, _: Key, __: Path) -> str:
+    if text.endswith(")"):
+        raise UnfitError("module:attribute such as shop.wsgi:application; a factory is called by the module itself")
     if not _APPLICATION.fullmatch(text):
         is_module = _APPLICATION.fullmatch(f"{text}:application") is not None
         raise UnfitError("module:attribute such as shop.wsgi:application", f"{text}:application" if is_module else "")
@@ -318,9 +321,10 @@ def _interpreter(text: str, key: Key, base: Path) -> str:
     path = _executable(text, key, base)
     if path == text and "/" not in text:
         folder = absolute(text, base)
-        path = folder if Path(folder).is_dir() else text
+        path = folder if paths.is_dir(Path(folder)) else text
     python = Path(path, "bin", "python")
-    return str(python) if "/" in path and python.exists() else path
+    there = paths.exists(python) or paths.is_link(python)
+    return str(python) if "/" in path and there else path
 
 
 def _python_handler(text: str, key: Key, base: Path) -> str:

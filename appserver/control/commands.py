@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from appserver import paths
 from appserver.control.client import Answer, Found, Refusal, ask, find
 
 STATUS_TIMEOUT_S = 30.0
@@ -68,7 +69,7 @@ def find_server(options: argparse.Namespace) -> Found:
 
 def _named_socket(file: Path) -> str | None:
     """The path that a configuration gives for the socket, when it does."""
-    if not file.is_file():
+    if not paths.is_file(file):
         return None
     from appserver.config.load import peek
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 
+from appserver import paths
 from appserver.errors import AppError
 from appserver.incidents.record import Incident, IncidentError, RequestRecord, body_of
 from appserver.incidents.store import Store, default_directories
@@ -69,17 +70,21 @@ def run(options: argparse.Namespace) -> int:
 def find_store(options: argparse.Namespace) -> Store:
     """Where the incidents are by the options, the configuration, and what is there. Raises AppError."""
     if options.directory is not None:
-        if not options.directory.is_dir():
-            raise AppError(f"--directory: found '{options.directory}'; expected a folder with incidents")
+        if not paths.is_dir(options.directory):
+            raise AppError(f"--directory: {_why_no_folder(options.directory)}; expected a folder with incidents")
         return Store(options.directory)
     named = _named_directory(options.config)
     tried = [named] if named is not None else default_directories(os.environ)
-    there = [Store(path) for path in tried if path.is_dir()]
+    there = [Store(path) for path in tried if paths.is_dir(path)]
     if not there:
         raise AppError(
-            f"no incidents: there is no {' and no '.join(map(str, tried))}; --config or --directory says where they are"
+            f"no incidents: {' and '.join(map(_why_no_folder, tried))}; --config or --directory says where they are"
         )
     return next((store for store in there if _has_some(store)), there[0])
+
+
+def _why_no_folder(path: Path) -> str:
+    return paths.absence(path) or f"'{path}' is not a folder"
 
 
 def _named_directory(config: Path | None) -> Path | None:
@@ -87,12 +92,13 @@ def _named_directory(config: Path | None) -> Path | None:
     from appserver.config.source import default_file
 
     file = default_file() if config is None else config
-    if file is None or file.is_dir():
+    if file is None or paths.is_dir(file):
         return None
     from appserver.config.load import peek
 
-    if not file.is_file():
-        raise AppError(f"--config: found '{file}'; expected a file or a folder")
+    if not paths.is_file(file):
+        why = paths.absence(file) or f"'{file}' is neither"
+        raise AppError(f"--config: {why}; expected a file or a folder")
     incidents = peek(file).incidents
     if incidents is None:
         raise AppError(f"{file}: incidents are off, so none are kept")

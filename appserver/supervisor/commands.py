@@ -56,7 +56,7 @@ class Commands:
         if pool is not None:
             names = [spec.name for spec in server.config.pools]
             if pool not in names:
-                expected = ", ".join(names) if names else "none: there is no pool"
-                request.refuse(f"pool: found '{pool}'; expected one of {expected}")
+                expected = f"expected one of {', '.join(names)}" if names else "this server has no pools"
+                request.refuse(f"pool: found '{pool}'; {expected}")
                 return
         server.begin_reload(pool, done)

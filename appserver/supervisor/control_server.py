@@ -8,6 +8,7 @@ has mode 0600, and SO_PEERCRED says who connects.
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import socket
@@ -82,10 +83,12 @@ class ControlServer:
         try:
             self._listen(Path(path))
         except OSError as error:
-            reason = error.strerror or str(error)
-            raise StartError(
-                f"control: {path}: {reason}; expected a path for a socket in a folder that exists"
-            ) from None
+            reason = f"{error.strerror or error}; expected a path for a socket in a folder that exists"
+            if error.errno == errno.EADDRINUSE:
+                reason = "a file that is no socket is there; take it away, or choose another path"
+                if Path(path).is_socket():
+                    reason = "another server listens there; stop that one, or give this one a path of its own"
+            raise StartError(f"control: {path}: {reason}") from None
 
     def close(self) -> None:
         """Also what is being answered ends here."""

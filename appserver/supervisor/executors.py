@@ -651,6 +651,7 @@ def executor_configuration(spec: PoolSpec, programs: ProgramIdentity | None = No
         "dev": spec.dev,
         "memory_max": spec.memory_max,
         "request_time_ms": spec.request_time_ms,
+        "stop_time_ms": spec.stop_time_ms,
     }
 
 

@@ -7,6 +7,7 @@ import resource
 from dataclasses import dataclass
 from pathlib import Path
 
+from appserver import paths
 from appserver.supervisor.loop import Loop
 
 #: How often executors are looked at.
@@ -99,7 +100,7 @@ class OomKills:
             elif "memory" in controllers.split(","):
                 top = self._cgroups / "memory"
                 found += [top / where.lstrip("/") / "memory.oom_control", top / "memory.oom_control"]
-        return [path for path in found if path.exists()]
+        return [path for path in found if paths.exists(path)]
 
 
 class Witness:

@@ -18,6 +18,7 @@ from functools import partial
 from http import HTTPStatus
 from pathlib import Path
 
+from appserver import paths
 from appserver.config.plan import LoadedConfig, PoolSpec
 from appserver.config.source import Overrides, default_file, load_config
 from appserver.errors import AppError
@@ -104,7 +105,7 @@ def _config(incident: Incident, named: Path | None) -> LoadedConfig:
     where = named or (Path(incident.configuration) if incident.configuration else default_file())
     if where is None:
         raise AppError("the incident does not say with which configuration the server ran; --config does")
-    return load_config(None, where, Overrides()) if where.is_dir() else load_config(where, None, Overrides())
+    return load_config(None, where, Overrides()) if paths.is_dir(where) else load_config(where, None, Overrides())
 
 
 def _spec(config: LoadedConfig, incident: Incident, record: RequestRecord) -> PoolSpec:

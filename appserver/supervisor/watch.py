@@ -8,6 +8,8 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
+from appserver.paths import is_dir
+
 POLL_S = 0.5
 #: Looking must not take more than a twentieth of the time.
 POLL_COST = 20
@@ -22,7 +24,7 @@ def look(paths: Iterable[Path]) -> Seen:
     """What is there now: of files their time, size and number; of folders the names in them and all .py files below."""
     seen: Seen = {}
     for path in paths:
-        if path.is_dir():
+        if is_dir(path):
             _look_into(path, seen)
         else:
             _look_at(path, seen)

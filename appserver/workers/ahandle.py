@@ -106,6 +106,8 @@ async def _send_body(call: HttpCall, pieces: Iterable[bytes]) -> None:
         if piece is _END:
             break
         await call.send({"type": "http.response.body", "body": piece, "more_body": True})
+        if call.head_only:  # answered
+            break
     await call.send({"type": "http.response.body"})
 
 
@@ -123,7 +125,11 @@ async def _answer_stream(call: HttpCall, returned: Any, pieces: AsyncIterator[An
         if first:
             await call.send({"type": "http.response.body", "body": _encoded(first), "more_body": True})
             call.cancel_when_gone(asyncio.current_task())
-            async for piece in pieces:
+            while not call.head_only:  # that has been answered
+                try:
+                    piece = await pieces.__anext__()
+                except StopAsyncIteration:
+                    break
                 await call.send({"type": "http.response.body", "body": _encoded(piece), "more_body": True})
         await call.send({"type": "http.response.body"})
     finally:

@@ -34,6 +34,10 @@ EXTENSIONS: Dict[str, Any] = {
 
 _answer_head = wire.ANSWER.pack
 
+#: What an application may still send when its answer is out and has no (more) body, as that to HEAD. One that streams
+#: without an end has to be told; most come to theirs.
+UNSENT_MAX, UNSENT_TIME_NS = 100, 1_000_000_000
+
 #: What has been sent, in its order.
 NOTHING, START, BODY, TRAILERS, COMPLETE = range(5)
 #: In place of that once the client is known to have left.
@@ -67,6 +71,8 @@ class HttpCall(Exchange):
     _trailers = b""
     _writer: Optional[PipeWriter] = None
     _left: Optional[int] = None  #: bytes that the stream may still get; None when it has no Content-Length
+    _answered_ns = 0  #: when an answer without body was sent
+    _unsent = 0  #: pieces of its body that the application has sent all the same
     _reader: Optional[BodyReader] = None
     _received = False  #: the application has got the whole body, or the news that it will not
     _waiters: Tuple[asyncio.Future[None], ...] = ()  #: of `receive`, for the end
@@ -137,6 +143,11 @@ class HttpCall(Exchange):
     def is_whole(self) -> bool:
         """Whether the stream has had all bytes of its Content-Length, so that what fails now spoils nothing."""
         return self._left == 0
+
+    @property
+    def is_answered(self) -> bool:
+        """Whether the client has all that it will get, also when the application has more."""
+        return self.sent and self._writer is None
 
     # What the application calls
 
@@ -216,7 +227,7 @@ class HttpCall(Exchange):
         return self.gone
 
     async def _wait_for_end(self) -> None:
-        if self._step == COMPLETE or self.gone:
+        if self._step == COMPLETE or self.gone or self.is_answered:
             return
         future = self.runner.loop.create_future()
         self._waiters += (future,)
@@ -292,12 +303,14 @@ class HttpCall(Exchange):
             self.respond(status, fields, body)
             self._left = 0
             self._step = BODY if more else COMPLETE
-        if not more and self._waiters:
+        if self._waiters:
             self._wake_receivers()
 
     async def _more_body(self, body: bytes, more: bool) -> None:
         if body:
             await self._write(body)
+        elif more and self._writer is None and not self.is_whole:
+            self._drop()
         elif more and self._writer is not None and not self.is_whole and self._writer.is_broken():
             self._lose_client()
             raise ClientGoneError("the client has gone")
@@ -337,10 +350,8 @@ class HttpCall(Exchange):
     def _answer_without_body(self, length: Optional[int]) -> None:
         """To HEAD: the length that a GET would have, when it is known; and for a status that has no body."""
         head = self._head
-        fields = head.fields
-        if length is not None and not head.bodyless:
-            fields = b"%sContent-Length: %d\r\n" % (fields, length)
-        self.respond(head.status, fields, b"")
+        self.respond(head.status, heads.fields_for_head(head, length), b"")
+        self._answered_ns = self.runner.now
 
     def _send_path(self, path: Any) -> None:
         # That a client may not name any file is the application's to see to, as with open().
@@ -394,6 +405,7 @@ class HttpCall(Exchange):
             if body and self._left == 0:
                 length = self._head.length or 0
                 raise _wrong_length(length, length + len(body))
+            self._drop()
             return
         if self._left is not None:
             if len(body) > self._left:
@@ -406,6 +418,13 @@ class HttpCall(Exchange):
             self._lose_client()
         if self.gone:
             raise ClientGoneError("the client has gone")
+
+    def _drop(self) -> None:
+        """One more piece of the body of an answer that has none."""
+        self._unsent += 1
+        if self._unsent > UNSENT_MAX or monotonic_ns() - self._answered_ns > UNSENT_TIME_NS:
+            self._lose_client()
+            raise ClientGoneError("the answer is complete, and nobody wants its body")
 
     def _end_stream(self, complete: bool) -> None:
         writer, self._writer = self._writer, None

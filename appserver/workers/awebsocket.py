@@ -73,6 +73,7 @@ class WebSocketCall(HttpCall, asyncio.Protocol):
         self._transport: Any = None
         self._connection: Any = None
         self._writable: Optional[asyncio.Future[None]] = None  #: while the transport wants no more
+        self._pong: Optional[bytes] = None  #: the answer to the last ping that came meanwhile
         self._timer: Optional[asyncio.TimerHandle] = None
         self._heard = 0  #: pieces of data that have come
         self._ended = False  #: the core knows that it is over
@@ -204,7 +205,7 @@ class WebSocketCall(HttpCall, asyncio.Protocol):
             elif kind == websocket.BINARY:
                 self._queue({"type": "websocket.receive", "bytes": value})
             elif kind == websocket.PING:
-                self._transport.write(websocket.frame(websocket.PONG, value))
+                self._answer_ping(value)
             elif kind == websocket.CLOSE:
                 self._answer_close(*value)
             elif kind == websocket.FAILED:
@@ -278,6 +279,16 @@ class WebSocketCall(HttpCall, asyncio.Protocol):
 
     def resume_writing(self) -> None:
         self._let_write()
+        pong, self._pong = self._pong, None
+        if pong is not None and self._state == OPEN:
+            self._answer_ping(pong)
+
+    def _answer_ping(self, payload: bytes) -> None:
+        """Of pings that come while the client does not read, only the last is answered (section 5.5.3)."""
+        if self._writable is None:
+            self._transport.write(websocket.frame(websocket.PONG, payload))
+        else:
+            self._pong = payload
 
     def _let_write(self) -> None:
         writable, self._writable = self._writable, None

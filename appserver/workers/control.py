@@ -114,7 +114,7 @@ def describe(error: BaseException) -> Tuple[str, str]:
         return str(error), error.trace
     try:
         # A syntax error names its place itself; the frames are only those of the import.
-        trace = None if isinstance(error, SyntaxError) else _strip(error.__traceback__)
+        trace = None if isinstance(error, SyntaxError) else _strip(error.__traceback__) or error.__traceback__
         lines: List[str] = traceback.format_exception(type(error), error, trace)
         summary = f"{type(error).__name__}: {error}".partition("\n")[0].rstrip(": ")
         return shorten(summary, 500), shorten("".join(lines))
@@ -122,8 +122,13 @@ def describe(error: BaseException) -> Tuple[str, str]:
         return type(error).__name__, f"{type(error).__name__} (it cannot be formatted)\n"
 
 
+def has_foreign_frames(error: BaseException) -> bool:
+    """Whether code took part in it that is neither this package's nor the import system's."""
+    return _strip(error.__traceback__) is not None
+
+
 def _strip(trace: Optional[TracebackType]) -> Optional[TracebackType]:
-    """Skips the leading frames of this package and of the import system, unless there is nothing else."""
+    """Skips the leading frames of this package and of the import system; None when there is nothing else."""
     package = __name__.rpartition(".")[0]
     inner = trace
     while inner is not None:
@@ -131,4 +136,4 @@ def _strip(trace: Optional[TracebackType]) -> Optional[TracebackType]:
         if name.rpartition(".")[0] != package and name.partition(".")[0] != "importlib":
             return inner
         inner = inner.tb_next
-    return trace
+    return None

@@ -10,6 +10,7 @@ NAME = "permessage-deflate"
 TAIL = b"\x00\x00\xff\xff"  #: the end of an empty stored block, which is not sent (section 7.2.1)
 WINDOW_BITS = 12  #: of ours, when the client does not want fewer: 4 KiB of history; 15 would cost 256 KiB a connection
 MEMORY_LEVEL = 5
+STREAMS_MAX = 64  #: of deflate in one message: each may be two bytes long, and costs what is left of the message
 SMALLEST_COMPRESSED = 64  #: bytes; what is shorter is sent as it is
 
 _PARAMETERS = (
@@ -136,7 +137,7 @@ class Deflate:
         for what is no deflate.
         """
         found: List[bytes] = []
-        size = 0
+        size = streams = 0
         rest = data + TAIL
         while rest:
             if self._decompressor is None:
@@ -153,6 +154,9 @@ class Deflate:
                 self._decompressor = None
                 if rest == TAIL:
                     break
+                streams += 1
+                if streams == STREAMS_MAX:
+                    raise zlib.error("too many streams in one message")
             else:
                 rest = self._decompressor.unconsumed_tail
         if not self._agreement.client_keeps:

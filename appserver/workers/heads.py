@@ -81,6 +81,15 @@ def encode_bytes(status: int, headers: List[Tuple[bytes, bytes]]) -> Head:
     return head
 
 
+def fields_for_head(head: Head, length: Optional[int]) -> bytes:
+    """The header block of the answer to HEAD, whose GET has a body of that length (None: not known)."""
+    if length is None or head.bodyless:
+        return head.fields
+    if not length and not head.fields and head.status >= 400:
+        return b""  # a GET gets the site's page for the status
+    return b"%sContent-Length: %d\r\n" % (head.fields, length)
+
+
 def encode_fields(headers: Iterable[Tuple[bytes, bytes]]) -> bytes:
     """The header block of an interim response, or trailers. Raises HeadError, TypeError."""
     head = _encode(200, _texts(headers))

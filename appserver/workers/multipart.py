@@ -104,8 +104,9 @@ def _urlencoded(stream: BinaryIO) -> List[Tuple[str, str]]:
     data = stream.read(TEXT_MAX + 1)
     if len(data) > TEXT_MAX:
         raise TooLarge(f"the form has more than {TEXT_MAX} bytes")
+    text = data.decode("utf-8", "replace")  # browsers escape all that is not ASCII, other clients do not
     try:
-        return parse_qsl(data.decode("latin-1"), keep_blank_values=True, max_num_fields=FIELDS_MAX, errors="replace")
+        return parse_qsl(text, keep_blank_values=True, max_num_fields=FIELDS_MAX, errors="replace")
     except ValueError:
         raise TooLarge(f"the form has more than {FIELDS_MAX} fields") from None
 

@@ -194,7 +194,7 @@ class Request:
         parameters = multipart.header_value(self.environ.get("CONTENT_TYPE", ""))[1]
         try:
             return self.body.decode(parameters.get("charset", "utf-8"))
-        except (UnicodeDecodeError, LookupError) as error:
+        except (UnicodeError, LookupError) as error:
             raise BadInput(f"the body is not text: {error}") from None
 
     def json(self) -> Any:
@@ -283,7 +283,7 @@ def _body_of(body: Any, status: int) -> Tuple[int, str, Iterable[bytes]]:
     if isinstance(body, str):
         return status, _text_type(body), [body.encode("utf-8")]
     if isinstance(body, (dict, list)):
-        return status, JSON, [json.dumps(body, ensure_ascii=False).encode("utf-8")]
+        return status, JSON, [json_bytes(body)]
     if isinstance(body, (bytes, bytearray, memoryview)):
         return status, BYTES, [bytes(body)]
     if body is None:
@@ -298,6 +298,14 @@ def _body_of(body: Any, status: int) -> Tuple[int, str, Iterable[bytes]]:
         f"a handler returns str, bytes, dict, list, None, a Path, a binary file, an iterator, a tuple or a Response, "
         f"not {type(body).__name__}"
     )
+
+
+def json_bytes(value: Any) -> bytes:
+    text = json.dumps(value, ensure_ascii=False)
+    try:
+        return text.encode("utf-8")
+    except UnicodeEncodeError:  # half of a surrogate pair, which JSON may have and UTF-8 may not
+        return json.dumps(value).encode("ascii")
 
 
 def _text_type(text: str) -> str:

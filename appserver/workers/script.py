@@ -6,12 +6,14 @@ or `async def`. It may have `async def websocket(socket)` besides, or instead.
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import importlib.machinery
 import importlib.util
 import inspect
 import linecache
 import os
+import pkgutil
 import sys
 import threading
 from pathlib import Path
@@ -19,7 +21,7 @@ from types import CodeType, ModuleType
 from typing import Any, Dict, Iterable, Optional, Union
 
 from . import interface, packages
-from .control import LoadError, describe
+from .control import LoadError, describe, has_foreign_frames
 from .interface import Application
 from .request import Request, Response, application_of
 
@@ -40,14 +42,44 @@ def load_application(name: str, wanted: str = "auto") -> Application:
     configuration says. Raises LoadError.
     """
     module_name, _, attribute = name.partition(":")
+    what = f"application {name} cannot be loaded"
     try:
         found: Any = importlib.import_module(module_name)
         for part in (attribute or "application").split("."):
+            if not hasattr(found, part):
+                raise LoadError(f"{what}: {_missing_attribute(found, part)}")
             found = getattr(found, part)
+    except LoadError:
+        raise
     except BaseException as error:  # also SystemExit at import
         summary, trace = describe(error)
-        raise LoadError(f"application {name} cannot be loaded: {summary}", trace) from None
+        if isinstance(error, ModuleNotFoundError) and f"{module_name}.".startswith(f"{error.name}."):
+            summary += _missing_module(str(error.name))
+            trace = trace if has_foreign_frames(error) else ""
+        raise LoadError(f"{what}: {summary}", trace) from None
     return interface.application_of(found, f"application {name}", wanted)
+
+
+def _missing_attribute(found: Any, name: str) -> str:
+    names = [each for each in dir(found) if not each.startswith("__")]
+    usual = [each for each in ("application", "app") if each in names]
+    close = (difflib.get_close_matches(name, names, n=1) or usual or [""])[0]
+    where = getattr(found, "__file__", None)
+    return f"{getattr(found, '__name__', type(found).__name__)}{f' ({where})' if where else ''} has no {name!r}" + (
+        f"; did you mean {close!r}?" if close else ""
+    )
+
+
+def _missing_module(name: str) -> str:
+    """Where the module `name` was looked for, and what it may have been meant to be."""
+    package, _, last = name.rpartition(".")
+    if last == "py":
+        return f"; did you mean {package!r}? A module is named without the '.py' of its file"
+    folders = list(getattr(sys.modules.get(package), "__path__", ())) if package else [str(Path.cwd())]
+    close = difflib.get_close_matches(last, [module.name for module in pkgutil.iter_modules(folders)], n=1)
+    place = "" if package else f"; looked in {folders[0]} (the pool's directory) and in what {sys.executable} has"
+    question = f"; did you mean {f'{package}.{close[0]}'.lstrip('.')!r}?" if close else ""
+    return place + question
 
 
 class Scripts:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Awaitable, Callable, List, Optional, Tupl
 from . import websocket
 from .ahandle import answer, request_with
 from .multipart import BadInput
-from .request import Disconnected, Headers, HeadersLike, Request, header_list
+from .request import Disconnected, Headers, HeadersLike, Request, header_list, json_bytes
 
 if TYPE_CHECKING:
     from .awebsocket import WebSocketCall
@@ -104,7 +104,7 @@ def _sendable(message: Any) -> Tuple[str, Received]:
     if isinstance(message, (bytes, bytearray, memoryview)):
         return "bytes", bytes(message)
     if isinstance(message, (dict, list)):
-        return "text", json.dumps(message, ensure_ascii=False)
+        return "text", json_bytes(message).decode("utf-8")
     raise TypeError(f"a message is str, bytes, dict or list, not {type(message).__name__}")
 
 

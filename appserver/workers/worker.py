@@ -163,6 +163,8 @@ class _Worker:
         if self._application is None:
             self._executor.server = MixedServer(server, self._script_of, self._asynchronous)
         self._executor.request_time_ns = server.limit_ns
+        # That the server stops is told twice: by the queue, which has come to its end, and by a message.
+        self._executor.stop_time_s = int(configuration.get("stop_time_ms") or 0) / 1000
         os.close(fds["slots"])  # the mapping stays
 
     def run(self) -> int:
@@ -314,7 +316,8 @@ class _Worker:
         for fd in fds.values():
             os.close(fd)
         if message.get("type") == "stop":
-            self._executor.stop_time_s = int(message.get("time_ms") or 0) / 1000
+            if message.get("time_ms"):
+                self._executor.stop_time_s = int(message["time_ms"]) / 1000
             self._executor.restarting = message.get("reason") == "replaced"
             self._told_to_stop = True
         elif message.get("type") == "interrupt":

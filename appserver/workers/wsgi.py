@@ -71,11 +71,12 @@ class Plain(NamedTuple):
 def plain_file(filelike: Any) -> Optional[Plain]:
     """The regular file under `filelike`, or None when reading it could give anything else than the file's own bytes.
 
-    A `fileno` is not enough: GzipFile has one too, and it leads to the compressed bytes.
+    A `fileno` is not enough: GzipFile has one too, and it leads to the compressed bytes. Nor is a file that it holds:
+    it may decode what it reads from there, or stop before the end.
     """
-    for name in ("file", "_file"):  # the wrappers of tempfile, and Django's
+    for _ in range(4):  # wrappers of tempfile, Django, Werkzeug, maybe one around the other
         if not isinstance(filelike, io.IOBase):
-            filelike = getattr(filelike, name, filelike)
+            filelike = _read_by(filelike)
     raw = filelike.raw if type(filelike) in (io.BufferedReader, io.BufferedRandom) else filelike
     if type(raw) is not io.FileIO:
         return None
@@ -89,6 +90,14 @@ def plain_file(filelike: Any) -> Optional[Plain]:
     except (OSError, ValueError):  # closed, or it cannot seek
         return None
     return Plain(fd, offset, max(os.fstat(fd).st_size - offset, 0))
+
+
+def _read_by(filelike: Any) -> Any:
+    """Whose method it is that is called to read `filelike`: itself, or what it is but a name for."""
+    read = getattr(filelike, "read", None)
+    if hasattr(read, "_closer"):  # the function that a NamedTemporaryFile puts around each method of its file
+        read = getattr(read, "__wrapped__", None)
+    return getattr(read, "__self__", filelike)
 
 
 class ClientGoneError(BrokenPipeError):
@@ -197,8 +206,7 @@ class Call(Exchange):
     def _respond_head(self, length: Optional[int]) -> None:
         """To HEAD: the length that a GET would have, when it is known."""
         head = self._head()
-        fields = head.fields if length is None else b"%sContent-Length: %d\r\n" % (head.fields, length)
-        self.respond(head.status, fields, b"")
+        self.respond(head.status, heads.fields_for_head(head, length), b"")
 
     def _complain(self, length: int, size: int) -> None:
         self.runner.executor.server.report(

@@ -39,16 +39,25 @@ async def application(scope, receive, send):
         await send({"type": "http.response.body"})
         say("whole has ended")
         return
+    if path == "few":
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        for piece in (b"some", b"", b"more"):
+            await send({"type": "http.response.body", "body": piece, "more_body": True})
+        await send({"type": "http.response.body"})
+        say("few has ended")
+        return
     listening = asyncio.ensure_future(receive()) if path == "both" else None
     await send({"type": "http.response.start", "status": 200, "headers": []})
     await send({"type": "http.response.body", "body": b"begun", "more_body": True})
-    if path == "sends":
+    if path in ("sends", "endless", "hasty"):
+        piece = b"" if path == "sends" else b"piece"  # what has nothing in it may still be told that nobody reads
         try:
-            while True:  # what has nothing in it may still be told that nobody reads
-                await send({"type": "http.response.body", "body": b"", "more_body": True})
-                await asyncio.sleep(0.01)
+            while True:
+                await send({"type": "http.response.body", "body": piece, "more_body": True})
+                if path != "hasty":
+                    await asyncio.sleep(0.01)
         except OSError:
-            say("sends OSError")
+            say(path + " OSError")
             raise
     message = await (listening or receive())
     say(f"{path} {message['type']}")
@@ -70,11 +79,11 @@ import asyncio
 
 
 async def handle(request):
-    yield "begun"
     try:
+        yield "begun"
         await asyncio.Event().wait()
     finally:
-        print("the generator is closed", flush=True)
+        print(request.method, "the generator is closed", flush=True)
 """
 CONFIG = """\
 log: {access: "off"}
@@ -149,5 +158,20 @@ def test_before_the_response(server: Server, loop: str) -> None:
 def test_a_generator_is_closed_while_it_waits(server: Server) -> None:
     before = len(server.records("handler failed"))
     leave(server, "/rare")
-    server.wait_for_log("the generator is closed")
+    server.wait_for_log("GET the generator is closed")
+    assert len(server.records("handler failed")) == before
+
+
+@pytest.mark.parametrize("loop", ["uvloop", "asyncio"])
+def test_after_the_answer_to_head_a_stream_does_not_go_on_for_ever(server: Server, loop: str) -> None:
+    """It has no end of its own, and no client that could leave."""
+    before = len(server.records("handler failed"))
+    for path, message in (("endless", "OSError"), ("hasty", "OSError"), ("hears", "http.disconnect")):
+        response = server.get(f"/{loop}/{path}", method="HEAD")
+        assert (response.status, response.header("content-length")) == (200, None)
+        server.wait_for_log(f"{loop} {path} {message}")
+    assert server.get("/rare", method="HEAD").status == 200
+    server.wait_for_log("HEAD the generator is closed")
+    assert server.get(f"/{loop}/few", method="HEAD").status == 200
+    server.wait_for_log(f"{loop} few has ended")
     assert len(server.records("handler failed")) == before

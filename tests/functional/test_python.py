@@ -354,7 +354,11 @@ def test_returned(shared: Server, path: str, status: int, content_type: str | No
 
 
 def test_missing_file_is_404(shared: Server) -> None:
-    assert shared.get("/kinds/missing").status == 404
+    response = shared.get("/kinds/missing")
+    assert response.status == 404
+    head = shared.get("/kinds/missing", method="HEAD")
+    assert head.status == 404
+    assert head.header("content-length") == response.header("content-length") == str(len(response.body))
 
 
 @pytest.mark.parametrize(("path", "why"), [("unknown", "not Unhelpful"), ("tuple", "status must be a number")])

@@ -20,13 +20,14 @@ MAX_LINES = 900
 #: Room of the Python side: the rooms that it may import. `appserver.native._core` is a room of its own.
 PYTHON_ROOMS: dict[str, set[str]] = {
     "errors": set(),
+    "paths": set(),
     "logging": {"errors"},
-    "control": {"errors", "config"},
-    "incidents": {"errors", "config"},
+    "control": {"errors", "paths", "config"},
+    "incidents": {"errors", "paths", "config"},
     "workers": set(),
-    "config": {"errors"},
+    "config": {"errors", "paths"},
     "native": {"errors", "native._core"},
-    "supervisor": {"errors", "logging", "config", "control", "incidents", "native"},
+    "supervisor": {"errors", "paths", "logging", "config", "control", "incidents", "native"},
     "embedded": {"errors", "config", "native", "supervisor", "workers"},
     "cli": {"errors", "logging", "config", "control", "incidents", "supervisor"},
     "__init__": {"embedded"},  # on demand, for `from appserver import Server`

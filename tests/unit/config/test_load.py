@@ -418,12 +418,33 @@ def test_duplicate_keys_are_faults() -> None:
 @pytest.mark.parametrize(
     ("text", "place", "message"),
     [
-        ("a: b: c\n", "1:5", "mapping values are not allowed here"),
+        (
+            "a: b: c\n",
+            "1:5",
+            "mapping values are not allowed here; is the line indented as those before it, and is there",
+        ),
+        ("threads:2\nlisten: a\n", "2:7", "is there ': ' behind the key of each?"),
         ("sites:\n\t- a\n", "2:1", "indent with spaces, not tabs"),
         ("a: [b\n", "2:1", "expected ',' or ']'"),
+        ("a: [\n", "2:1", "; is each bracket closed?"),
+        ("a:\n- {b: {c: d}\n- {b: 1}\n", "3:1", "; is the '{' of line 2 closed, and a comma behind each of its items?"),
+        ("a: {b: ${C}}\n", "1:9", "; ${NAME} between brackets wants quotes"),
+        ("a: [::]:80\n", "1:5", "; a value that begins with a bracket wants quotes, unless it is a list or a block"),
         ("a: *b\n", "1:4", "undefined alias"),
-        ("a: 1\n---\nb: 1\n", "2:1", "single document"),
-        ("a: 'b\n", "2:1", "unexpected end of stream"),
+        ("a: *.b\n", "1:5", "; a value that begins with '*' wants quotes"),
+        ("a: @b\n", "1:4", "; a value that begins with this character wants quotes"),
+        ("a: 1\n---\nb: 1\n", "2:1", "expected a single document in the stream, but found another document; take away"),
+        (
+            "a: 'b\nc: d\n",
+            "1:4",
+            "unexpected end of stream (while scanning a quoted scalar); the quotation mark is not",
+        ),
+        ('a: "b\nc: "d"\n', "2:5", "; is a quotation mark missing, here or in a line before?"),
+        (
+            "a:\n  - b: c\n   d: e\n",
+            "3:4",
+            "; do all lines of the block that begins in line 2 begin in the same column?",
+        ),
         ("a: \x07\n", "1:4", "character U+0007 is not allowed"),
         ("[" * 5000, "1:1", "nested too deeply"),
     ],
@@ -510,7 +531,8 @@ def test_what_a_file_names_must_be_there(tmp_path: Path) -> None:
         "2:8: group: 'no-such-group' does not exist; expected a group of this system; create it or correct the name",
         f"3:20: log.access_file: '{none}' does not exist; expected a folder for the file; {CREATE}",
         f"5:33: pools.a.directory: '{none}' does not exist; expected a folder; {CREATE}",
-        "5:52: pools.a.interpreter: 'plain' is not in PATH; expected a program; install it or give its path",
+        "5:52: pools.a.interpreter: 'plain' is not in PATH; expected a Python interpreter or a virtual environment; "
+        "install it or give its path",
         f"6:16: pools.b.scripts: '{tmp_path}/plain' is not a folder; expected a folder; {CREATE}",
         "7:27: cgi.interpreters..pl: 'no-such-program' is not in PATH; expected a program; install it or give its path",
         f"7:49: cgi.interpreters..rb: '{none}/ruby' does not exist; expected a program; install it or correct the path",
@@ -541,6 +563,24 @@ def test_a_program_must_be_executable(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as caught:
         load_file(file)
     assert "is not executable; expected a program; correct the path or its mode (chmod +x)" in str(caught.value)
+
+
+@pytest.mark.parametrize("named", ["venv", "venv/bin/python"])
+def test_a_virtual_environment_that_was_made_elsewhere(tmp_path: Path, named: str) -> None:
+    """As one of the host that is mounted into a container: its `bin/python` leads to no interpreter of this machine."""
+    (tmp_path / "venv" / "bin").mkdir(parents=True)
+    (tmp_path / "venv" / "pyvenv.cfg").write_text("home = /opt/none/bin\n")
+    (tmp_path / "venv" / "bin" / "python").symlink_to("/opt/none/bin/python3.9")
+    file = tmp_path / "c.yaml"
+    file.write_text(f"pools: {{a: {{python: 'a:b', interpreter: {named}}}}}\n")
+    with pytest.raises(ConfigError) as caught:
+        load_file(file)
+    assert caught.value.lines == (
+        f"{file}:1:41: pools.a.interpreter: '{tmp_path}/venv/bin/python' is a symbolic link to "
+        "'/opt/none/bin/python3.9', which does not exist; expected the Python that this virtual environment was made"
+        f" with; install that, or make the environment anew (`python3 -m venv --clear {tmp_path}/venv`, and its"
+        " packages)",
+    )
 
 
 def test_files_that_cannot_be_read_are_told(tmp_path: Path) -> None:

@@ -97,9 +97,17 @@ def test_a_path_that_cannot_be_is_told(folders: Path, server: ControlServer) -> 
 
 def test_a_file_in_the_way_stays(folders: Path, server: ControlServer) -> None:
     (folders / "file").write_text("mine")
-    with pytest.raises(StartError, match="Address already in use"):
+    with pytest.raises(StartError, match=r"/file: a file that is no socket is there; take it away, or choose another"):
         server.open(str(folders / "file"))
     assert (folders / "file").read_text() == "mine"
+
+
+def test_a_path_at_which_another_server_listens_is_told(folders: Path, server: ControlServer) -> None:
+    with socket.socket(socket.AF_UNIX) as other:
+        other.bind(str(folders / "other.sock"))
+        other.listen()
+        with pytest.raises(StartError, match=r"other\.sock: another server listens there; stop that one, or give this"):
+            server.open(str(folders / "other.sock"))
 
 
 def test_nobody_is_asked_who_is_somebody_else(folders: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -560,6 +560,24 @@ def test_core_side_gone(asgi: Run) -> None:
     assert core.exit_status() == 0
 
 
+HANGS = """
+import asyncio
+async def application(scope, receive, send):
+    await receive()
+    await send({"type": "lifespan.startup.complete"})
+    await receive()
+    await asyncio.sleep(1000)
+"""
+
+
+def test_shutdown_has_the_pools_time_also_when_the_queue_ends_before_the_stop_is_told(run: Run) -> None:
+    core = run(HANGS, stop_time_ms=4000)
+    core.queue.close()
+    core.worker_queue.close()
+    assert core.log("the application's shutdown took too long")["seconds"] <= 2  # half of it
+    assert core.exit_status() == 0
+
+
 def test_malformed_frame_ends_the_worker(asgi: Run) -> None:
     core = asgi()
     core.queue.send(b"nonsense")

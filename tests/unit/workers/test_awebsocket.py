@@ -211,6 +211,24 @@ def test_echo(start: Run) -> None:
         assert core.line("left") == 'left [1000, "done"]\n'
 
 
+def test_pings_of_a_client_that_does_not_read_take_no_memory(start: Run) -> None:
+    """What it gets when it reads at last are the answers that were on their way, and that to its last ping."""
+    core = start()
+    count = 60_000
+    with Client(core) as client:
+        assert core.next_answer().kind == wire.UPGRADED
+        for first in range(0, count, 100):
+            client.send(b"".join(masked(PING, b"%0125d" % number) for number in range(first, first + 100)))
+        client.send(masked(TEXT, b"over"))
+        answered = []
+        while (frame := client.frame()) != (TEXT, b"over"):
+            answered.append(frame)
+        assert len(answered) < count / 2
+        assert answered[0] == (PONG, b"%0125d" % 0)
+        if (PONG, b"%0125d" % (count - 1)) not in answered:
+            assert client.frame() == (PONG, b"%0125d" % (count - 1))
+
+
 def test_scope_and_accept(start: Run) -> None:
     core = start()
     headers = {"Sec-WebSocket-Protocol": "chat, superchat"}

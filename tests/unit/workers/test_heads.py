@@ -14,6 +14,22 @@ def test_encode() -> None:
     assert heads.cache[("200 OK", *headers)] is head
 
 
+@pytest.mark.parametrize(
+    ("status", "fields", "length", "block"),
+    [
+        ("200 OK", [], 0, b"Content-Length: 0\r\n"),
+        ("200 OK", [("A", "b")], 5, b"A: b\r\nContent-Length: 5\r\n"),
+        ("200 OK", [("A", "b")], None, b"A: b\r\n"),
+        ("304 Not Modified", [("A", "b")], 5, b"A: b\r\n"),
+        ("404 Not Found", [], 5, b"Content-Length: 5\r\n"),
+        ("404 Not Found", [("A", "b")], 0, b"A: b\r\nContent-Length: 0\r\n"),
+        ("404 Not Found", [], 0, b""),  # the site's page has a length of its own
+    ],
+)
+def test_fields_for_head(status: str, fields: list[tuple[str, str]], length: int | None, block: bytes) -> None:
+    assert heads.fields_for_head(heads.encode(status, fields), length) == block
+
+
 @pytest.mark.parametrize("status", ["200", "200 ", "404 Not Found", "599 x", "200 Ça va"])
 def test_good_status(status: str) -> None:
     assert heads.encode(status, []).status == int(status[:3])

@@ -123,6 +123,8 @@ def test_urlencoded() -> None:
     form = multipart.parse("application/x-www-form-urlencoded; charset=utf-8", io.BytesIO(b"a=1&b=%C3%BC+x&a=2&c="))
     assert (form.getlist("a"), form["b"], form.get("c"), form.get("d", "-")) == (["1", "2"], "ü x", "", "-")
     assert "d" not in form
+    form = multipart.parse("application/x-www-form-urlencoded", io.BytesIO("ö=ü+%C3%A4&x=".encode() + b"\xff"))
+    assert dict(form.items()) == {"ö": "ü ä", "x": "\ufffd"}
     with pytest.raises(TooLarge):
         multipart.parse("application/x-www-form-urlencoded", io.BytesIO(b"a=1&" * 1001 + b"a=1"))
     with pytest.raises(TooLarge):

@@ -87,8 +87,9 @@ def test_body() -> None:
             bad.json()
     with pytest.raises(BadInput):
         assert request(b"\xff").text
-    with pytest.raises(BadInput):
-        assert request(b"x", CONTENT_TYPE="text/plain; charset=nonsense").text
+    for charset in ("nonsense", "undefined", ""):
+        with pytest.raises(BadInput):
+            assert request(b"x", CONTENT_TYPE=f"text/plain; charset={charset}").text
 
 
 def test_form_and_body_can_both_be_read() -> None:
@@ -110,6 +111,7 @@ def test_form_and_body_can_both_be_read() -> None:
         (b"\0", "200 OK", "application/octet-stream", b"\0"),
         ({"a": "ü"}, "200 OK", "application/json", '{"a": "ü"}'.encode()),
         ([1, 2], "200 OK", "application/json", b"[1, 2]"),
+        (["\ud800ü"], "200 OK", "application/json", b'["\\ud800\\u00fc"]'),
         (None, "204 No Content", None, b""),
         (("gone", 410), "410 Gone", "text/plain; charset=utf-8", b"gone"),
         (({"a": 1}, 201, {"Content-Type": "application/x"}), "201 Created", "application/x", b'{"a": 1}'),

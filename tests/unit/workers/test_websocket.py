@@ -248,8 +248,9 @@ def test_the_example_of_rfc_7692() -> None:
         (packed(bytes(LIMIT + 1)), 1009),
         (b"\xff\xff\xff", 1007),
         (packed(b"\xff\xfe"), 1007),
+        (b"\x03\x00" * 100, 1007),
     ],
-    ids=["a bomb", "a little too large", "no deflate", "no UTF-8"],
+    ids=["a bomb", "a little too large", "no deflate", "no UTF-8", "many streams"],
 )
 def test_hostile_compressed_messages(payload: bytes, code: int) -> None:
     ((kind, (found, _)),) = events_of(masked(TEXT, payload, bits=0x40), deflating())

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from fake_core import PATIENCE_S, FakeCore, write_scripts
+from fake_core import MAIN, PATIENCE_S, FakeCore, write_scripts
 
 from appserver.workers import wire
 from tests.interpreters import other_cpythons
@@ -149,9 +149,19 @@ def test_killed_worker(run: Run) -> None:
         ("raise LookupError('at import')", "site_app:application", "LookupError: at import"),
         ("def broken(:", "site_app:application", "SyntaxError"),
         ("import sys; sys.exit(0)", "site_app:application", "SystemExit"),
-        ("x = 1", "site_app:application", "no attribute 'application'"),
+        ("x = 1", "site_app:application", "/site_app.py) has no 'application'"),
+        ("aplication = 1", "site_app:application", "/site_app.py) has no 'application'; did you mean 'aplication'?"),
+        ("app = 1", "site_app:application", "/site_app.py) has no 'application'; did you mean 'app'?"),
+        (
+            "import email.message",
+            "site_app:email.mesage",
+            "email/__init__.py) has no 'mesage'; did you mean 'message'?",
+        ),
         ("application = 5", "site_app", "cannot be called"),
-        ("", "absent_module:application", "No module named 'absent_module'"),
+        ("", "absent_module:application", "No module named 'absent_module'; looked in "),
+        ("", "siteapp:application", "; did you mean 'site_app'?"),
+        ("", "email.mesage:application", "No module named 'email.mesage'; did you mean 'email.message'?"),
+        ("", "site_app.py:application", "; did you mean 'site_app'? A module is named without the '.py' of its file"),
     ],
 )
 def test_application_that_cannot_be_loaded(run: Run, source: str, name: str, reason: str) -> None:
@@ -160,6 +170,7 @@ def test_application_that_cannot_be_loaded(run: Run, source: str, name: str, rea
     assert message["type"] == "failed"
     assert reason in message["reason"]
     assert message["traceback"]
+    assert str(MAIN.parent) not in message["traceback"]
     assert core.exit_status() == 3
 
 

@@ -75,6 +75,7 @@ def application(body: str) -> str:
     lines = "\n".join("    " + line for line in body.splitlines())
     return f"""
 import os, sys, tempfile
+from types import SimpleNamespace
 def application(environ, start_response):
     def ok(*headers, status="200 OK"):
         return start_response(status, [("Content-Type", "text/plain"), *headers])
@@ -270,6 +271,13 @@ return environ['wsgi.file_wrapper'](f, 1000)
         ("", "('Content-Length', '50')", 0, 50),
         ("import io; f.close(); f = io.FileIO('data.bin')", "", 0, 200000),
         ("g = tempfile.NamedTemporaryFile(); g.write(f.read()); g.seek(1); f.close(); f = g", "", 1, 199999),
+        ("f = SimpleNamespace(read=f.read, close=f.close)", "", 0, 200000),
+        (
+            "g = tempfile.NamedTemporaryFile(); g.write(f.read()); g.seek(1); f = SimpleNamespace(read=g.read)",
+            "",
+            1,
+            199999,
+        ),
     ],
 )
 def test_file_wrapper_hands_over_the_file(
@@ -284,17 +292,36 @@ def test_file_wrapper_hands_over_the_file(
     assert len(core.fetch("HEAD").body) == 0
 
 
+HOLDER = """
+class Holder:  # of a file that it does not give as it is
+    def __init__(self, name, file):
+        setattr(self, name, file)
+        self.source, self.left = file, 5
+    def read(self, size):
+        data = self.source.read(min(size, self.left))
+        self.left -= len(data)
+        return data.lower()
+    def close(self):
+        self.source.close()
+"""
+
+
 @pytest.mark.parametrize(
     "prepare",
     [
         "import io; g = io.BytesIO(f.read()); f.close(); f = g",
         "import gzip; f.close(); gzip.open('data.gz', 'wb').write(b'plain'); f = gzip.open('data.gz')",
         "r, w = os.pipe(); os.write(w, f.read()); os.close(w); f.close(); f = os.fdopen(r, 'rb')",
+        "f = Holder('file', f)",
+        "f = Holder('_file', f)",
+        "f = Holder('raw', f)",
     ],
 )
 def test_file_wrapper_around_anything_else_is_read(run: Run, tmp_path: Path, prepare: str) -> None:
-    (tmp_path / "data.bin").write_bytes(b"plain")
-    core = run(application(FILE.format(prepare=prepare, headers="")))
+    (tmp_path / "data.bin").write_bytes(
+        b"plain" if "Holder" not in prepare else b"PLAIN, and what is not for the client"
+    )
+    core = run(application(FILE.format(prepare=prepare, headers="")) + HOLDER)
     answer = core.fetch()
     assert (answer.kind, answer.body) == (wire.STREAM, b"plain")
 
