@@ -124,7 +124,13 @@ async def hints(scope, receive, send):
     await text(send, b"hinted")
 
 async def trailers(scope, receive, send):
-    await send(start(trailers=True))
+    query = scope["query_string"].decode()
+    await send(start(headers=[(b"content-length", b"13")] if "length" in query else [], trailers=True))
+    if "more" in query:
+        await send(body(b"with trailers", more_body=True))
+        await send(body())
+        await send({"type": "http.response.trailers", "headers": [(b"x-sum", b"13")]})
+        return
     await send(body(b"with trailers"))
     await send({"type": "http.response.trailers", "headers": [(b"x-sum", b"13")], "more_trailers": True})
     await send({"type": "http.response.trailers", "headers": [(b"x-more", b"1")]})
@@ -452,6 +458,21 @@ def test_extensions(asgi: Run) -> None:
     os.close(stream.fd)
     end = core.next_answer()
     assert (end.kind, end.status, end.fields) == (wire.END, 0, "x-sum: 13\r\nx-more: 1\r\n")
+
+
+@pytest.mark.parametrize("query", ["", "more", "length", "length+more"])
+def test_trailers_whatever_is_sent_before_them(asgi: Run, query: str) -> None:
+    """Also when the answer has no place for them."""
+    core = asgi()
+    answer = core.fetch(path=f"/trailers?{query}")
+    assert (answer.status, answer.body, answer.end_status) == (200, b"with trailers", 0)
+    answer = core.fetch("HEAD", f"/trailers?{query}")
+    assert (answer.kind, answer.status, answer.body) == (wire.RESPONSE, 200, b"")
+    assert core.fetch().body == b"hello"
+    assert not [message for message in core.messages if message.get("level") == "error"]
+    core.stop()
+    while message := core.message():
+        assert message.get("level") != "error", message
 
 
 def test_each_request_is_a_task_with_a_context_of_its_own(asgi: Run) -> None:
