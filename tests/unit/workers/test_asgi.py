@@ -593,6 +593,44 @@ def test_shutdown_has_the_pools_time_also_when_the_queue_ends_before_the_stop_is
     assert core.exit_status() == 0
 
 
+SLOW_SCRIPT = """
+import asyncio, pathlib
+async def app(scope, receive, send):
+    if scope["type"] == "lifespan":
+        await receive()
+        print("starts", flush=True)
+        while not pathlib.Path("go").exists():
+            await asyncio.sleep(0.01)
+        await send({"type": "lifespan.startup.complete"})
+        print("has started", flush=True)
+        await receive()
+        await asyncio.sleep(0.1)
+        print("shut down in order", flush=True)
+        await send({"type": "lifespan.shutdown.complete"})
+        return
+    await send({"type": "http.response.start", "status": 200})
+    await send({"type": "http.response.body", "body": b"started"})
+"""
+
+
+def test_shutdown_after_a_startup_that_took_longer_than_the_request_that_began_it(run: Run, tmp_path: Path) -> None:
+    script = tmp_path / "slow.py"
+    script.write_text(SLOW_SCRIPT)
+    core = run()
+    core.send(core.frame(script=script, slot=1))
+    core.line("starts")
+    core.interrupt(1)
+    assert core.next_answer().status == 504
+    (tmp_path / "go").touch()
+    core.line("has started")
+    assert core.fetch(script=script).body == b"started"
+    core.stop()
+    core.line("shut down in order")
+    assert core.exit_status() == 0
+    while message := core.message():
+        assert message.get("event") != "the application's shutdown took too long"
+
+
 def test_malformed_frame_ends_the_worker(asgi: Run) -> None:
     core = asgi()
     core.queue.send(b"nonsense")
