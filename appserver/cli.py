@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import os
 import sys
 from collections.abc import Sequence
 from functools import partial
@@ -83,22 +84,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = _parser()
     options = parser.parse_args(arguments)
     try:
-        match options.command:
-            case "serve":
-                return _serve(options)
-            case "check":
-                return _check(options)
-            case "health":
-                return _health(options)
-            case "incidents":
-                return _incidents(options)
-            case "reload":
-                return control.reload(options)
-            case "status":
-                return control.status(options)
-            case "version":
-                print(f"{COMMAND} {__version__}")
-                return 0
+        if options.command == "serve":
+            return _serve(options)
+        if options.command is not None:
+            return _answer(options)
     except ConfigError as error:
         print("\n".join(_told(line) for line in error.lines), file=sys.stderr)
         return 1
@@ -107,6 +96,31 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     parser.print_help(sys.stderr)
     return 2
+
+
+def _answer(options: argparse.Namespace) -> int:
+    """The commands that print something and end; also when nobody reads it to its end (`| head`)."""
+    answers = {
+        "check": _check,
+        "health": _health,
+        "incidents": _incidents,
+        "reload": control.reload,
+        "status": control.status,
+        "version": _version,
+    }
+    try:
+        status = answers[options.command](options)
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left is written at the exit
+        return 1
+    return status
+
+
+def _version(_: argparse.Namespace) -> int:
+    print(f"{COMMAND} {__version__}")
+    return 0
 
 
 def _parser() -> argparse.ArgumentParser:

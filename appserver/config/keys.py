@@ -8,6 +8,7 @@ without that ending; sizes are bytes. Paths are absolute.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -61,3 +62,17 @@ def keys_of(block: type[Any]) -> dict[str, tuple[str, Key]]:
         name = each.name.removesuffix("_ms")
         found[name] = (each.name, each.metadata["key"])
     return found
+
+
+def blocks_of(block: type[Any], path: str = "") -> Iterator[tuple[str, type[Any]]]:
+    """Every block with its place in the file, such as `pools.NAME.limits` or `sites[].rules[]`, from the top down."""
+    yield path, block
+    for name, (_, each) in keys_of(block).items():
+        if each.block is not None and each.kind != "some_of":
+            yield from blocks_of(each.block, place_below(path, name, each))
+
+
+def place_below(path: str, name: str, key: Key) -> str:
+    """The place of the block(s) of a key in the block at `path`."""
+    below = {"blocks": "[]", "named_blocks": ".NAME"}.get(key.kind, "")
+    return f"{path}.{name}{below}" if path else f"{name}{below}"

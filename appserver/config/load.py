@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 import yaml
 
 from appserver.config import files, references
-from appserver.config.keys import Key, keys_of
+from appserver.config.keys import Key, blocks_of, keys_of
 from appserver.config.model import Config
 from appserver.config.units import UnfitError, nearest
 from appserver.config.values import LISTS, MAPPINGS, OFF, SCALARS, Parser, parse_pool_name
@@ -28,6 +28,9 @@ from appserver.errors import ConfigError
 Block = TypeVar("Block")
 
 MAX_FILE_BYTES = 4 * 1024 * 1024  #: a configuration beyond this is a mistake (a device, a log)
+#: How near a key of this block must be to be meant: more when another block has the very one.
+_LIKELY, _SAME_WORD = 0.6, 0.8
+_MAX_HOMES = 3  #: a key of more blocks than these says nothing about where it belongs
 _SHOWN = 60  #: characters of a wrong value that a message repeats
 
 _STANDARD_TAG = "tag:yaml.org,2002:"
@@ -216,7 +219,9 @@ class _Reader:
             given.append(name)
             place = f"{path}.{name}" if path else name
             if name not in keys:
-                self._fault(place, key_node, "unknown key", f"one of {', '.join(keys)}", nearest(name, list(keys)))
+                elsewhere = _elsewhere(name)
+                close = nearest(name, list(keys), _SAME_WORD if elsewhere else _LIKELY)
+                self._fault(place, key_node, "unknown key", f"one of {', '.join(keys)}", close, elsewhere)
                 continue
             field_name, key = keys[name]
             with contextlib.suppress(_FaultyError):
@@ -385,15 +390,23 @@ class _Reader:
     def _note(self, path: str, node: yaml.Node) -> None:
         self._reading.places[path] = (node.start_mark.line + 1, node.start_mark.column + 1)
 
-    def _fault(self, path: str, node: yaml.Node, found: str, expected: str, suggestion: str = "") -> None:
+    def _fault(
+        self, path: str, node: yaml.Node, found: str, expected: str, suggestion: str = "", note: str = ""
+    ) -> None:
         question = f"; did you mean '{suggestion}'?" if suggestion else ""
-        text = f"{found}; expected {expected}{question}"
+        text = f"{found}; expected {expected}{question}{note}"
         mark = node.start_mark
         self._reading.problems.append(Problem(mark.line + 1, mark.column + 1, f"{path}: {text}" if path else text))
 
 
 class _FaultyError(Exception):
     """A value that cannot be used; its fault is noted already."""
+
+
+def _elsewhere(name: str) -> str:
+    """Where a key belongs that is in the wrong block, as by a wrong indentation."""
+    homes = [path or "the top level" for path, block in blocks_of(Config) if name in keys_of(block)]
+    return f"; '{name}' is a key of {', '.join(homes)}" if 0 < len(homes) <= _MAX_HOMES else ""
 
 
 def _is_mapping(node: yaml.Node) -> bool:

@@ -130,6 +130,7 @@ class LoadedConfig:
     """A valid configuration, ready to run."""
 
     name: str  #: of the file, or of the folder that is served by convention; for messages
+    folder: str  #: that folder; "" when the file says all
     model: Config
     plan: Plan
     pools: tuple[PoolSpec, ...]
@@ -147,7 +148,13 @@ class LoadedConfig:
 
 
 def build(
-    name: str, config: Config, *, dev: bool = False, warnings: Iterable[str] = (), watch: Iterable[Path] = ()
+    name: str,
+    config: Config,
+    *,
+    folder: str = "",
+    dev: bool = False,
+    warnings: Iterable[str] = (),
+    watch: Iterable[Path] = (),
 ) -> LoadedConfig:
     """Turns a valid model into what runs. `warnings` and `watch` are added to what is found here. Raises nothing of its
     own.
@@ -157,6 +164,7 @@ def build(
     plan = planner.plan()
     return LoadedConfig(
         name=name,
+        folder=folder,
         model=config,
         plan=plan,
         pools=planner.pool_specs,

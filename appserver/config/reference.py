@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
 from typing import Any
 
-from appserver.config.keys import Key, keys_of
+from appserver.config.keys import Key, blocks_of, keys_of, place_below
 from appserver.config.model import Config
 from appserver.config.units import format_size, format_time
 
@@ -184,7 +183,7 @@ _TYPES = {
 
 def document() -> str:
     """The whole page."""
-    blocks = list(_blocks(Config, ""))
+    blocks = list(blocks_of(Config))
     links = [_link(_title(path)) for path, _ in blocks]
     contents = " · ".join(
         [
@@ -197,18 +196,6 @@ def document() -> str:
     parts = [_HEAD, f"Contents: {contents}\n", _EXAMPLE, _WRITING, _CONVENTIONS]
     parts += [_section(path, block) for path, block in blocks]
     return "\n".join(parts)
-
-
-def _blocks(block: type[Any], path: str) -> Iterator[tuple[str, type[Any]]]:
-    """Every block with its place in the file, from the top down."""
-    yield path, block
-    for name, (_, key) in keys_of(block).items():
-        if key.block is not None and key.kind != "some_of":
-            yield from _blocks(key.block, f"{path}.{name}{_below(key)}" if path else f"{name}{_below(key)}")
-
-
-def _below(key: Key) -> str:
-    return {"blocks": "[]", "named_blocks": ".NAME"}.get(key.kind, "")
 
 
 def _title(path: str) -> str:
@@ -239,7 +226,7 @@ def _section(path: str, block: type[Any]) -> str:
 def _meaning(path: str, name: str, key: Key) -> str:
     if key.block is None or key.kind == "some_of":
         return key.doc
-    return f"{key.doc} See {_link(f'{path}.{name}{_below(key)}' if path else f'{name}{_below(key)}')}."
+    return f"{key.doc} See {_link(place_below(path, name, key))}."
 
 
 def _default(key: Key, field: dataclasses.Field[Any]) -> str:

@@ -107,7 +107,8 @@ def load_config(file: Path | None, folder: Path | None, overrides: Overrides) ->
             [f"{file}: the file has sites, so '{folder}' would not be served; leave out the folder, or the sites"]
         )
     config = replace(config, listen=overrides.listen or config.listen, threads=overrides.threads or config.threads)
-    return build(str(file or folder), config, dev=overrides.dev, warnings=warnings, watch=watch)
+    served = str(folder or "")
+    return build(str(file or folder), config, folder=served, dev=overrides.dev, warnings=warnings, watch=watch)
 
 
 def _option_line(option: str, text: str, unfit: UnfitError) -> str:

@@ -40,10 +40,10 @@ class UnfitError(ValueError):
         self.nearest = nearest
 
 
-def nearest(word: str, names: list[str] | tuple[str, ...]) -> str:
+def nearest(word: str, names: list[str] | tuple[str, ...], cutoff: float = 0.6) -> str:
     """The one of `names` that was most likely meant by `word`, or ""."""
     folded = {name.lower(): name for name in names}
-    close = get_close_matches(word.lower(), list(folded), n=1, cutoff=0.6)
+    close = get_close_matches(word.lower(), list(folded), n=1, cutoff=cutoff)
     return folded[close[0]] if close else ""
 
 

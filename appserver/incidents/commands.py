@@ -196,6 +196,7 @@ def text(incident: Incident) -> Iterator[str]:
         "pool": incident.pool,
         "executor": f"{incident.executor}, process {incident.pid}" if incident.pid else str(incident.executor),
         "configuration": incident.configuration,
+        "folder": incident.folder if incident.folder != incident.configuration else "",
         "age": _seconds(incident.age_s),
         "requests served": incident.requests_served,
         "signal": incident.signal,

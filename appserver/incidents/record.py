@@ -78,6 +78,7 @@ class Incident:
     log: list[str] = field(default_factory=list)  #: the worker's last lines
     growth: dict[str, Any] = field(default_factory=dict)  #: by route: bytes while it ran alone, while others ran too
     configuration: str = ""  #: file or folder that the server was started with
+    folder: str = ""  #: what was served by convention; "" when the file said all
     left_out: list[str] = field(default_factory=list)  #: what did not fit
 
     def holds(self, request: str) -> bool:
@@ -215,6 +216,7 @@ def _nearly_nothing(incident: Incident) -> None:
     incident.requests = [dataclasses.replace(each, target=each.target[:100], host="") for each in incident.requests[:2]]
     incident.cause, incident.reason = incident.cause[:200], _cut(incident.reason, 200)
     incident.oom, incident.configuration = _cut(incident.oom, 100), incident.configuration[:200]
+    incident.folder = incident.folder[:200]
 
 
 _SHRINKS = (

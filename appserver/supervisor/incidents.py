@@ -69,18 +69,19 @@ class Incidents:
         self._loop = loop
         self._log = get_logger()
         self._config: IncidentsConfig | None = None
-        self._name = ""
+        self._name = self._folder = ""
         self._store: Store | None = None
         self._open: deque[_Open] = deque(maxlen=OPEN)
         self._waiting: list[_Waiting] = []
         self._writes_later = False
         self.witness = Witness(loop)
 
-    def configure(self, config: IncidentsConfig | None, name: str) -> None:
-        """At the start and at each reload. `name` of the configuration: its file, or the folder that is served."""
+    def configure(self, config: IncidentsConfig | None, name: str, folder: str = "") -> None:
+        """At the start and at each reload. `name` of the configuration: its file, or the `folder` that is served."""
         self.flush()
         self._config = config
         self._name = str(Path(name).absolute())
+        self._folder = str(Path(folder).absolute()) if folder else ""
         self._store = None
         if config is None:
             return
@@ -210,6 +211,7 @@ class Incidents:
             log=list(facts.log),
             growth={route: list(pair) for route, pair in facts.growth.items()},
             configuration=self._name,
+            folder=self._folder,
             **more,
         )
         for record in requests:

@@ -19,6 +19,7 @@ from http import HTTPStatus
 from pathlib import Path
 
 from appserver import paths
+from appserver.config.load import peek
 from appserver.config.plan import LoadedConfig, PoolSpec
 from appserver.config.source import Overrides, default_file, load_config
 from appserver.errors import AppError
@@ -105,7 +106,10 @@ def _config(incident: Incident, named: Path | None) -> LoadedConfig:
     where = named or (Path(incident.configuration) if incident.configuration else default_file())
     if where is None:
         raise AppError("the incident does not say with which configuration the server ran; --config does")
-    return load_config(None, where, Overrides()) if paths.is_dir(where) else load_config(where, None, Overrides())
+    if paths.is_dir(where):
+        return load_config(None, where, Overrides())
+    folder = Path(incident.folder) if incident.folder and not peek(where).sites else None
+    return load_config(where, folder, Overrides())
 
 
 def _spec(config: LoadedConfig, incident: Incident, record: RequestRecord) -> PoolSpec:

@@ -35,9 +35,15 @@ class Listeners:
                     opened[listener.id] = [open_listener(listener, wanted)]
                     if self._loops is not None:
                         opened[listener.id] += open_siblings(listener, opened[listener.id][0], self._loops - 1)
-        except StartError:
+        except StartError as error:
+            ours = [key for key in (*self._sockets, *opened) if key.rpartition(":")[2] == str(listener.port)]
             for sockets in opened.values():
                 _close_all(sockets)
+            if ours and isinstance(error.__cause__, OSError) and error.__cause__.errno == errno.EADDRINUSE:
+                raise StartError(
+                    f"cannot listen on {listener.id}: this server itself listens on {ours[0]}, which may be the same"
+                    " address; leave one of them out (to change from one to the other, start the server anew)"
+                ) from error
             raise
         self._sockets |= opened
         for listener in wanted:

@@ -121,7 +121,7 @@ class Supervisor:
             self.add_links(self.config.pools)
         except OSError as error:
             raise StartError(f"the queues of the pools cannot be made: {error.strerror}") from error
-        self.incidents.configure(self.config.model.incidents, self.config.name)
+        self.incidents.configure(self.config.model.incidents, self.config.name, self.config.folder)
         if self.config.control is not None:
             self.control.open(None if self.config.control == "auto" else self.config.control)
         self._can_adopt = become_subreaper()
@@ -383,7 +383,7 @@ class Supervisor:
             self._access_log = access_log
         self.retire_unwanted()
         configure(config.log.level, config.log.format)
-        self.incidents.configure(config.model.incidents, config.name)
+        self.incidents.configure(config.model.incidents, config.name, config.folder)
         self._log = get_logger()
         self._tell_readiness()
 

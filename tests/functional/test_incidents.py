@@ -224,6 +224,16 @@ def test_replay(server: Server) -> None:
     assert workers(server) == before
 
 
+def test_replay_of_what_is_served_beside_the_configuration(serve: Any, tmp_path: Path) -> None:
+    """The file has no sites, so the folder that the server was given says where the script is."""
+    config = "incidents: {directory: kept}\npools: {handlers: {processes: 1}}\n"
+    server = serve(FILES, str(tmp_path), config=config)
+    server.allowed.append("Fatal Python error")
+    _, found = lost(server, "dies_by_segfault")
+    assert (found["configuration"], found["folder"]) == (str(tmp_path / "config.yaml"), str(tmp_path))
+    assert "the worker was killed by SIGSEGV" in command(server, "replay", found["id"], status=1)
+
+
 @pytest.mark.parametrize(("kind", "body"), [("streams", b""), ("large", b"x" * 70_000)])
 def test_replay_of_what_does_not_fit_into_a_frame(server: Server, tmp_path: Path, kind: str, body: bytes) -> None:
     _, found = lost(server, kind, body)

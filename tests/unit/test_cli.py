@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import threading
@@ -87,6 +88,19 @@ def test_help_and_version_import_neither_yaml_nor_the_supervisor() -> None:
 def test_the_package_runs_as_a_module() -> None:
     run = subprocess.run([sys.executable, "-m", "appserver", "version"], capture_output=True, text=True, check=True)
     assert run.stdout == f"cherokee-app {__version__}\n"
+
+
+def test_a_reader_that_has_gone_is_no_fault() -> None:
+    """As with `cherokee-app incidents show ID | head`."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "appserver", "version"], stdout=writing, stderr=subprocess.PIPE, check=False
+        )
+    finally:
+        os.close(writing)
+    assert (done.returncode, done.stderr) == (1, b"")
 
 
 # check

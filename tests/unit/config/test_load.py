@@ -146,6 +146,15 @@ FAULTS = [
     ("? [a]\n: b\n", "1:3: found a list as a key; expected a name"),
     ("spool: !secret /tmp\n", "1:8: spool: found the tag '!secret'; expected a value without a tag"),
     ("sites: [{handler: a}]\n", "1:10: sites[0].handler: unknown key"),
+    # keys in the wrong block
+    ("limits:\nbody_size: 1MiB\n", "2:1: body_size: unknown key; expected one of listen, "),
+    ("limits:\nbody_size: 1MiB\n", "types, types_file, health, pools, cgi, sites; 'body_size' is a key of "),
+    ("limits:\n  threads: 2\n", "limits.threads: unknown key; "),
+    ("limits:\n  threads: 2\n", "; 'threads' is a key of the top level, pools.NAME"),
+    ("root: /a\n", "cgi, sites; 'root' is a key of sites[], sites[].rules[].handler.file"),
+    ("hosts: a\n", "cgi, sites; 'hosts' is a key of sites[]"),
+    ("cgi: {limits: {program: 3}}\n", "; did you mean 'programs'?; 'program' is a key of sites[].rules[].handler.cgi"),
+    ("sites: [{handler: {python: a.py}}]\n", "; 'handler' is a key of sites[].rules[]"),
     # wrong unit
     ("cache: {memory: 64Mib}\n", "1:17: cache.memory: found '64Mib'; expected a size such as 64KiB, 10MB or 4096"),
     ("limits: {idle_timeout: 60}\n", "1:24: limits.idle_timeout: found '60'; expected a time with its unit"),

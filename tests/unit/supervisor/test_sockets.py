@@ -50,6 +50,19 @@ def test_same_socket_over_a_reload(listeners: Listeners) -> None:
     assert len(listeners.urls()) == 1
 
 
+@pytest.mark.parametrize("at_once", [True, False], ids=["start", "reload"])
+def test_an_address_that_our_own_covers(listeners: Listeners, at_once: bool) -> None:
+    with closing(socket.create_server(("127.0.0.1", 0))) as free:
+        port = free.getsockname()[1]
+    everywhere, here = listener("0.0.0.0", port), listener("127.0.0.1", port)
+    if not at_once:
+        listeners.open([everywhere])
+    with pytest.raises(StartError) as caught:
+        listeners.open([everywhere, here] if at_once else [here])
+    assert f"cannot listen on 127.0.0.1:{port}: this server itself listens on 0.0.0.0:{port}" in str(caught.value)
+    assert listeners.ids() == ([] if at_once else [f"0.0.0.0:{port}"])
+
+
 def test_all_or_none(listeners: Listeners) -> None:
     with closing(socket.create_server(("127.0.0.1", 0))) as taken:
         port = taken.getsockname()[1]
