@@ -588,6 +588,12 @@ class Executors:
         elif number in self._killed:
             self._log.warning("executor was killed by us", **fields)
         else:
+            spec = self.policy.spec
+            if spec.kind == "python" and not circumstances.was_ready and death.status >= 0:
+                # Perhaps it is none: nothing that is no Python, or too old to read our code, can say so itself.
+                fields["expected"] = (
+                    f"{spec.interpreter} to be Python 3.9 or later, and to run until it is told to stop"
+                )
             self._log.error(f"executor {death.sentence()}", **fields)
 
 

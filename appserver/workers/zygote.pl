@@ -15,8 +15,8 @@ BEGIN {
     my $RUN = 48;    # bytes: device, inode, size, mtime_ns, ctime_ns (8 each), arguments, variables (4 each)
     my ($PR_SET_PDEATHSIG, $PR_SET_NAME, $PR_SET_CHILD_SUBREAPER, $PR_GET_TID_ADDRESS) = (1, 15, 36, 40);
     my $CLONE_FLAGS = 0x8000 | 0x200000 | 0x1000000 | 17;    # PARENT, CHILD_CLEARTID, CHILD_SETTID, SIGCHLD
-    my ($AF_UNIX, $SOCK_DGRAM, $MSG_DONTWAIT, $O_CLOEXEC) = (1, 2, 0x40, 02000000);
-    my $EXIT_CANNOT = 4;
+    my $O_CLOEXEC = 02000000;
+    my ($EXIT_CANNOT, $MAX_REPORT) = (4, 8000);
     my %never = map { $_ => 1 } qw(FindBin.pm threads.pm threads/shared.pm diagnostics.pm Benchmark.pm);
     # Where the interpreter reads this file from, and the script in time.
     my $main_fd;
@@ -37,7 +37,7 @@ BEGIN {
         or $cannot->("the kernel does not say where the thread's id is kept (PR_GET_TID_ADDRESS)");
     $tid = unpack("J", $tid);
 
-    my $receive = sub {    # (handle, most): data, descriptors, uid of the sender
+    my $receive = sub {    # (handle, most): data, descriptors
         my ($handle, $size) = @_;
         # How long it is first (MSG_PEEK, MSG_TRUNC): room for the longest would be pages that each process has to be given.
         my $look = pack("J L x4 J J J J i x4", 0, 0, 0, 0, 0, 0, 0);
@@ -50,22 +50,15 @@ BEGIN {
         my $len = syscall($sys_recvmsg, fileno($handle), $message, 0x40000000);
         return if $len <= 0;
         my ($left, $at) = (unpack("x40 J", $message), 0);
-        my (@fds, $uid);
+        my @fds;
         while ($at + 16 <= $left) {
             my ($size, $level, $kind) = unpack("J i i", substr($control, $at, 16));
             last if $size < 16;
             my $body = substr($control, $at + 16, $size - 16);
             @fds = unpack("i*", $body) if $kind == 1;
-            $uid = (unpack("i3", $body))[1] if $kind == 2;
             $at += ($size + 7) & ~7;
         }
-        return (substr($data, 0, $len), \@fds, $uid);
-    };
-    my $tell = sub {    # to the zygote, by its address: a descriptor would be found open
-        my ($address, $message) = @_;
-        socket(my $socket, $AF_UNIX, $SOCK_DGRAM, 0) or return;
-        send($socket, $message, $MSG_DONTWAIT, $address);
-        close($socket);
+        return (substr($data, 0, $len), \@fds);
     };
     my $entries = sub {
         opendir(my $folder, $_[0]) or return "";
@@ -73,7 +66,11 @@ BEGIN {
         closedir($folder);
         return join(",", @found);
     };
-    my $signature = sub { return join(",", (stat($_[0]))[1, 7, 9, 10]) };
+    my $packed_identity = sub {    # in whole seconds, which is all that stat() tells; zeros: there is none
+        my ($device, $inode, $size, $modified, $changed) = (stat($_[0]))[0, 1, 7, 9, 10];
+        return "\0" x 40 if !defined $inode;
+        return pack("Q Q Q q q", $device, $inode, $size, $modified * 1e9, $changed * 1e9);
+    };
 
     # Which modules
 
@@ -93,7 +90,6 @@ BEGIN {
     };
     my $state = sub {    # what loading a module must leave alone
         my $umask = umask;
-        no strict "refs";
         return join(
             "\n",
             $entries->("/proc/self/fd"), readlink("/proc/self/cwd"), $umask, "@INC", $0, "@ARGV",
@@ -134,14 +130,41 @@ BEGIN {
     };
 
     my $folder;    # of the script: its working directory
-    my ($learnt, $watched) = ("", {});    # the identity of the script that is known; what its modules depend on
+    my $learnt = "";    # the identity of the script that is known
+    my $data_of = "";    # the package that has the script's DATA
+    my $read_before = 0;    # bytes that the interpreter has read from $main_fd before the script, and counts as if they were of it
+    my $at_start;    # what is to be done when the script has been compiled, before its own INIT blocks
+    INIT { $at_start->() if defined $at_start }
     my $read_on_from = sub {
         # Two steps, because the # line has to be read from elsewhere than the script: the block is in a pipe, and reading goes on behind it.
-        my ($path, $fd) = @_;
-        our $next = sub { syscall($sys_dup3, $fd, $main_fd, $O_CLOEXEC); delete $main::{"Cherokee::"} };
+        my ($path, $source) = @_;
+        our $next = sub {
+            syscall($sys_dup3, fileno($source), $main_fd, $O_CLOEXEC);
+            close($source);
+            delete $main::{"Cherokee::"};
+        };
         pipe(my $reader, my $writer) or $leave->(1);
-        syswrite($writer, "BEGIN { \$Cherokee::Zygote::next->() }\n# line 1 \"$path\"\n");
+        my $block = "BEGIN { \$Cherokee::Zygote::next->() }\n# line 1 \"$path\"\n";
+        $read_before = (-s __FILE__) + length($block);
+        syswrite($writer, $block);
         syscall($sys_dup3, fileno($reader), $main_fd, $O_CLOEXEC);
+    };
+    my $find_data = sub {    # the package whose handle is that of the script; undef when there is none
+        my (@packages, %seen) = ("main");
+        while (defined(my $package = shift(@packages))) {
+            my $names = \%{"${package}::"};
+            next if $seen{$names}++;
+            my $glob = $names->{DATA};
+            my $fd = ref(\$glob) eq "GLOB" && defined *{$glob}{IO} ? fileno(*{$glob}{IO}) : undef;
+            return $package if defined $fd && $fd == $main_fd;
+            push(@packages, map { $package . "::" . substr($_, 0, -2) } grep { /::\z/ } keys %$names);
+        }
+        return;
+    };
+    my $place_data = sub {    # tell() says where it is in the script's file then, and seek() and sysseek() go on from there
+        my $data = *{"${data_of}::DATA"}{IO};
+        my $at = tell($data) - $read_before;
+        return seek($data, $at, 0) ? $at : undef;
     };
 
     # The zygote
@@ -150,10 +173,6 @@ BEGIN {
     open(my $null, "+<", "/dev/null") or $cannot->("/dev/null: $!");
     syscall($sys_dup3, fileno($null), 0, 0);
     close($null);
-    socket(my $news, $AF_UNIX, $SOCK_DGRAM, 0) or $cannot->("socket: $!");
-    setsockopt($news, 1, 16, pack("i", 1));    # SO_PASSCRED
-    bind($news, pack("S", $AF_UNIX)) or $cannot->("bind: $!");
-    my $address = getsockname($news);
 
     my ($wanted, $has_learnt);
     my $compile_in_child = sub {    # returns in the child only, which goes on to read the script
@@ -179,7 +198,8 @@ BEGIN {
         return;
     };
     my $load = sub {    # what the compilation has loaded, and from where
-        my ($names, $folders) = split(/\n\n/, $_[0]);
+        my ($names, $folders, $package) = split(/\n\n/, $_[0]);
+        $data_of = defined $package ? $package : "";
         my %loaded = map { split(/\t/, $_, 2) } split(/\n/, $names);
         local $^W = $warnings;
         my @folders = map { m{^/} ? $_ : "$folder/$_" } split(/\n/, defined $folders ? $folders : "");
@@ -202,7 +222,16 @@ BEGIN {
             my $below = $name =~ m{^(.*)/} ? "/$1" : "";
             $places{$_ . $below} = 1 for @folders;
         }
-        $watched = { map { $_ => $signature->($_) } keys %places };
+        my $report = "W";
+        for (sort keys %places) {
+            my $entry = $packed_identity->($_) . "$_\0";
+            if (length($report) + length($entry) > $MAX_REPORT) {
+                syswrite($orders, $report);
+                $report = "W";
+            }
+            $report .= $entry;
+        }
+        syswrite($orders, $report);
     };
     my $become = sub {    # in a forked process: waits, and makes itself the script
         my ($fd) = @_;
@@ -211,7 +240,6 @@ BEGIN {
         syscall($sys_prctl, $PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
         $leave->(0) if getppid() != $spawner;
         close($orders);
-        close($news);
         open(my $waiting, "+<&=", $fd) or $leave->(0);
         my ($data, $fds) = $receive->($waiting, 262144);
         $leave->(0) if !defined $data || @$fds != 3;
@@ -223,11 +251,6 @@ BEGIN {
         my @arguments = splice(@rest, 0, $count);
         %ENV = map { split(/=/, $_, 2) } splice(@rest, 0, $variables);
         my $is_fresh = substr($data, 0, 40) eq $learnt && chdir($directory);
-        for (keys %$watched) {
-            next if !$is_fresh || $signature->($_) eq $watched->{$_};
-            $tell->($address, "Q$_ has changed");
-            $is_fresh = 0;
-        }
         my $source;
         if (!$is_fresh || !open($source, "<", $path)) {
             chdir($directory);
@@ -243,8 +266,8 @@ BEGIN {
         $name =~ s{.*/}{}s;
         syscall($sys_prctl, $PR_SET_NAME, substr($name, 0, 15) . "\0", 0, 0, 0);
         $^W = $warnings;
-        $read_on_from->($path, fileno($source));
-        our $source_handle = $source;
+        $at_start = $place_data if $data_of ne "";
+        $read_on_from->($path, $source);
     };
 
     $folder = $script =~ m{^(.+)/} ? $1 : "/";
@@ -263,18 +286,20 @@ BEGIN {
                 $silence->();
                 chdir($folder);
                 open(my $source, "<", $script) or $leave->(1);
-                our $report = sub {
+                $at_start = sub {    # CHECK blocks are run after errors as well
                     my @names = map { "$_\t" . (defined $INC{$_} ? $INC{$_} : "") } keys %INC;
-                    syswrite($writer, join("\n", @names) . "\n\n" . join("\n", @INC) . "\nend");
+                    $data_of = $find_data->();
+                    my ($at, $text) = (defined $data_of ? $place_data->() : undef, "");
+                    open(my $file, "<", $script) or $leave->(1);
+                    read($file, $text, $at) if defined $at;
+                    my $package = $text =~ /(?:__(?:END|DATA)__|[\x04\x1a])[^\n]*\n?\z/ ? $data_of : "";
+                    syswrite($writer, join("\n", @names) . "\n\n" . join("\n", @INC) . "\n\n$package\nend");
                     $leave->(0);
                 };
-                my $at_the_end = $report;
-                eval 'INIT { $at_the_end->() } 1';    # CHECK blocks are run after errors as well
                 @ARGV = ();
                 $0 = $script;
                 $^W = $warnings;
-                our $source_handle = $source;
-                $read_on_from->($script, fileno($source));
+                $read_on_from->($script, $source);
                 last ORDER;
             }
             my $text = "";
@@ -284,11 +309,11 @@ BEGIN {
                 close($file);
             }
             if (defined $has_learnt && $has_learnt =~ s/\nend\z//) {
-                my $has_data = $text =~ /^(?:__(?:DATA|END)__\b|[\x04\x1a])/m;
+                $load->($has_learnt);
+                my $has_data = $data_of eq "" && $text =~ /^(?:__(?:DATA|END)__\b|[\x04\x1a])/m;
                 if ($has_data && $text =~ /\b(seek|tell)\b/ && $text =~ /\bDATA\b/) {
                     syswrite($orders, "C$script\0it looks at places in its DATA");
                 } else {
-                    $load->($has_learnt);
                     $learnt = $identity;
                 }
             } else {
@@ -298,13 +323,7 @@ BEGIN {
         }
         my $ready = "";
         vec($ready, fileno($orders), 1) = 1;
-        vec($ready, fileno($news), 1) = 1;
         next if select($ready, undef, undef, defined $wanted ? 0.2 : undef) <= 0;
-        if (vec($ready, fileno($news), 1)) {
-            my ($message, undef, $uid) = $receive->($news, 65536);
-            syswrite($orders, substr($message, 0, 8000)) if defined $uid && $uid == $<;
-        }
-        next if !vec($ready, fileno($orders), 1);
         my ($order, $fds) = $receive->($orders, 8192);
         $leave->(0) if !defined $order;
         if ($order =~ /^S/) {

@@ -7,7 +7,9 @@ with it: what a script does is never seen by the next one.
 Descriptor 0 is the order socket (SOCK_SEQPACKET). Orders: `F` with a descriptor: fork a process that waits at it; `S`,
 a script's identity and path: compile it. Reports: `R` ready; `P` and a pid, or `X` and an errno, in the order of the
 `F`s; `G`: processes that are forked from now on know more; `C`, a path, NUL and a reason: this script cannot run here;
-`Q` and a reason: start another zygote, this one is out of date.
+`W`: files and folders that what is loaded depends on (of each its identity, zeros when it is not there, its path, NUL),
+which the spawner looks at before each run, because once one of them is another, so must be the zygote; `Q`: it must be
+another at once.
 
 A forked process is a child of the spawner, not of the zygote (CLONE_PARENT), so that its end, its process group and its
 exit status are seen by the spawner as those of any program. It gets one datagram: `RUN`, then strings that end with
@@ -30,13 +32,14 @@ import atexit  # noqa: E402
 import contextlib  # noqa: E402
 import ctypes  # noqa: E402
 import gc  # noqa: E402
+import itertools  # noqa: E402
 import os  # noqa: E402
 import select  # noqa: E402
 import signal  # noqa: E402
 import struct  # noqa: E402
 import time  # noqa: E402
 import types  # noqa: E402
-from typing import Any, Dict, FrozenSet, List, Optional, Tuple  # noqa: E402
+from typing import Any, Dict, FrozenSet, List, Optional, Set, Tuple  # noqa: E402
 
 _FOLDER = os.path.dirname(os.path.realpath(__file__))  # noqa: PTH120
 for _name, _path in (("appserver", os.path.dirname(_FOLDER)), ("appserver.workers", _FOLDER)):  # noqa: PTH120
@@ -46,14 +49,20 @@ for _name, _path in (("appserver", os.path.dirname(_FOLDER)), ("appserver.worker
 
 from appserver.workers import zygote_modules  # noqa: E402
 from appserver.workers.zygote_modules import Finder, Library, may_be_shared  # noqa: E402
-from appserver.workers.zygote_run import leave, run, set_streams  # noqa: E402
+from appserver.workers.zygote_run import Streams, leave, run  # noqa: E402
 
 zygote_modules.BASE.update(_BASE)
 
 RUN = struct.Struct("=QQQqqII")  # device, inode, size, mtime_ns, ctime_ns, arguments, variables
 Identity = Tuple[int, int, int, int, int]
 
+IDENTITY = struct.Struct("=QQQqq")
+NOT_THERE = IDENTITY.pack(0, 0, 0, 0, 0)
+
 MAX_DATAGRAM = 256 * 1024
+MAX_REPORT = 8000
+MAX_VARIABLES = 2048
+REHEARSALS = 20  #: more than the interpreter needs to specialise code
 #: A file that was changed this recently may change again without its times telling.
 SETTLED_S = 0.05
 MAX_SCRIPTS = 512
@@ -66,8 +75,9 @@ SIGINT, SIGKILL, SIGPIPE, SIGXFSZ = 2, 9, 13, 25
 #: A script that looks at these would see that something stands below it on the stack, or in front of the finders.
 TELLING_NAMES = {
     *("_getframe", "_getframemodulename", "_current_frames", "currentframe", "f_back", "print_stack", "extract_stack"),
-    *("format_stack", "walk_stack", "settrace", "setprofile", "meta_path", "get_objects"),
+    *("format_stack", "walk_stack", "settrace", "setprofile", "meta_path", "get_objects", "faulthandler"),
 }
+TELLING_ARGUMENT = "stack_info"  #: of logging's functions
 
 _STARTED_WITH = dict(os.environb)
 NO_FOLDER = "/dev/null/none"  #: in place of the script's folder in sys.path, while there is no script
@@ -75,6 +85,10 @@ NO_FOLDER = "/dev/null/none"  #: in place of the script's folder in sys.path, wh
 _HAS_FIRST_PATH = not (sys.flags.isolated or getattr(sys.flags, "safe_path", False))
 _INTERPRETER_WORDS = list(getattr(sys, "orig_argv", []))[: -len(sys.argv)]
 _libc = ctypes.PyDLL(None, use_errno=True)
+_environ = ctypes.c_void_p.in_dll(_libc, "environ")
+_before_fork, _after_fork_in_parent, _after_fork_in_child = (
+    getattr(ctypes.pythonapi, "PyOS_" + name) for name in ("BeforeFork", "AfterFork_Parent", "AfterFork_Child")
+)
 
 
 class ColdError(Exception):
@@ -84,7 +98,7 @@ class ColdError(Exception):
 class Script:
     """A script that has been compiled."""
 
-    __slots__ = ("beside", "code", "cold", "first_path", "folder_ns", "identity", "path")
+    __slots__ = ("beside", "code", "cold", "first_path", "folder_ns", "identity", "path", "taken")
 
     def __init__(self, path: str, identity: Identity) -> None:
         with open(path, "rb") as file:  # noqa: PTH123
@@ -101,10 +115,10 @@ class Script:
         self.first_path = os.path.dirname(os.path.realpath(path))  # noqa: PTH120
         self.folder_ns = -1
         self.beside: FrozenSet[str] = frozenset()
-        self.look_beside()
+        self.taken: FrozenSet[str] = frozenset()
 
-    def look_beside(self) -> None:
-        """Which modules lie in the script's folder, where they come before those of the standard library."""
+    def look_beside(self, loaded: FrozenSet[str]) -> None:
+        """Which of the modules that are loaded are taken: by what lies in the script's folder, where it comes first."""
         changed_ns = os.stat(self.first_path).st_mtime_ns  # noqa: PTH116
         if changed_ns == self.folder_ns:
             return
@@ -112,6 +126,7 @@ class Script:
         entries = os.listdir(self.first_path)  # noqa: PTH208
         self.beside = frozenset(entry.partition(".")[0] for entry in entries if entry != own)
         self.folder_ns = changed_ns if time.time() - changed_ns / 1e9 > SETTLED_S else -1
+        self.taken = self.beside & loaded
 
 
 def identity_of(info: os.stat_result) -> Identity:
@@ -127,6 +142,8 @@ def _telling(code: types.CodeType) -> str:
         for name in each.co_names:
             if name in TELLING_NAMES or (name == "stack" and "inspect" in each.co_names):
                 return "it looks at the interpreter's stack or hooks (" + name + ")"
+        if any(isinstance(words, tuple) and TELLING_ARGUMENT in words for words in each.co_consts):
+            return "it looks at the interpreter's stack or hooks (" + TELLING_ARGUMENT + ")"
         pending += [constant for constant in each.co_consts if isinstance(constant, types.CodeType)]
     return ""
 
@@ -148,13 +165,23 @@ def find_tid_address() -> int:
     return address.value
 
 
-def signature_of(path: str) -> Optional[Tuple[int, int, int]]:
-    """Of a file or folder that a module comes from, or may come from; None when it is not there."""
+def packed_identity(path: str) -> bytes:
+    """Of a file or folder that a module comes from, or may come from."""
     try:
-        info = os.stat(path)  # noqa: PTH116
+        return IDENTITY.pack(*identity_of(os.stat(path)))  # noqa: PTH116
     except OSError:
-        return None
-    return info.st_mtime_ns, info.st_ino, info.st_size
+        return NOT_THERE
+
+
+def files_read_at_start() -> FrozenSet[str]:
+    """What has made the interpreter what it is before any script: its settings, *.pth, sitecustomize and the like."""
+    names = {os.path.join(sys.prefix, "pyvenv.cfg")}  # noqa: PTH118
+    for folder in filter(None, sys.path[_HAS_FIRST_PATH:]):
+        with contextlib.suppress(OSError):
+            names.update(os.path.join(folder, entry) for entry in os.listdir(folder) if entry.endswith(".pth"))  # noqa: PTH118, PTH208
+    specs = [getattr(module, "__spec__", None) for module in _BASE.values()]
+    names.update(spec.origin for spec in specs if spec is not None and spec.has_location and spec.origin)
+    return frozenset(names)
 
 
 def descriptors_of(ancillary: List[Tuple[int, int, bytes]]) -> List[int]:
@@ -181,13 +208,17 @@ class Zygote:
         null = os.open("/dev/null", os.O_RDWR)
         os.dup2(null, 0)
         os.close(null)
+        self.streams = Streams()
+        self.inbox = ctypes.create_string_buffer(MAX_DATAGRAM)  # what a request does not fill costs a process nothing
+        self.pointers = (ctypes.c_size_t * MAX_VARIABLES)()
         self.finder = Finder()
         self.library = Library(self.finder)
         self.scripts: Dict[str, Script] = {}
         self.unsettled: Dict[str, Identity] = {}
-        self.watched: Tuple[Tuple[str, Optional[Tuple[int, int, int]]], ...] = ()
-        self.hiding: FrozenSet[str] = frozenset()
+        self.watched: Set[str] = set()
+        self.loaded: FrozenSet[str] = frozenset()  #: top names of what is loaded from files
         self.known: FrozenSet[str] = frozenset(_BASE)
+        self.read_at_start = files_read_at_start()
         flags = CLONE_PARENT | CLONE_CHILD_SETTID | CLONE_CHILD_CLEARTID | SIGCHLD
         tid, zero = ctypes.c_ulong(find_tid_address()), ctypes.c_ulong(0)
         # The order of the last two is the machine's; the one that would be a thread's storage is not looked at.
@@ -201,6 +232,7 @@ class Zygote:
         poller = select.poll()
         poller.register(self.orders.fileno(), select.POLLIN)
         poller.register(self.news.fileno(), select.POLLIN)
+        self.rehearse()
         self.settle()
         self.orders.send(b"R")
         while True:
@@ -228,19 +260,33 @@ class Zygote:
                     self.compile(path, identity)
 
     def settle(self) -> None:
-        """After something has been loaded: what processes have to look at, and what of the memory is shared."""
-        names = {entry for entry in sys.path[_HAS_FIRST_PATH:] if entry}
+        """After something has been loaded: says what it depends on, and prepares the memory that processes share."""
+        names = {entry for entry in sys.path[_HAS_FIRST_PATH:] if entry} | self.read_at_start
         for shared in self.finder.shared.values():
             spec = shared.module.__spec__
             if spec is not None and spec.has_location and spec.origin:
                 names.add(spec.origin)
                 names.add(os.path.dirname(spec.origin))  # noqa: PTH120
-        self.watched = tuple((name, signature_of(name)) for name in sorted(names))
+        self.watch(names - self.watched)
         outside = (name for name, shared in self.finder.shared.items() if shared.module.__spec__.has_location)  # type: ignore[union-attr]
-        self.hiding = frozenset(name.partition(".")[0] for name in outside)
+        self.loaded = frozenset(name.partition(".")[0] for name in outside)
+        for script in self.scripts.values():
+            script.taken = script.beside & self.loaded
         self.known = frozenset(_BASE) | frozenset(self.library.probed)
-        gc.collect()
-        gc.freeze()
+        tidy_memory()
+
+    def watch(self, names: Set[str]) -> None:
+        """Reports them."""
+        self.watched |= names
+        report = b"W"
+        for name in sorted(names):
+            entry = packed_identity(name) + os.fsencode(name) + b"\0"
+            if len(report) + len(entry) > MAX_REPORT:
+                self.orders.send(report)
+                report = b"W"
+            report += entry
+        if len(report) > 1:
+            self.orders.send(report)
 
     def obey(self, data: bytes, fds: List[int]) -> Optional["Task"]:
         """One order. A task in the process that it made."""
@@ -272,11 +318,11 @@ class Zygote:
             self.scripts.clear()
         try:
             script = Script(path, identity)
+            script.look_beside(self.loaded)
         except (OSError, ColdError):
             return
         self.scripts[path] = script
-        gc.collect()
-        gc.freeze()
+        tidy_memory()
         self.orders.send(refusal(path, script.cold) if script.cold else b"G")
 
     def hear(self) -> None:
@@ -287,17 +333,17 @@ class Zygote:
             return
         if data[:1] == b"M":
             self.library.ask_for([name for name in data[1:].decode("utf-8", "replace").split("\0") if name])
-        elif data[:1] in (b"C", b"Q"):
-            self.orders.send(data[:8000])
+        elif data[:1] == b"C":
+            self.orders.send(data[:MAX_REPORT])
 
     def fork(self, fd: int) -> Optional["Task"]:
         """A process that waits at `fd`."""
-        ctypes.pythonapi.PyOS_BeforeFork()
+        _before_fork()
         pid = _libc.syscall(*self.clone_arguments)
         if pid == 0:
-            ctypes.pythonapi.PyOS_AfterFork_Child()
+            _after_fork_in_child()
             return self.wait_for_task(fd)
-        ctypes.pythonapi.PyOS_AfterFork_Parent()
+        _after_fork_in_parent()
         os.close(fd)
         if pid < 0:
             self.orders.send(b"X" + struct.pack("=I", ctypes.get_errno()))
@@ -316,17 +362,58 @@ class Zygote:
             os._exit(0)
         self.orders.close()
         self.news.close()
-        waiting = _socket.socket(fileno=fd)
-        data, ancillary, _, _ = waiting.recvmsg(MAX_DATAGRAM, _socket.CMSG_SPACE(12))
-        fds = descriptors_of(ancillary)
-        if not data or len(fds) != 3:
+        task, fds = self.receive(_socket.socket(fileno=fd))
+        if len(fds) != 3:
             os._exit(0)
         for number, each in enumerate(fds):
             os.dup2(each, number)
-        waiting.close()
         for each in fds:
             os.close(each)
-        return Task(self, data)
+        return task
+
+    def receive(self, waiting: _socket.socket) -> Tuple["Task", List[int]]:
+        """The request and its descriptors; none when there will be no request."""
+        size, ancillary, _, _ = waiting.recvmsg_into([self.inbox], _socket.CMSG_SPACE(12))
+        waiting.close()
+        if size == 0:
+            os._exit(0)
+        return Task(self, bytes(memoryview(self.inbox)[:size])), descriptors_of(ancillary)
+
+    def rehearse(self) -> None:
+        """Goes through what each process begins with: it would find this code as new as when it was compiled, and the
+        functions of the C library not yet looked up, and write what it learns into pages that it shares.
+        """
+        variables = [name + b"=" + value for name, value in _STARTED_WITH.items()]
+        request = RUN.pack(0, 0, 0, 0, 0, 0, len(variables)) + b"\0".join([b"", b"", b"", *variables, b""])
+        for _ in range(REHEARSALS):
+            near, far = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
+            near.sendmsg([request], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, struct.pack("=3i", 0, 0, 0))])
+            near.close()
+            task, fds = self.receive(far)
+            task.set_environment()
+            for each in fds:
+                os.close(each)
+
+    def publish(self, variables: List[bytes]) -> None:
+        """Makes them the C library's environment as the kernel gives it: strings, and pointers to them, in memory that
+        nobody takes away. putenv() would look through all that there are for each.
+        """
+        text = b"\0".join(variables) + b"\0"
+        start = ctypes.addressof(self.inbox)
+        ctypes.memmove(start, text, len(text))
+        sizes = [len(each) + 1 for each in variables[:-1]]
+        self.pointers[: len(variables)] = list(itertools.accumulate(sizes, initial=start))
+        _environ.value = ctypes.addressof(self.pointers)
+
+
+def tidy_memory() -> None:
+    """So that processes write to few of the pages that they share: the garbage collector has nothing to look at, and
+    malloc() nothing to put in order.
+    """
+    gc.collect()
+    gc.freeze()
+    if hasattr(_libc, "malloc_trim"):
+        _libc.malloc_trim(ctypes.c_size_t(0))
 
 
 def refusal(path: str, reason: str) -> bytes:
@@ -363,12 +450,12 @@ class Task:
         try:
             os.chdir(self.directory)
             script = self.find_script()
-            self.check_surroundings(script)
+            self.check_folder(script)
         except (ColdError, OSError) as error:
             self.execute_cold(str(error))
         self.set_environment()
         _libc.prctl(PR_SET_NAME, self.command_name(), 0, 0, 0)
-        set_streams()
+        self.zygote.streams.settle()
         words = [os.fsdecode(word) for word in self.arguments[self.arguments.index(self.script) :]]
         sys.argv = words
         if hasattr(sys, "orig_argv"):
@@ -403,29 +490,28 @@ class Task:
             raise ColdError
         return script
 
-    def check_surroundings(self, script: Script) -> None:
-        """Whether what has been loaded is what would be loaded now."""
-        for name, signature in self.zygote.watched:
-            if signature_of(name) != signature:
-                tell(self.zygote.address, b"Q" + os.fsencode(name)[:4096] + b" has changed")
-                raise ColdError
-        if _HAS_FIRST_PATH:
-            script.look_beside()
-            taken = script.beside & self.zygote.hiding
-            if taken:
-                reason = "a file beside it takes the place of the standard library's module " + min(taken)
-                tell(self.zygote.address, refusal(script.path, reason))
-                raise ColdError
+    def check_folder(self, script: Script) -> None:
+        """Whether what has been loaded is what would be loaded beside the script."""
+        if not _HAS_FIRST_PATH:
+            return
+        script.look_beside(self.zygote.loaded)
+        if script.taken:
+            reason = "a file beside it takes the place of the standard library's module " + min(script.taken)
+            tell(self.zygote.address, refusal(script.path, reason))
+            raise ColdError
 
     def set_environment(self) -> None:
         """For os.environ, and for what reads the C library's."""
-        pairs = dict(variable.split(b"=", 1) for variable in self.variables)
+        variables = self.variables
+        pairs = dict(variable.split(b"=", 1) for variable in variables)
         for name, value in _STARTED_WITH.items():
             # All programs get what the zygote got; the rest the interpreter has set at its start (LC_CTYPE, PEP 538).
-            pairs.setdefault(name, value)
-        _libc.clearenv()
-        for name, value in pairs.items():
-            os.putenv(name, value)
+            if name not in pairs:
+                pairs[name] = value
+                variables.append(name + b"=" + value)
+        if sum(map(len, variables)) + len(variables) > MAX_DATAGRAM or len(variables) >= MAX_VARIABLES:
+            self.execute_cold("its environment is too large")
+        self.zygote.publish(variables)
         data = os.environ._data  # type: ignore[attr-defined]
         data.clear()
         data.update(pairs)
@@ -445,6 +531,8 @@ class Task:
 
     def tell_imports(self) -> None:
         """The zygote learns what is worth having."""
+        if len(sys.modules) <= len(_BASE) + len(self.zygote.finder.served):
+            return
         news = [name for name in sys.modules.keys() - self.zygote.known if may_be_shared(name)]
         if news:
             tell(self.zygote.address, b"M" + "\0".join(sorted(news)).encode("utf-8", "replace")[:60000])

@@ -31,19 +31,22 @@ NEVER_SHARED = {
 }
 #: What takes the place of modules that the standard library had and has no more (PyPI: legacy-cgi).
 LEGACY = {"cgi", "cgitb"}
+#: What notes in `_startTime` when it was imported.
+KNOWS_ITS_START = {"logging"}
 
 
 class Shared:
     """A module that is loaded here and hidden."""
 
-    __slots__ = ("brings", "callbacks", "is_served", "module", "parents", "warnings")
+    __slots__ = ("brings", "bundle", "callbacks", "module", "unusual", "warnings")
 
     def __init__(self, module: types.ModuleType) -> None:
         self.module = module
         self.brings: Tuple[str, ...] = ()  #: what importing it adds to sys.modules, itself included, in that order
         self.callbacks: List[Tuple[Any, Any, Any]] = []  #: what it gave to atexit
         self.warnings: List[Tuple[str, type]] = []  #: what it says to who imports it
-        self.is_served = False
+        self.bundle: Dict[str, types.ModuleType] = {}  #: `brings` without itself, ready for sys.modules
+        self.unusual: Tuple[str, ...] = ()  #: those of `brings` for which there is more to do than that
 
 
 class Finder:
@@ -52,26 +55,43 @@ class Finder:
     def __init__(self) -> None:
         self.shared: Dict[str, Shared] = {}
         self.hidden: Set[str] = set()  #: those that are attributes of their packages, while they are loaded
+        self.served: Set[str] = set()  #: in a process: what it has been given
         self.is_active = False
+
+    def prepare(self) -> None:
+        """What processes need to hand out many modules at once. To look at each of them is to write to it (its count of
+        references), and to write to a page that is shared costs more than all else here.
+        """
+        for name, shared in self.shared.items():
+            shared.bundle = {each: self.shared[each].module for each in shared.brings if each != name}
+            shared.unusual = tuple(
+                each
+                for each in shared.brings
+                if each in self.hidden or self.shared[each].callbacks or each in KNOWS_ITS_START
+            )
 
     def find_spec(self, name: str, path: Any = None, target: Any = None) -> Any:
         """The module's own spec, with this object as the loader for the moment."""
         found = self.shared.get(name)
-        if found is None or found.is_served or not found.brings or not self.is_active or target is not None:
+        if found is None or name in self.served or not found.brings or not self.is_active or target is not None:
             return None
         # importlib.util.find_spec() asks as well, and has to hear what it would hear without us.
         if sys._getframe(2).f_code.co_name != "_find_and_load_unlocked":
             return None
         modules = sys.modules
-        for each in found.brings:
-            shared = self.shared[each]
-            if each != name and each not in modules and not shared.is_served:
-                modules[each] = shared.module
-                if each in self.hidden:
-                    self._bind(each, shared.module)
-            if not shared.is_served:
-                shared.is_served = True
-                self._introduce(each, shared)
+        if self.served.isdisjoint(found.brings) and modules.keys().isdisjoint(found.bundle):
+            modules.update(found.bundle)
+            self.served.update(found.brings)
+            for each in found.unusual:
+                self._introduce(each, self.shared[each], is_new=each != name)
+        else:
+            for each in found.brings:
+                if each not in self.served:
+                    is_new = each != name and each not in modules
+                    if is_new:
+                        modules[each] = self.shared[each].module
+                    self.served.add(each)
+                    self._introduce(each, self.shared[each], is_new)
         for message, category in found.warnings:
             _warn_importer(message, category)
         spec = found.module.__spec__
@@ -93,10 +113,13 @@ class Finder:
         if holder is not None:
             setattr(holder, child, module)
 
-    def _introduce(self, name: str, shared: Shared) -> None:
+    def _introduce(self, name: str, shared: Shared, is_new: bool) -> None:
+        """What its body would have done beside making the module."""
+        if is_new and name in self.hidden:
+            self._bind(name, shared.module)
         for function, positional, named in shared.callbacks:
             atexit.register(function, *positional, **named)
-        if name == "logging":
+        if name in KNOWS_ITS_START:
             start = shared.module._startTime
             shared.module._startTime = time.time_ns() if isinstance(start, int) else time.time()  # type: ignore[attr-defined]
 
@@ -216,6 +239,7 @@ class Library:
                 shared = self.finder.shared[name]
                 is_new = is_new or not shared.brings
                 shared.brings, shared.warnings = tuple(brings), warnings
+        self.finder.prepare()
         return is_new
 
     def _good(self) -> Dict[str, Found]:

@@ -6,34 +6,66 @@ import atexit
 import ctypes
 import gc
 import io
+import os
+import stat
 import sys
 import types
 from typing import Any, Dict, Set, Tuple
 
 from appserver.workers.zygote_modules import BASE, Shared
 
-_libc = ctypes.PyDLL(None)
+_exit = ctypes.PyDLL(None).exit  # of the C library, with what it does at exit
 _REFERENCE = type(_weakref.ref(type("", (), {})))
 
 
-def set_streams() -> None:
-    """Makes sys.stdin, stdout and stderr anew on what the descriptors are now, as the interpreter does at its start."""
-    streams: Any = ((sys.stdin, 0, "r"), (sys.stdout, 1, "w"), (sys.stderr, 2, "w"))
-    for stream, fd, mode in streams:
-        unbuffered = stream.write_through  # -u
-        name = stream.name
-        buffer: Any = io.open(fd, mode + "b", 0 if unbuffered and mode == "w" else -1, closefd=False)  # noqa: SIM115
-        raw = getattr(buffer, "raw", buffer)
-        raw.name = name
-        stream.__init__(
-            buffer,
-            encoding=stream.encoding,
-            errors=stream.errors,
-            newline="\n",
-            line_buffering=not unbuffered and (fd == 2 or raw.isatty()),
-            write_through=unbuffered,
-        )
-        stream.mode = mode
+class Streams:
+    """sys.stdin, stdout and stderr, made before the fork for what nearly all programs get: /dev/null and two pipes."""
+
+    def __init__(self) -> None:
+        reader, writer = os.pipe()
+        saved = [os.dup(fd) for fd in (1, 2)]
+        for fd in (1, 2):
+            os.dup2(writer, fd)
+        for fd in (0, 1, 2):
+            _make_stream(fd)
+        self.kinds = [_kind_of(fd) for fd in (0, 1, 2)]
+        for _ in range(20):
+            self.settle()
+        for fd in (1, 2):
+            os.dup2(saved[fd - 1], fd)
+        for fd in (reader, writer, *saved):
+            os.close(fd)
+
+    def settle(self) -> None:
+        """In the process that has its descriptors: makes those anew that are of another kind."""
+        for fd in (0, 1, 2):
+            if _kind_of(fd) != self.kinds[fd]:
+                _make_stream(fd)
+
+
+def _kind_of(fd: int) -> Tuple[int, int, int]:
+    """All that an interpreter looks at when it makes a stream."""
+    info = os.fstat(fd)
+    return stat.S_IFMT(info.st_mode), info.st_rdev, info.st_blksize
+
+
+def _make_stream(fd: int) -> None:
+    """As the interpreter does at its start, on what the descriptor is now."""
+    stream: Any = (sys.stdin, sys.stdout, sys.stderr)[fd]
+    unbuffered = stream.write_through  # -u
+    name = stream.name
+    buffer: Any = io.open(fd, "rb" if fd == 0 else "wb", 0 if unbuffered and fd != 0 else -1, closefd=False)  # noqa: SIM115
+    raw = getattr(buffer, "raw", buffer)
+    raw.name = name
+    stream.__init__(
+        buffer,
+        encoding=stream.encoding,
+        errors=stream.errors,
+        newline="\n",
+        line_buffering=not unbuffered and (fd == 2 or raw.isatty()),
+        write_through=unbuffered,
+    )
+    stream.mode = "r" if fd == 0 else "w"
 
 
 def run(code: types.CodeType, scope: Dict[str, Any]) -> Any:
@@ -161,7 +193,7 @@ def leave(status: Any, scope: Dict[str, Any], shared: Dict[str, Shared]) -> None
         if sys.version_info < (3, 10):
             return
         atexit._run_exitfuncs()
-    if sys.stdout is not sys.__stdout__ or sys.stderr is not sys.__stderr__:
+    if any(getattr(sys, name, None) is not getattr(sys, f"__{name}__", None) for name in ("stdout", "stderr")):
         return
     end = End(shared)
     by_library, by_others = end.wanted_by()
@@ -176,4 +208,4 @@ def leave(status: Any, scope: Dict[str, Any], shared: Dict[str, Shared]) -> None
         return
     if by_library and not end.tell(scope):
         return
-    _libc.exit(ctypes.c_int(status))
+    _exit(ctypes.c_int(status))

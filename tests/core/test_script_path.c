@@ -1,4 +1,4 @@
-/* with: handler/beneath.c */
+/* with: base/memory.c handler/beneath.c spawner/file_marks.c */
 #include "spawner/script_path.c"
 
 #include <ftw.h>

@@ -1,4 +1,4 @@
-/* with: base/memory.c report/event.c loop/loop.c handler/beneath.c handler/frame.c spawner/answers.c spawner/variables.c spawner/program.c spawner/cgi.c spawner/warm.c spawner/zygote.c spawner/shebang.c spawner/running.c spawner/trial.c base/buf.c spawner/script_path.c spawner/stderr_lines.c spawner/rlimits.c spawner/identity.c spawner/strays.c */
+/* with: base/memory.c report/event.c loop/loop.c handler/beneath.c handler/frame.c spawner/answers.c spawner/variables.c spawner/program.c spawner/cgi.c spawner/warm.c spawner/zygote.c spawner/shebang.c spawner/running.c spawner/trial.c base/buf.c spawner/script_path.c spawner/file_marks.c spawner/stderr_lines.c spawner/rlimits.c spawner/identity.c spawner/strays.c */
 /* The spawner on a thread of this test, which plays the core: requests over the queue, answers from two loops' sockets, programs as shell scripts in a
  * folder of its own. */
 #include "spawner/spawner.c"

@@ -7,6 +7,7 @@ import http.client
 import json
 import os
 import queue
+import random
 import re
 import shutil
 import signal
@@ -28,7 +29,8 @@ TOP = Path(__file__).resolve().parent.parent.parent
 SANITIZE = os.environ.get("CHEROKEE_SANITIZE", "")
 STATE = tempfile.mkdtemp(prefix="cherokee-state-")  #: where servers keep incidents, unless they are told
 atexit.register(shutil.rmtree, STATE, ignore_errors=True)
-PATIENCE_S = 60.0 if SANITIZE else 30.0  #: how long something that must happen may take before a test fails
+PATIENCE_S = 120.0 if SANITIZE else 60.0  #: how long something that must happen may take before a test fails
+ANNOUNCED_ANYWAY_S = 10.0  #: after which the server says that it listens, whether its executors are ready or not
 ALARMING = re.compile(
     r"Sanitizer|runtime error:|Assertion|core: out of memory|Traceback \(most recent call last\).*(native|supervisor)"
     r"|the core (ended|was killed)|a malformed answer|malformed request frame|Fatal Python error"
@@ -86,7 +88,7 @@ def run_command(folder: Path, *arguments: str, **environment: str) -> subprocess
         env=server_environment(**environment),
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE_S,
     )
 
 
@@ -221,6 +223,18 @@ def accepts(port: int) -> bool:
     return True
 
 
+def free_port() -> int:
+    """For a server that has to be told one. It is none of those that the kernel deals out, so nobody is given it before
+    the server takes it.
+    """
+    first = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    while True:
+        port = random.randrange(10_000, first) if first > 20_000 else 0
+        with socket.socket() as sock, suppress(OSError):
+            sock.bind(("127.0.0.1", port))
+            return int(sock.getsockname()[1])
+
+
 def has_ipv6() -> bool:
     """Whether this machine has the address ::1; a container often has not."""
     try:
@@ -263,7 +277,17 @@ def state_of(pid: int) -> str:
 
 def state_of_threads(pid: int) -> set[str]:
     """The states of all threads of a process; SIGSTOP reaches them one by one."""
-    return {stat.read_text().rpartition(")")[2].split()[0] for stat in Path(f"/proc/{pid}/task").glob("*/stat")}
+    found = set()
+    for stat in Path(f"/proc/{pid}/task").glob("*/stat"):
+        with suppress(OSError):  # it has ended meanwhile
+            found.add(stat.read_text().rpartition(")")[2].split()[0])
+    return found
+
+
+def stop_process(pid: int) -> None:
+    """By SIGSTOP; returns when all of its threads stand still."""
+    os.kill(pid, signal.SIGSTOP)
+    wait_for(lambda: state_of_threads(pid) == {"T"}, f"process {pid} stands still")
 
 
 def count_fds(pid: int, site: Path) -> int:
@@ -429,12 +453,12 @@ def watches(server: Server) -> list[list[tuple[str, int]]]:
     wanted = listening_inodes(server.port)
     found = []
     for entry in Path(f"/proc/{pid}/fdinfo").iterdir():
-        watched = re.findall(r"tfd:\s*(\d+) events:\s*([0-9a-f]+)", entry.read_text())
         inodes = []
-        for fd, events in watched:
-            inode = re.search(r"socket:\[(\d+)\]", str(Path(f"/proc/{pid}/fd/{fd}").readlink()))
-            if inode and inode[1] in wanted:
-                inodes.append((inode[1], int(events, 16)))
+        with suppress(OSError):  # what is closed meanwhile is no listening socket
+            for fd, events in re.findall(r"tfd:\s*(\d+) events:\s*([0-9a-f]+)", entry.read_text()):
+                inode = re.search(r"socket:\[(\d+)\]", str(Path(f"/proc/{pid}/fd/{fd}").readlink()))
+                if inode and inode[1] in wanted:
+                    inodes.append((inode[1], int(events, 16)))
         if inodes:
             found.append(inodes)
     return found
@@ -475,9 +499,9 @@ def launch(
     found: queue.Queue[str | None] = queue.Queue()
     server._reader = threading.Thread(target=_read_lines, args=(server, found), daemon=True)
     server._reader.start()
-    end = time.monotonic() + PATIENCE_S
+    began = time.monotonic()
     while True:
-        line = found.get(timeout=max(0.1, end - time.monotonic()))
+        line = found.get(timeout=max(0.1, began + PATIENCE_S - time.monotonic()))
         if line is None:
             process.wait(PATIENCE_S)
             raise RuntimeError(f"the server ended with status {process.returncode}:\n{server.log()}")
@@ -488,7 +512,20 @@ def launch(
                 assert (
                     str(TOP / "appserver/native/_core") in Path(f"/proc/{server.one_pid('core_main')}/maps").read_text()
                 )
+            if time.monotonic() - began > ANNOUNCED_ANYWAY_S - 1:
+                _give_executors_time(server)
             return server
+
+
+def _give_executors_time(server: Server) -> None:
+    """On a machine that has much to do: until all are ready, or for as long as we have patience; some never are."""
+
+    def are_ready() -> bool:
+        ready = {each.get("pid") for each in server.records("^executor is ready$")}
+        return ready.issuperset(server.pids("workers/main.py"))
+
+    with suppress(AssertionError):
+        wait_for(are_ready, "all executors are ready")
 
 
 @contextmanager

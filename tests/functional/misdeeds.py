@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import http.client
 import re
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -124,9 +123,7 @@ def expect_cut_off(server: Server, target: str, why: str) -> None:
 def expect_stuck_worker_to_be_replaced(server: Server) -> None:
     pids = workers(server)
     server.allowed.append("Fatal Python error")
-    started = time.monotonic()
     assert server.get("/bad/blocks").status == 504
-    assert time.monotonic() - started < 30
     wait_for_replacement(server, pids, "the stuck worker")
     server.wait_for_log(r"bad\.py.*in application")  # the stack says where
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import select
 import socket
 import struct
 import subprocess
@@ -21,7 +22,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from harness import PATIENCE_S, TOP, Connection, accepts, sanitizer_environment, wait_for
+from harness import PATIENCE_S, TOP, Connection, accepts, sanitizer_environment, state_of_threads, wait_for
 
 from appserver.config.load import load_file
 from appserver.config.plan import build
@@ -253,6 +254,27 @@ class PlayedCore:
         """A client's connection."""
         return Connection(self.port)
 
+    def fill(self, sock: socket.socket, limit: int = 64 << 20) -> int:
+        """Sends through the core to somebody who does not read, until nothing goes any more; what went."""
+        sent = 0
+
+        def is_full() -> bool:
+            nonlocal sent
+            try:
+                while sent < limit:
+                    sent += sock.send(b"x" * 65536)
+            except BlockingIOError:
+                # Who has something to do for it does not sleep.
+                return state_of_threads(self.process.pid) == {"S"} and not select.select([], [sock], [], 0)[1]
+            raise AssertionError(f"{sent} bytes went that nobody reads")
+
+        sock.setblocking(False)
+        try:
+            wait_for(is_full, "the whole way is full")
+        finally:
+            sock.settimeout(PATIENCE_S)
+        return sent
+
     # Executors
 
     def receive(self, *, run: bool = True) -> PlayedRequest:
@@ -319,7 +341,7 @@ class PlayedCore:
         status = Path(f"/proc/{self.process.pid}/status").read_text()
         return int(status.partition("VmRSS:")[2].split()[0])
 
-    def drain(self, timeout_ms: int = 5000) -> None:
+    def drain(self, timeout_ms: int = 60_000) -> None:
         """Tells it to stop, and waits until it has begun: its only loop has closed the listening socket."""
         self.listener.close()
         self.channel.send("drain", timeout_ms=timeout_ms)

@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
-from harness import Server, state_of, state_of_threads, wait_for
+from harness import Server, state_of, stop_process, wait_for
 
 from appserver.supervisor.segments import HEADER, HEADER_SIZE, SLOT_SIZE, STATE_FREE
 
@@ -135,9 +135,8 @@ def held(server: Server) -> Iterator[int]:
     """The zygote, which this is, stands still, and none of its processes waits."""
     # What it has forked is younger than itself.
     zygote = min(waiting(server), key=started_at)
-    os.kill(zygote, signal.SIGSTOP)
     try:
-        wait_for(lambda: state_of_threads(zygote) == {"T"}, "the zygote stands still")
+        stop_process(zygote)
         end_all([pid for pid in waiting(server) if pid != zygote])
         yield zygote
     finally:

@@ -5,17 +5,18 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 from pathlib import Path
 
 import pytest
 from harness import (
+    PATIENCE_S,
     Connection,
     Server,
     children_of,
+    free_port,
     launch,
     listening_inodes,
-    state_of_threads,
+    stop_process,
     wait_for,
     watches,
     write_tree,
@@ -35,10 +36,9 @@ def start(serve, mode: str, more: str = "", *arguments: str) -> Server:
 
 
 def stop_core(server: Server) -> int:
-    """The core's pid, once every one of its threads stands still: SIGSTOP reaches them one by one."""
+    """The core's pid, once it stands still."""
     core = server.one_pid("core_main")
-    os.kill(core, signal.SIGSTOP)
-    wait_for(lambda: state_of_threads(core) == {"T"}, "the core has stopped")
+    stop_process(core)
     return core
 
 
@@ -132,7 +132,7 @@ def test_draining_takes_every_backlog(serve, mode: str) -> None:
     for connection in waiting:
         assert connection.response().text == "hello\n"
         connection.close()
-    assert server.process.wait(30) == 0
+    assert server.process.wait(PATIENCE_S) == 0
 
 
 def shared_sockets(server: Server) -> list[str]:
@@ -158,9 +158,7 @@ def test_a_reload_keeps_the_way_of_accepting(serve, tmp_path: Path) -> None:
 
 
 def test_a_reload_adds_and_removes_listeners_of_all_loops(serve, tmp_path: Path) -> None:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     first = "listen: [127.0.0.1:0]\n"
     write_tree(tmp_path, {"www/a.txt": "hello\n", "config.yaml": first + config("reuseport")})
     # Not by the fixture: an address on the command line would replace those of the file.

@@ -123,7 +123,7 @@ pools:
     directory: .
     processes: 2
     threads: 2
-    limits: {request_time: 2s, interrupt_time: 300ms}
+    limits: {request_time: 4s, interrupt_time: 3s}
   good: {python: "good:application", directory: ., processes: 1, threads: 2}
 sites:
   - rules:

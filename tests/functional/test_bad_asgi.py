@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from harness import Server
+from harness import PATIENCE_S, Server
 from misdeeds import (
     ALLOCATES,
     DEATHS,
@@ -177,7 +177,7 @@ pools:
     python: "bad:application"
     directory: .
     processes: 2
-    limits: {request_time: 2s, interrupt_time: 300ms}
+    limits: {request_time: 4s, interrupt_time: 3s}
   handlers: {processes: 1}
 sites:
   - rules:
@@ -339,7 +339,7 @@ def test_a_websocket_whose_worker_dies(server: Server) -> None:
     pids = workers(server)
     with client(server, "/bad/exits") as connection, pytest.raises(ConnectionClosed) as closed:
         connection.send("now")
-        connection.recv(30)
+        connection.recv(PATIENCE_S)
     assert closed.value.rcvd is None  # there is nobody who could say why
     wait_for_replacement(server, pids, "the dead worker")
 

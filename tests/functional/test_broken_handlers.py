@@ -163,7 +163,9 @@ sites: [{root: ., rules: [{match: {path: /*}, handler: {python: app}}]}]
     files = {"app/app.py": application, "library/words.py": "WORD = b'one'\n"}
     server = serve(files, "--dev", config=config.replace("LIBRARY", str(tmp_path / "library")))
     assert server.get("/").text == "one"
-    (tmp_path / "library/words.py").write_text("WORD = b'another'\n")
+    new = tmp_path / "library/new"
+    new.write_text("WORD = b'another'\n")
+    new.replace(tmp_path / "library/words.py")  # a file that is empty for a moment may be two changes
     wait_for(lambda: server.get("/").text == "another", "the changed module is used")
     assert len(server.records("^changed, reloading")) == 1
 
@@ -201,7 +203,7 @@ def test_broken_application_is_not_the_others_concern(serve: Any) -> None:
     config = """
 pools:
   broken: {python: "broken:application", directory: apps, processes: 1}
-  good: {python: "good:application", directory: apps, processes: 1, limits: {queue_time: 500ms}}
+  good: {python: "good:application", directory: apps, processes: 1}
 sites:
   - rules:
       - {match: {path: /broken/*}, handler: {python: broken}}

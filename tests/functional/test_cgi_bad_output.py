@@ -117,13 +117,13 @@ FILES: dict[str, str | bytes] = {
     "cgi-bin/closed.sh": "#!/bin/sh\nexec 0<&- 1>&- 2>&-\n",
     "cgi-bin/both.sh": "#!/bin/sh\nexec 2>&1\necho Content-Type: text/plain\necho\nls /no/such/file\n",
     "cgi-bin/later.sh": HEAD
-    + "echo begun\n(trap '' TERM HUP; sleep 0.3; echo never) &\nexec setsid -f sh -c 'sleep 0.2; echo never'\n",
+    + "echo begun\n(trap '' TERM HUP; sleep 4; echo never) &\nexec setsid -f sh -c 'sleep 4; echo never'\n",
     "cgi-bin/mutters.sh": HEAD + "printf 'a\\0b\\377\\303\\244\\001c\\n\\n\\r\\n\\tno end' >&2\necho done\n",
     "cgi-bin/na: me.sh": HEAD + "echo 'in: trouble' >&2\necho done\n",
     **{f"data/{name}": text for name, text in OUTPUTS.items()},
 }
 CONFIG = """
-cgi: {warm: WARM, limits: {request_time: 20s, idle_time: 5s, kill_grace: 200ms}}
+cgi: {warm: WARM, limits: {request_time: 0s, idle_time: 0s, kill_grace: 200ms}}
 sites:
   - rules: [{match: {path: /cgi-bin/*}, handler: {cgi: cgi-bin}}]
 """
@@ -347,7 +347,8 @@ def test_stderr_that_is_no_text(server: Server) -> None:
     before = len(server.lines)
     assert server.get("/cgi-bin/mutters.sh").text == "done\n"
     wait_for_reason(server, before, "mutters.sh", "no end")
-    said = [line for line in map(json.loads, server.lines[before:]) if line.get("script") == "/mutters.sh"]
+    records = [json.loads(line) for line in server.lines[before:] if line.startswith("{")]
+    said = [record for record in records if record.get("script") == "/mutters.sh"]
     assert [line["event"] for line in said] == ["a?b\N{REPLACEMENT CHARACTER}ä?c", "\tno end"]
 
 

@@ -27,7 +27,7 @@ sites:
             environment: {B: own, C: own}
             pass_environment: [OF_ONE]
             interpreters: {".words": /bin/cat}
-      - {match: {path: /few/*}, handler: {cgi: {directory: cgi-bin, limits: {programs: 1, queue: 1, queue_time: 20s}}}}
+      - {match: {path: /few/*}, handler: {cgi: {directory: cgi-bin, limits: {programs: 1, queue: 1, queue_time: 1h}}}}
 """
 
 

@@ -91,8 +91,7 @@ def application() -> Application:
     return Application()
 
 
-@pytest.fixture
-def server(application: Application) -> Iterator[Server]:
+def serving(application: Application, **limits: str) -> Server:
     handlers = {
         "/asgi": application,
         "/handle": handle,
@@ -100,7 +99,12 @@ def server(application: Application) -> Iterator[Server]:
         "/stream": stream,
         "/plain": plain,
     }
-    with Server(handlers=handlers, pool={"threads": 2, "limits": {"request_time": "1s"}}) as server:
+    return Server(handlers=handlers, pool={"threads": 2, "limits": limits})
+
+
+@pytest.fixture
+def server(application: Application) -> Iterator[Server]:
+    with serving(application) as server:
         yield server
 
 
@@ -129,19 +133,19 @@ def test_a_startup_that_fails() -> None:
         await receive()
         await send({"type": "lifespan.startup.failed", "message": "no database"})
 
-    before = threading.active_count()
+    before = set(threading.enumerate())
     with pytest.raises(StartError, match="application / says that its startup failed: no database"):
         Server(handlers={"/": application}).start()
-    wait_for(lambda: threading.active_count() == before, "no thread is left")
+    wait_for(lambda: not set(threading.enumerate()) - before, "no thread is left")
 
 
-def test_failure_and_time(server: Server, caplog: pytest.LogCaptureFixture) -> None:
-    assert get(server, "/asgi/fails").status == 500
-    assert "LookupError: in the loop" in caplog.text
-    assert get(server, "/asgi/waits").status == 504
-    with caplog.at_level(logging.WARNING, "appserver"):
+def test_failure_and_time(application: Application, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING, "appserver"), serving(application, request_time="3s") as server:
+        assert get(server, "/asgi/fails").status == 500
+        wait_for(lambda: "LookupError: in the loop" in caplog.text, "the failure is in the log")
+        assert get(server, "/asgi/waits").status == 504
         wait_for(lambda: "the request was cancelled: its time is over" in caplog.text, "the task is cancelled")
-    assert get(server, "/asgi/a").status == 200
+        assert get(server, "/asgi/a").status == 200
 
 
 def test_websocket(server: Server, application: Application) -> None:

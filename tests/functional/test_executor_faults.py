@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from harness import Response, Server, state_of, wait_for
 CONFIG = """
 log: {access: "off"}
 pools:
-  shop: {python: "fake:app", interpreter: cgi-bin/executor, processes: 6, threads: 1, quarantine: 20s}
+  shop: {python: "fake:app", interpreter: cgi-bin/executor, processes: 6, threads: 1, quarantine: 10m}
   never: {python: "fake:app", interpreter: cgi-bin/executor, processes: 2, threads: 1, retry: never}
   always: {python: "fake:app", interpreter: cgi-bin/executor, processes: 2, threads: 1, retry: always, quarantine: 0s}
 sites:
@@ -124,22 +125,24 @@ def test_two_deaths_are_quarantined(server: Server) -> None:
     name = next(NAMES)
     response = ask(server, "GET", name, "marked", times=9)
     assert response.status == 503
-    assert response.header("retry-after") == "20"
+    assert response.header("retry-after") == "600"
     assert response.header("x-incident")
     assert len(lines(server, f"faults.{name}")) == 2
     record = json.loads(server.wait_for_log("killed two executors and is quarantined"))
     assert (record["about"], record["level"]) == (
-        f"GET /: killed two executors and is quarantined for 20 s; fingerprint {record['about'][-16:]}",
+        f"GET /: killed two executors and is quarantined for 600 s; fingerprint {record['about'][-16:]}",
         "error",
     )
+    began = time.monotonic()
     refused = [ask(server, "GET", name, "marked", times=9) for _ in range(20)]
+    took_s = time.monotonic() - began
     assert {each.status for each in refused} == {503}
-    assert all(0 < int(each.header("retry-after") or 0) <= 20 for each in refused)
+    assert all(0 < int(each.header("retry-after") or 0) <= 600 for each in refused)
     assert len(lines(server, f"faults.{name}")) == 2
     words = f"refused, for it is quarantined: GET /, fingerprint {record['about'][-16:]}"
     server.wait_for_log(words)
     told = server.records(words)
-    assert 1 <= len(told) < 10  # one a second, from both loops together
+    assert 1 <= len(told) <= (os.cpu_count() or 1) * (took_s + 1)  # one a second from each loop
     # What is not the same request is run.
     assert ask(server, "GET", name, "nowhere").text == name
     assert ask(server, "HEAD", name, "marked").status == 200
@@ -195,7 +198,10 @@ def test_an_executor_that_was_taken_for_dead(server: Server) -> None:
     os.kill(stopped, signal.SIGCONT)
     wait_for(lambda: state_of(stopped) == "S", "it has dropped the request")
     assert runs(server, name) == 1
-    for _ in range(50):
+
+    def works() -> bool:
         name = next(NAMES)
         assert ask(server, "GET", name, "nowhere").text == name
-    assert any(line.endswith(f" {stopped}") for line in lines(server, "runs")), "it goes on working"
+        return any(line.endswith(f" {stopped}") for line in lines(server, "runs"))
+
+    wait_for(works, "it goes on working")

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from harness import Server
-from websockets.sync.client import connect
+from harness import PATIENCE_S, Server
+from websocket_clients import client
 
 APPLICATION = r"""
 import contextlib, hashlib
@@ -96,8 +96,8 @@ def api(serve_module: Any) -> Iterator[Server]:
     server = serve_module({"api.py": APPLICATION}, config=CONFIG)
     # libuv opens /dev/null with the first stream of a loop, and keeps it.
     for _ in range(30):
-        with connect(f"ws://127.0.0.1:{server.port}/api/chat/first") as client:
-            client.recv()
+        with client(server, "/api/chat/first") as connection:
+            connection.recv(PATIENCE_S)
     server.remember_fds()
     yield server
 
@@ -156,10 +156,9 @@ def test_stream(api: Server) -> None:
 
 
 def test_websocket(api: Server) -> None:
-    url = f"ws://127.0.0.1:{api.port}/api/chat/room"
-    with connect(url, additional_headers={"X-User": "me"}) as client:
-        assert json.loads(client.recv()) == {"hello": "room", "who": "me"}
+    with client(api, "/api/chat/room", additional_headers={"X-User": "me"}) as connection:
+        assert json.loads(connection.recv(PATIENCE_S)) == {"hello": "room", "who": "me"}
         for word in ("one", "zwölf", "x" * 200_000):
-            client.send(word)
-            assert client.recv() == f"you said {word}"
+            connection.send(word)
+            assert connection.recv(PATIENCE_S) == f"you said {word}"
     api.wait_for_log("chat ended with 1000")

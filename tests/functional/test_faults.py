@@ -16,7 +16,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from harness import PATIENCE_S, TOP, Connection, Response, Server, children_of, launch, state_of, wait_for, write_tree
+from harness import (
+    PATIENCE_S,
+    TOP,
+    Connection,
+    Response,
+    Server,
+    children_of,
+    launch,
+    state_of,
+    stop_process,
+    wait_for,
+    write_tree,
+)
 
 #: Read, not imported: the compiled core with sanitizers cannot be loaded into this process.
 SEGMENTS = (TOP / "appserver/supervisor/segments.py").read_text()
@@ -190,8 +202,7 @@ def test_other_requests_are_502_with_an_incident(serve: Any, death: Callable[[Se
         assert incident is not None
         record = json.loads(server.wait_for_log(f'lost with its executor.*"{incident}"'))
         assert record["request"] == incident
-        deaths = server.records("^executor was killed by SIG")
-        assert any(incident in death["requests"] for death in deaths)
+        server.wait_for_log(f'"executor was killed by SIG.*"{incident}"')
     wait_for(lambda: server.get("/app/pid").status == 200, "somebody serves again")
     await_workers(server, 2)
 
@@ -199,14 +210,15 @@ def test_other_requests_are_502_with_an_incident(serve: Any, death: Callable[[Se
 def test_incidents_are_told(serve: Any) -> None:
     """Of a request that is repeated, one that is lost, and one whose time is over."""
     config = CONFIG.replace('access: "off"', 'access: "off", level: debug')
-    server = start(serve, "{request_time: 1s, interrupt_time: 100ms, stop_time: 1s}", config)
+    server = start(serve, "{request_time: 3s, interrupt_time: 100ms, stop_time: 1s}", config)
     (server.folder / "open").touch()
     (server.folder / "segfault").touch()
     assert server.get("/app/segfault-once").status == 200
     assert server.post("/app/segfault", b"x").status == 502
     assert server.post("/app/hang", b"x").status == 504
     server.wait_for_log('"a request went wrong in an executor"', 3)
-    records = server.records("^a request went wrong in an executor")
+    # Each loop of the core has its own way to the log.
+    records = sorted(server.records("^a request went wrong in an executor"), key=lambda each: each["started_ns"])
     assert [(each["cause"], each["what"]) for each in records] == [
         ("died", "retried"),
         ("died", "502"),
@@ -263,8 +275,7 @@ def test_death_between_receiving_and_marking(serve: Any) -> None:
     """A worker that is gone with a request that no slot shows: the executor's end of the queue is read by the test."""
     server = start(serve, config=CONFIG.replace("processes: 2", "processes: 1"))
     worker = workers(server)[0]
-    os.kill(worker, signal.SIGSTOP)
-    wait_for(lambda: state_of(worker) == "T", "it is stopped")
+    stop_process(worker)
     asking = [Asking(server, "/app/pid"), Asking(server, "/app/pid", "POST", b"")]
     thieve(server, worker, 2)
     os.kill(worker, signal.SIGKILL)
@@ -291,7 +302,7 @@ for fd in sorted(map(int, os.listdir("/proc/{worker}/fd"))):
         continue
     got = 0
     while got < {count}:
-        if not select.select([sock], [], [], 20)[0]:
+        if not select.select([sock], [], [], {PATIENCE_S})[0]:
             sys.exit("nothing came")
         got += sock.recv(200_000).count(b"REQUEST_METHOD")
     sys.exit(0)
@@ -330,7 +341,7 @@ def test_exit_at_boot_backs_off_longer(serve: Any) -> None:
 
 
 def test_request_time(serve: Any) -> None:
-    server = start(serve, "{request_time: 500ms, interrupt_time: 200ms}")
+    server = start(serve, "{request_time: 3s, interrupt_time: 200ms}")
     before = workers(server)
     hanging = Asking(server, "/app/hang", "POST", b"")
     response = hanging.response()
@@ -365,7 +376,7 @@ def test_others_in_a_stuck_executor_are_not_lost(serve: Any) -> None:
 
 
 def test_every_executor_is_busy(serve: Any) -> None:
-    server = start(serve, "{queue_time: 500ms}")
+    server = start(serve, "{queue_time: 4s}")
     running = [Asking(server, f"/app/gate?name={number}") for number in range(4)]
     for number in range(4):
         holder(server, str(number))
@@ -408,8 +419,7 @@ def test_core_dies(serve: Any) -> None:
     asking = Asking(server, "/app/gate?name=a")
     holder(server, "a")
     core = server.one_pid("core_main")
-    os.kill(core, signal.SIGSTOP)
-    wait_for(lambda: state_of(core) == "T", "it is stopped")
+    stop_process(core)
     with Connection(server.port) as waiting:  # in the backlog: nobody accepts
         waiting.send("GET /app/pid HTTP/1.1\r\nHost: a\r\n\r\n")
         os.kill(core, signal.SIGKILL)

@@ -99,7 +99,7 @@ def test_clients_that_leave_and_workers_that_die(server):
         response = server.get("/plain/5/1048576")
         return response if response.status == 200 and int(response.header("X-Worker") or 0) not in workers else None
 
-    response = wait_for(answer_of_another, "another worker answers", 20)
+    response = wait_for(answer_of_another, "another worker answers")
     assert response.body == expected(5, 1 << 20)
     # It was lent by one that is dead, and the core has it all the same.
     with stays:

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from harness import SANITIZE, Connection, Server, wait_for, watches
+from harness import PATIENCE_S, SANITIZE, Connection, Server, wait_for, watches
 
 GET = "GET /a.txt HTTP/1.1\r\nHost: a\r\n\r\n"
 FILES: dict[str, str | bytes] = {"www/a.txt": "hello\n", "handlers/echo.py": "def handle(request):\n    return 'ok'\n"}
@@ -67,7 +67,7 @@ def test_over_the_limit_they_wait(serve) -> None:
         with pytest.raises(BlockingIOError):
             waiting[0].socket.recv(1)
         for connection in waiting:
-            connection.socket.settimeout(30)
+            connection.socket.settimeout(PATIENCE_S)
         for leaving, arriving in zip(held + waiting[:2], waiting, strict=True):
             leaving.close()
             assert arriving.response().text == "hello\n"
@@ -95,7 +95,7 @@ def test_a_client_has_its_own_limit(serve) -> None:
         with server.connect() as connection:
             assert connection.response().status == 503
         # Another address of this machine is another client.
-        other = socket.create_connection(("127.0.0.1", server.port), 30, source_address=("127.0.0.2", 0))
+        other = socket.create_connection(("127.0.0.1", server.port), PATIENCE_S, source_address=("127.0.0.2", 0))
         with other, other.makefile("rb") as file:
             other.sendall(GET.encode())
             assert file.readline() == b"HTTP/1.1 200 OK\r\n"
@@ -152,13 +152,13 @@ def test_a_dripping_body_is_408(serve) -> None:
 
 def test_a_steady_body_may_take_its_time(serve) -> None:
     """Several windows long, each with enough in it."""
-    server = serve(FILES, config=config("body_timeout: 300ms, min_rate: 100"))
+    server = serve(FILES, config=config("body_timeout: 2s, min_rate: 100"))
     with server.connect() as connection:
         connection.send("POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 40000\r\n\r\n")
         stop = threading.Event()
-        for _ in range(40):
-            connection.send(b"x" * 1000)
-            stop.wait(0.03)
+        for _ in range(25):
+            connection.send(b"x" * 1600)
+            stop.wait(0.2)
         assert connection.response().text == "ok"
 
 
@@ -166,7 +166,7 @@ def slow_connection(server: Server) -> socket.socket:
     """With a small receive buffer, so that what the client's system takes is what the client reads."""
     sock = socket.socket()
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-    sock.settimeout(30)
+    sock.settimeout(PATIENCE_S)
     sock.connect(("127.0.0.1", server.port))
     return sock
 
@@ -199,7 +199,7 @@ def test_a_reader_that_is_slow_but_steady_gets_it_all(serve, tmp_path: Path) -> 
     client takes out of it.
     """
     size = 4 << 20
-    server = serve(FILES, config=config("send_timeout: 200ms, min_rate: 1000"))
+    server = serve(FILES, config=config("send_timeout: 1500ms, min_rate: 1000"))
     sparse(tmp_path, size)
     with slow_connection(server) as sock:
         sock.sendall(b"GET /sparse.bin HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
@@ -207,7 +207,7 @@ def test_a_reader_that_is_slow_but_steady_gets_it_all(serve, tmp_path: Path) -> 
         stop = threading.Event()
         for _ in range(30):
             got += len(sock.recv(20000))
-            stop.wait(0.05)
+            stop.wait(0.15)
         while piece := sock.recv(1 << 20):
             got += len(piece)
         assert got > size

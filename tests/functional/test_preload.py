@@ -160,7 +160,7 @@ def test_a_reload_makes_a_new_template(server: Server) -> None:
     assert clients.faults == []
     wait_for(lambda: len(pool(server, "app")["templates"]) == 1, "the old template has gone")
     assert template(server)["pid"] != old
-    assert state_of(old) == ""
+    wait_for(lambda: state_of(old) == "", "it is waited for")
     assert {about["loaded_by"] for about in each_worker(server).values()} == {template(server)["pid"]}
 
 
@@ -178,7 +178,7 @@ def test_a_version_that_cannot_be_loaded_never_replaces_the_old(server: Server) 
     assert clients.faults == []
     wait_for(lambda: len(pool(server, "app")["templates"]) == 1, "the new template has gone")
     assert template(server)["pid"] == old
-    assert len(workers(server, "app", "ready")) == 3
+    wait_for(lambda: len(workers(server, "app", "ready")) == 3, "the old workers are there")
 
 
 def test_nobody_is_left_over(server: Server) -> None:
@@ -207,6 +207,7 @@ def test_threads_at_import_are_told_and_workers_start_without(serve: Any) -> Non
     )
     server = serve({"app.py": code + APPLICATION}, config=CONFIG)
     server.wait_for_log(r"preload is not possible.*1 threads while it was loaded \(ticker\)")
+    wait_for(lambda: len(workers(server, "app", "ready")) == 3, "all workers are there")
     found = each_worker(server)
     assert {about["loaded_by"] for about in found.values()} == set(found)
     assert len(found) == 3
@@ -249,7 +250,8 @@ def test_a_template_that_cannot_load_at_the_start(serve: Any) -> None:
     config = CONFIG.replace("preload: true", "preload: true, limits: {queue_time: 500ms}")
     server = serve({"app.py": "raise RuntimeError('not today')\n"}, config=config)
     assert server.get("/").status == 503
-    assert server.records("the application cannot be loaded")[0]["reason"].endswith("RuntimeError: not today")
+    record = json.loads(server.wait_for_log('"the application cannot be loaded'))
+    assert record["reason"].endswith("RuntimeError: not today")
     (server.folder / "app.py").write_text(APPLICATION)
     wait_for(lambda: server.get("/").status == 200, "it is tried again")
     wait_for(lambda: len(workers(server, "app", "ready")) == 3, "all workers are there")

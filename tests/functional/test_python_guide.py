@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 from harness import PATIENCE_S, TOP, Server
-from websockets.sync.client import connect
+from websocket_clients import client
 
 TEXT = (TOP / "docs" / "python.md").read_text()
 SCRIPTS = dict(re.findall(r"^```python\n# (\S+)\n(.*?)^```", TEXT, re.MULTILINE | re.DOTALL))
@@ -54,7 +54,7 @@ def test_numbers(guide: Server) -> None:
 
 
 def test_talk(guide: Server) -> None:
-    with connect(f"ws://127.0.0.1:{guide.port}/talk?name=Ada") as connection:
+    with client(guide, "/talk?name=Ada") as connection:
         assert connection.recv(PATIENCE_S) == "Hello, Ada!"
         connection.send("hi")
         assert json.loads(connection.recv(PATIENCE_S)) == {"Ada": "hi"}

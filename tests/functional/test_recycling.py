@@ -6,7 +6,7 @@ import re
 from typing import Any
 
 import pytest
-from crews import Clients, ask, pool, workers
+from crews import Clients, ask, workers
 from harness import SANITIZE, Connection, Server, wait_for
 
 pytestmark = pytest.mark.skipif(bool(SANITIZE), reason="the sanitizers' shadow memory counts against limits of memory")
@@ -19,7 +19,9 @@ def application(environ, start_response):
     if path == "/grow":
         kept.append(b"x" * 64 * 1024 * 1024)
     if path == "/sleep":
-        time.sleep(1)
+        open("sleeping", "w").close()
+        while not os.path.exists("go"):
+            time.sleep(0.01)
     if path == "/explode":
         kept.append(bytearray(int(environ["QUERY_STRING"])))
     start_response("200 OK", [("Content-Type", "text/plain")])
@@ -64,7 +66,7 @@ def test_after_so_many_requests(server: Server) -> None:
     assert len(figures) == len(found)
     assert all(served >= limit and 180 <= limit <= 220 for served, limit in figures)
     assert len({limit for _, limit in figures}) > 1  # they do not go together
-    assert all(each["requests"] is not None for each in workers(server, "requests"))
+    assert all(each["requests"] is not None for each in workers(server, "requests", "ready"))
 
 
 def test_at_an_age(server: Server) -> None:
@@ -79,11 +81,12 @@ def test_with_too_much_memory_it_finishes_first(server: Server) -> None:
     (old,) = workers(server, "memory")
     with Connection(server.port) as slow, Clients(server, "/memory/", count=2) as clients:
         slow.send("GET /memory/sleep HTTP/1.1\r\nHost: localhost\r\n\r\n")
-        wait_for(lambda: pool(server, "memory")["running"] >= 1, "the slow request runs")
+        wait_for((server.folder / "sleeping").exists, "the slow request runs")
         assert server.get("/memory/grow").text == str(old["pid"])
         wait_for(
             lambda: workers(server, "memory", "ready")[:1] not in ([], [old]) and reasons(server, "memory"), "a new one"
         )
+        (server.folder / "go").touch()
         assert slow.response().text == str(old["pid"])
         wait_for(lambda: old["pid"] not in {each["pid"] for each in workers(server, "memory")}, "the old one is gone")
     assert clients.faults == []

@@ -40,9 +40,9 @@ def flood(server: Server, count: int, target: str) -> list[Response]:
 def test_up_while_requests_wait_and_down_again(serve: Any) -> None:
     server = serve({"app.py": APPLICATION}, config=CONFIG)
     assert [pool(server, "app")[key] for key in ("processes", "fewest_processes", "most_processes")] == [1, 1, 4]
-    found = flood(server, 40, "/?0.4")
-    assert [each.status for each in found] == [200] * 40
-    assert len({each.text for each in found}) == 4
+    with Clients(server, "/?0.4", count=20) as clients:
+        wait_for(lambda: len(set(clients.bodies)) == 4 or clients.faults, "four of them answer")
+    assert clients.faults == []
     records = server.records("executors: a request has waited for")
     assert [each["event"].split(":")[0] for each in records] == [
         "1 to 2 executors",
@@ -52,8 +52,8 @@ def test_up_while_requests_wait_and_down_again(serve: Any) -> None:
     with Clients(server, "/", count=1) as clients:
         wait_for(lambda: len(workers(server, "app")) == 1, "the superfluous ones have gone")
     assert clients.faults == []
-    assert len(server.records("executors: fewer have been enough for 1 s")) == 3
-    assert pool(server, "app")["processes"] == 1
+    assert len(server.records("executors: fewer have been enough for 1 s")) >= 3
+    wait_for(lambda: pool(server, "app")["processes"] == 1, "one is enough")
 
 
 def test_a_reload_keeps_the_number(serve: Any) -> None:
@@ -67,7 +67,7 @@ def test_a_reload_keeps_the_number(serve: Any) -> None:
 
 
 def test_a_pool_that_cannot_boot_does_not_grow(serve: Any) -> None:
-    server = serve({"app.py": APPLICATION}, config=CONFIG)
+    server = serve({"app.py": APPLICATION}, config=CONFIG.replace("idle_time: 1s", "idle_time: 1h"))
     (server.folder / "app.py").write_text("import nowhere_to_be_found\n")
     found = flood(server, 8, "/?0.4")
     assert [each.status for each in found] == [200] * 8

@@ -188,11 +188,11 @@ def test_the_pool_does_not_start_with_one_that_fails(serve: Any) -> None:
 
 
 def test_one_that_never_answers(serve: Any) -> None:
-    config = SHOP.replace("processes: 2", "processes: 1, limits: {request_time: 1s}")
+    config = SHOP.replace("processes: 2", "processes: 1, limits: {request_time: 4s}")
     server = serve({"shop.py": WSGI % {"version": "first", "health": GOOD}}, config=config)
     write(server, "shop", "stuck", "threading.Event().wait()")
     run = reload(server, "shop")
     assert run.returncode == 1
-    assert "had no answer after 1 s" in run.stderr
+    assert "had no answer after 4 s" in run.stderr
     assert 'shop.py", line' in run.stderr  # where it waits
     assert server.get("/shop/").text == "first"

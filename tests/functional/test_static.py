@@ -135,8 +135,12 @@ def test_validators(server: Server) -> None:
 
 def test_a_young_file_has_a_weak_etag(server: Server) -> None:
     """It could be written again within the tick of the file system's clock, without a trace."""
-    (server.folder / "www/young.txt").write_text("young")
-    assert (server.get("/young.txt").header("etag") or "").startswith("W/")
+
+    def is_weak() -> bool:
+        (server.folder / "www/young.txt").write_text("young")
+        return (server.get("/young.txt").header("etag") or "").startswith("W/")
+
+    wait_for(is_weak, "the file is looked at while it is young")
     age(server.folder / "www/young.txt")
     wait_for(lambda: (server.get("/young.txt").header("etag") or "").startswith('"'), "it is old enough")
 
@@ -293,7 +297,7 @@ def test_never_two_versions_in_one_answer(server: Server, size: int) -> None:
     complete = 0
     try:
         end = time.monotonic() + 2
-        while time.monotonic() < end:
+        while time.monotonic() < end or not complete:
             with server.connect() as connection:
                 connection.send(f"GET /{path.name} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
                 try:
@@ -306,7 +310,6 @@ def test_never_two_versions_in_one_answer(server: Server, size: int) -> None:
     finally:
         over.set()
         writer.join()
-    assert complete > 0
     assert server.pids("core_main") == core
 
 

@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from harness import Connection, Server, wait_for
-from played import PlayedCore, PlayedRequest, playing
+from harness import PATIENCE_S, Server, state_of_threads, wait_for
+from played import PlayedCore, playing
 
 from appserver.workers import wire
 
@@ -38,20 +38,6 @@ CHUNKED = head("Transfer-Encoding: chunked\r\n")
 
 def chunk(data: bytes) -> bytes:
     return b"%x\r\n%s\r\n" % (len(data), data)
-
-
-def fill(connection: Connection, request: PlayedRequest, limit: int = 64 * MIB) -> int:
-    """Sends until the whole way up to an executor that does not read is full; what went."""
-    connection.socket.settimeout(0.3)
-    sent = 0
-    try:
-        while sent < limit:
-            sent += connection.socket.send(b"x" * 65536)
-    except TimeoutError:
-        return sent
-    finally:
-        connection.socket.settimeout(60)
-    raise AssertionError(f"the core took {sent} bytes that nobody reads")
 
 
 def test_begins_before_the_body_is_there(core: PlayedCore) -> None:
@@ -139,7 +125,7 @@ def test_no_continue_while_nobody_has_room(tmp_path: Path) -> None:
         clients, requests = [], []
         while True:  # until the queue is full
             clients.append(core.connect().send("GET / HTTP/1.1\r\nHost: a\r\n\r\n"))
-            ready, _, _ = select.select([core.queue, clients[-1].socket], [], [], 30)
+            ready, _, _ = select.select([core.queue, clients[-1].socket], [], [], PATIENCE_S)
             if clients[-1].socket in ready:
                 assert clients[-1].response().status == 503
                 break
@@ -161,11 +147,13 @@ def test_back_pressure(core: PlayedCore) -> None:
     with core.connect() as client:
         client.send(with_length(8 * MIB))
         request = core.receive()
-        sent = fill(client, request, 8 * MIB)
+        sent = core.fill(client.socket, 8 * MIB)
         assert core.memory_kib() - before < 2048
         received = 0
         while received < 8 * MIB:
-            readable, writable, _ = select.select([request.stream()], [client.socket] if sent < 8 * MIB else [], [], 30)
+            readable, writable, _ = select.select(
+                [request.stream()], [client.socket] if sent < 8 * MIB else [], [], PATIENCE_S
+            )
             assert readable or writable
             if writable:
                 sent += client.socket.send(b"x" * min(8 * MIB - sent, 1000))
@@ -199,7 +187,7 @@ def test_too_large_in_mid_stream(core: PlayedCore) -> None:
         response = client.response()
         assert response.status == 413
         assert response.header("connection") == "close"
-        assert request.is_cancelled
+        wait_for(lambda: request.is_cancelled, "the executor is told")
         request.read_all()
         request.answer(wire.RESPONSE, 200)
         request.close()
@@ -239,7 +227,7 @@ def test_client_leaves_in_mid_body(core: PlayedCore, reset: bool) -> None:
 def test_client_leaves_while_the_executor_is_slow(core: PlayedCore) -> None:
     client = core.connect().send(with_length(8 * MIB))
     request = core.receive()
-    fill(client, request, 8 * MIB)
+    core.fill(client.socket, 8 * MIB)
     client.reset_at_close()
     client.close()
     wait_for(lambda: request.is_cancelled, "the executor is told")
@@ -275,11 +263,14 @@ def test_answer_before_the_body_is_over(core: PlayedCore) -> None:
 
 
 def test_executor_wants_no_more(core: PlayedCore) -> None:
-    """It closes its end: a short rest is dropped, and the connection goes on."""
+    """It closes its end: a short rest is dropped, and the connection goes on. All of it is short, for the core may have
+    passed on only a little when it hears of that.
+    """
+    size = 200_000
     with core.connect() as client:
-        client.send(with_length(LARGE))
+        client.send(with_length(size))
         request = core.receive()
-        client.send(b"a" * (LARGE - 1000))
+        client.send(b"a" * (size - 1000))
         assert request.stream().recv(1)
         request.close()
         request.respond(b"enough")
@@ -376,7 +367,7 @@ def test_first_piece_meets_a_dead_executor(core: PlayedCore) -> None:
         first = core.receive()
         first.close()
         client.send(b"e" * 1000)
-        time.sleep(0.05)
+        wait_for(lambda: state_of_threads(core.process.pid) == {"S"}, "the core has looked at it")
         core.die()
         second = core.receive()
         client.send(b"e" * (LARGE - 1000))
@@ -420,10 +411,10 @@ def test_slow_clients(tmp_path: Path) -> None:
         request = core.receive()
         waiting = core.connect().send(with_length(8 * MIB))
         slow = core.receive()
-        fill(waiting, slow, 8 * MIB)
+        core.fill(waiting.socket, 8 * MIB)
         response = silent.response()
         assert response.status == 408
-        assert request.is_cancelled
+        wait_for(lambda: request.is_cancelled, "the executor is told")
         request.read_all()
         request.answer(wire.RESPONSE, 200)
         request.close()
@@ -440,11 +431,12 @@ def test_client_that_drips(tmp_path: Path) -> None:
     with playing(tmp_path, limits="body_timeout: 1s, min_rate: 1000") as core:
         client = core.connect().send(with_length(LARGE))
         request = core.receive()
-        deadline = time.monotonic() + 30
-        while not request.is_cancelled:
-            assert time.monotonic() < deadline
+
+        def is_cancelled() -> bool:
             client.send(b"h")
-            time.sleep(0.1)
+            return request.is_cancelled
+
+        wait_for(is_cancelled, "the executor is told")
         assert client.response().status == 408
         request.read_all()
         request.answer(wire.RESPONSE, 200)
@@ -454,17 +446,17 @@ def test_client_that_drips(tmp_path: Path) -> None:
 
 def test_request_time_counts_from_the_last_byte(tmp_path: Path) -> None:
     """A long upload is no long run; an executor that no longer takes it in is."""
-    with playing(tmp_path, pool_limits="request_time: 1s") as core:
+    with playing(tmp_path, pool_limits="request_time: 3s") as core:
         client = core.connect().send(with_length(LARGE))
         request = core.receive()
         for _ in range(8):
             client.send(b"i" * 100)
             assert request.stream().recv(100)
-            time.sleep(0.25)
+            time.sleep(0.5)
         assert not request.is_cancelled
         client.send(b"i" * (LARGE - 800))
         assert client.response().status == 504
-        assert request.is_cancelled
+        wait_for(lambda: request.is_cancelled, "the executor is told")
         assert core.wait_for_message("executor-stuck").number("executor") == 7
         request.read_all()
         request.answer(wire.RESPONSE, 200)
@@ -494,7 +486,7 @@ def test_both_sides_flood(core: PlayedCore) -> None:
     request = core.receive()
     writer = request.open_stream()
     os.set_blocking(writer, False)
-    fill(client, request, 8 * MIB)
+    core.fill(client.socket, 8 * MIB)
     written = 0
     idle = 0
     while idle < 10:

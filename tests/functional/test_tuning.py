@@ -11,7 +11,7 @@ import threading
 from pathlib import Path
 
 import pytest
-from harness import Server, state_of_threads, wait_for
+from harness import Server, stop_process, wait_for
 
 SMALL = b"a small file\n" * 20
 CACHED = random.Random(1).randbytes(100 * 1024)
@@ -139,8 +139,7 @@ def test_the_order_of_large_files(serve, schedule: str, order: list[str]) -> Non
     for connection in connections:  # accepted, each by itself
         assert connection.send("GET /none HTTP/1.1\r\nHost: a\r\n\r\n").response().status == 404
     core = server.one_pid("core_main")
-    os.kill(core, signal.SIGSTOP)
-    wait_for(lambda: state_of_threads(core) == {"T"}, "the core has stopped")
+    stop_process(core)
     for connection, kib in zip(connections, (400, 300, 200, 100), strict=True):
         connection.send(f"GET /{kib} HTTP/1.1\r\nHost: a\r\n\r\n")
     os.kill(core, signal.SIGCONT)

@@ -5,6 +5,7 @@ The protocol itself is the executor's and the client's; here they say whatever t
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import socket
@@ -13,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from harness import PATIENCE_S, Connection, wait_for
+from harness import PATIENCE_S, Connection, state_of_threads, wait_for
 from played import PlayedCore, PlayedRequest, playing
 
 from appserver.workers import wire
@@ -24,7 +25,7 @@ MIB = 1024 * 1024
 @pytest.fixture(scope="module")
 def core(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PlayedCore]:
     folder = tmp_path_factory.mktemp("core")
-    with playing(folder, limits="idle_timeout: 1s, connections: 4000", capacity=1000) as running:
+    with playing(folder, limits="connections: 4000", capacity=1000) as running:
         yield running
 
 
@@ -57,21 +58,16 @@ def read_exactly(stream: socket.socket, count: int) -> bytes:
     return data
 
 
-def fill(stream: socket.socket, limit: int = 64 * MIB) -> int:
-    """Sends until nothing goes any more; what went."""
-    stream.settimeout(0.3)
-    sent = 0
-    try:
-        while sent < limit:
-            sent += stream.send(b"x" * 65536)
-    except TimeoutError:
-        return sent
-    finally:
-        stream.settimeout(PATIENCE_S)
-    raise AssertionError(f"{sent} bytes went that nobody reads")
-
-
 def test_both_ways(core: PlayedCore) -> None:
+    both_ways(core)
+
+
+def test_longer_than_an_idle_connection_may_be(tmp_path: Path) -> None:
+    with playing(tmp_path, limits="idle_timeout: 1s") as core:
+        both_ways(core, 1.3)
+
+
+def both_ways(core: PlayedCore, pause_s: float = 0) -> None:
     client, request, stream = upgrade(core)
     answer = client.interim()
     assert (answer.status, answer.reason) == (101, "Switching Protocols")
@@ -85,7 +81,7 @@ def test_both_ways(core: PlayedCore) -> None:
         assert read_exactly(stream, 6) == b"ping %d" % number
         stream.sendall(b"pong %d" % number)
         assert client.file.read(6) == b"pong %d" % number
-    time.sleep(1.3)  # idle_timeout is not for it
+    time.sleep(pause_s)
     client.send(b"still")
     assert read_exactly(stream, 5) == b"still"
     stream.sendall(b"bye")
@@ -185,7 +181,7 @@ def test_malformed_fields(core: PlayedCore) -> None:
         request = core.receive()
         request.answer(wire.UPGRADED, 101, b"Bad Name: x\r\n")
         assert client.response().status == 502
-        assert request.is_cancelled
+        wait_for(lambda: request.is_cancelled, "the executor is told")
         request.close()
         request.end(1)
         wait_for(lambda: request.is_free, "the slot is taken back")
@@ -215,6 +211,22 @@ def test_half_close_by_the_executor(core: PlayedCore) -> None:
     client.send(b"answer")
     assert read_exactly(stream, 6) == b"answer"
     finish(client, request)
+
+
+def test_a_client_that_has_everything_may_go(core: PlayedCore) -> None:
+    """Nothing was cut off, although the executor's `end` comes only after that."""
+    client = core.connect().send(asking(line="GET /everything HTTP/1.1"))
+    request = core.receive()
+    request.answer(wire.UPGRADED, 101)
+    client.interim()
+    request.stream().sendall(b"bye")
+    request.close()
+    assert client.file.read() == b"bye"
+    client.close()
+    wait_for(lambda: state_of_threads(core.process.pid) == {"S"}, "the core knows that the client has gone")
+    request.end()
+    wait_for(lambda: core.access_lines(1)[0]["target"] == "/everything", "its line in the access log")
+    assert "cut" not in core.access_lines(1)[0]
 
 
 def test_executor_closes_without_a_word(core: PlayedCore) -> None:
@@ -272,7 +284,7 @@ def test_executor_never_reads(core: PlayedCore) -> None:
     before = core.memory_kib()
     client, request, stream = upgrade(core)
     client.interim()
-    fill(client.socket)
+    core.fill(client.socket)
     assert core.memory_kib() - before < 2048
     stream.sendall(b"the other way is free")
     assert client.file.read(21) == b"the other way is free"
@@ -285,7 +297,8 @@ def test_client_never_reads(tmp_path: Path) -> None:
     with playing(tmp_path, limits="send_timeout: 1s") as core:
         client, request, stream = upgrade(core)
         before = core.memory_kib()
-        fill(stream)
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # or it is cut off in the midst of that
+            core.fill(stream)
         assert core.memory_kib() - before < 2048
         wait_for(lambda: request.is_cancelled, "the executor is told")
         wait_for(lambda: core.access_lines(1)[0].get("cut"), "its line in the access log")
@@ -297,7 +310,7 @@ def test_both_flood(core: PlayedCore) -> None:
     before = core.memory_kib()
     client, request, stream = upgrade(core)
     client.interim()
-    to_executor, to_client = fill(client.socket), fill(stream)
+    to_executor, to_client = core.fill(client.socket), core.fill(stream)
     assert core.memory_kib() - before < 2048
     while to_executor or to_client:
         ready, _, _ = select.select([client.socket, stream], [], [], PATIENCE_S)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from harness import Server, wait_for
+from programs import working_below
 
 HEAD = "#!{python}\nimport os, sys\nwarm = 'workers/zygote.' in open('/proc/self/cmdline').read()\n"
 #: Notes each of its runs in a file of its own name, and is the same in all of them unless its text says otherwise.
@@ -53,7 +54,10 @@ def runs(server: Server, name: str) -> list[str]:
 
 
 def until_both_ways(server: Server, name: str) -> int:
-    """Until the interpreter has started: before, requests run cold only. The result says how many there were."""
+    """Until the interpreter has started: before, requests run cold only. The result says how many there were.
+
+    The client does not wait for the run whose answer it does not get: here it has ended, too.
+    """
     sent = 0
 
     def is_run_both_ways() -> bool:
@@ -62,6 +66,7 @@ def until_both_ways(server: Server, name: str) -> int:
         return bool(server.get(f"/cgi-bin/{name}").status) and "warm" in runs(server, name)
 
     wait_for(is_run_both_ways, f"{name} is run both ways")
+    wait_for(lambda: not working_below(server.folder.parent / "verify"), "every run has ended")
     return sent
 
 

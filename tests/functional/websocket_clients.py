@@ -12,7 +12,7 @@ from websockets.sync.client import ClientConnection, connect
 
 def client(server: Any, path: str, **options: Any) -> ClientConnection:
     """A client's connection to whatever has a port, a server of its own process or of this one."""
-    return connect(f"ws://127.0.0.1:{server.port}{path}", **options)
+    return connect(f"ws://127.0.0.1:{server.port}{path}", **{"open_timeout": PATIENCE_S, **options})
 
 
 def close_of(connection: ClientConnection) -> tuple[int, str]:

@@ -228,9 +228,11 @@ static bool run(as_exchange *x, const ends *of, flow *f)
 
 /* The end. */
 
+/* Before it has all that the executor had to say. A client that goes then, as one may that has seen the end, ends only its own side. */
 static bool has_gone(const as_exchange *x)
 {
-    return x->conn->broken || (x->relay->to_client.closed && !x->relay->to_client.at_end);
+    const flow *f = &x->relay->to_client;
+    return f->closed ? !f->at_end : x->conn->broken;
 }
 
 /* The executor has said that it is done: what it has written is all there will be. */
@@ -248,7 +250,7 @@ static void set_timer(as_exchange *x, uint64_t sent_before)
     if (relay->to_client.rest.len > 0) {
         if (progress || !as_timer_is_set(&x->conn->timer))
             as_conn_set_timeout(x->conn, x->request.epoch->limits->send_timeout_ms);
-    } else if (relay->to_client.closed && relay->to_executor.closed) {
+    } else if (relay->to_client.closed && (relay->to_executor.closed || x->conn->broken)) {
         if (!as_timer_is_set(&x->conn->timer))
             as_conn_set_timeout(x->conn, AS_END_NEWS_MS);
     } else {
@@ -270,7 +272,7 @@ bool as_relay_advance(as_conn *conn)
     /* The executor writes first and says `end` then, but the event of the stream may come behind that of the answer. */
     if (x->stream_over && !relay->to_client.at_end)
         x->stream.is_readable = true;
-    bool rests = head == AS_SEND_CUT || conn->broken;
+    bool rests = head == AS_SEND_CUT || (conn->broken && has_gone(x));
     if (!rests) {
         rests = run(x, &towards_client, &relay->to_client);
         rests = run(x, &towards_executor, &relay->to_executor) && rests;

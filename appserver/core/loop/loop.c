@@ -70,6 +70,12 @@ static void handle_mailbox(as_loop *loop)
     }
 }
 
+static void look_into_mailbox(as_loop *loop)
+{
+    if (__atomic_load_n(&loop->mailbox, __ATOMIC_RELAXED) != NULL)
+        handle_mailbox(loop);
+}
+
 static void run_deferred(as_loop *loop)
 {
     while (loop->deferred != NULL) {
@@ -206,14 +212,15 @@ void as_loop_turn(as_loop *loop, int timeout_ms)
     int ready = epoll_wait(loop->epoll_fd, events, AS_LOOP_MAX_EVENTS, wait_ms(loop, timeout_ms));
     read_clock(loop);
     loop->turns++;
+    look_into_mailbox(loop);
     for (int i = 0; i < ready; i++) {
         as_watch *watch = events[i].data.ptr;
         watch->ready(watch, events[i].events);
     }
     if (loop->soon != NULL)
         run_soon(loop);
-    if (__atomic_load_n(&loop->mailbox, __ATOMIC_RELAXED) != NULL)
-        handle_mailbox(loop);
+    /* Once more: what came behind the first look may have had its wake-up taken by this turn. */
+    look_into_mailbox(loop);
     fire_timers(loop);
     for (as_hook *hook = loop->hooks; hook != NULL; hook = hook->next)
         hook->turn_ends(hook);

@@ -1,8 +1,9 @@
 /* loop.h: one event loop: epoll, timers, a mailbox. One thread owns a loop for its whole life (paper, section III.A);
  * only as_loop_post() and as_loop_stop() may be called by others.
  *
- * Ordering: a turn is: wait → read the clock → ready watches → work put off → mailbox → due timers → turn hooks. Within a turn nothing that a
- * watch points to may be freed; use as_loop_defer() for that, it runs when the turn is over. */
+ * Ordering: a turn is: wait → read the clock → mailbox → ready watches → work put off → mailbox → due timers → turn hooks. So a message comes before
+ * whatever has happened since it was sent: who was told that there is a new configuration gets it. Within a turn nothing that a watch points to may be
+ * freed; use as_loop_defer() for that, it runs when the turn is over. */
 #ifndef AS_LOOP_LOOP_H
 #define AS_LOOP_LOOP_H
 

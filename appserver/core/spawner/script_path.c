@@ -10,7 +10,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "base/clock.h"
 #include "handler/beneath.h"
 
 /* AS_OK: a regular file; AS_EAGAIN: a directory; AS_EINVALID: something on the way is no directory; else as as_script_find(). */
@@ -40,13 +39,7 @@ static int look_at(int root_fd, const char *path, as_symlinks symlinks, as_scrip
     if (failed)
         return AS_ENOTFOUND;
     script->mode = info.st_mode;
-    script->mark = (as_file_mark){
-        .device = info.st_dev,
-        .inode = info.st_ino,
-        .size = (uint64_t)info.st_size,
-        .modified_ns = info.st_mtim.tv_sec * AS_NS_PER_S + info.st_mtim.tv_nsec,
-        .changed_ns = info.st_ctim.tv_sec * AS_NS_PER_S + info.st_ctim.tv_nsec,
-    };
+    script->mark = as_file_mark_of(&info);
     if (S_ISDIR(info.st_mode))
         return AS_EAGAIN;
     if (S_ISREG(info.st_mode))

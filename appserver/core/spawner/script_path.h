@@ -5,20 +5,12 @@
 #include "base/error.h"
 #include "base/str.h"
 #include "handler/file.h"
+#include "spawner/file_marks.h"
 
 enum {
     /* Directories between the root and a program: bounds the work that a path of many components can cause. */
     AS_SCRIPT_MAX_DEPTH = 32,
 };
-
-/* What changes when a file does. */
-typedef struct as_file_mark {
-    uint64_t device;
-    uint64_t inode;
-    uint64_t size;
-    int64_t modified_ns;
-    int64_t changed_ns;
-} as_file_mark;
 
 typedef struct as_script {
     as_str name;      /* the part of the path that names the program, with its leading slash */

@@ -8,8 +8,12 @@
 
 enum {
     ZYGOTES_MAX = 16,
-    /* Scripts that are known at once; a power of two. */
-    SCRIPTS = 256,
+    /* Scripts that are known at once: SETS, a power of two, times WAYS. What is known of a script takes one of the places of its set. */
+    SETS = 64,
+    WAYS = 8,
+    SCRIPTS = SETS * WAYS,
+    /* A script for which no zygote is free takes the place of one that nobody asks for while it is asked for this often. */
+    TURNS = 8,
     RELAX_MS = 10 * 1000,
     STRAYS_MS = 1000,
     /* A zygote that nobody has needed for this long ends. */
@@ -24,12 +28,16 @@ enum {
 typedef struct known_script {
     char *path; /* NULL: an unused place */
     as_file_mark mark;
+    uint64_t used;     /* as_warm.looks when it was last asked for */
     as_zygote *zygote; /* NULL: it runs cold */
     uint32_t births;   /* of the zygote when the script was chosen for it */
     bool is_told;
+    bool is_refused; /* by the zygote */
+    uint32_t turns;  /* how often it was asked for without a zygote, since turns_ns; 0: it does not wait for one */
+    int64_t turns_ns;
     uint32_t trials;
     uint32_t differences;
-    char *reason; /* why the zygote cannot run it, as the log has been told; NULL: it can */
+    char *reason; /* of the last refusal, as the log has been told; NULL: there was none */
 } known_script;
 
 struct as_warm {
@@ -42,16 +50,31 @@ struct as_warm {
     bool (*is_program)(void *owner, pid_t pid);
     as_timer relax;
     as_timer strays;
+    uint64_t looks;
     as_zygote zygotes[ZYGOTES_MAX];
     known_script scripts[SCRIPTS];
 };
 
+/* Where the script is known, or would be: an unused place, or that of the one of its set that was asked for least lately. */
 static known_script *place_of(as_warm *warm, const char *path)
 {
     uint32_t hash = 2166136261u; /* FNV-1a */
     for (const char *at = path; *at != '\0'; at++)
         hash = (hash ^ (unsigned char)*at) * 16777619u;
-    return &warm->scripts[hash & (SCRIPTS - 1)];
+    known_script *set = &warm->scripts[(hash & (SETS - 1)) * WAYS];
+    known_script *oldest = set;
+    for (known_script *each = set; each < set + WAYS; each++) {
+        if (each->path != NULL && strcmp(each->path, path) == 0)
+            return each;
+        if (each->used < oldest->used)
+            oldest = each;
+    }
+    return oldest;
+}
+
+static bool is_known(const known_script *script, const char *path)
+{
+    return script->path != NULL && strcmp(script->path, path) == 0;
 }
 
 static void forget(known_script *script)
@@ -65,8 +88,9 @@ static void refused(void *owner, const char *path, const char *reason)
 {
     as_warm *warm = owner;
     known_script *script = place_of(warm, path);
-    if (script->path == NULL || strcmp(script->path, path) != 0)
+    if (!is_known(script, path))
         return;
+    script->is_refused = true;
     if (script->reason != NULL && strcmp(script->reason, reason) == 0)
         return;
     as_free(script->reason);
@@ -79,7 +103,7 @@ void as_warm_take_trial(void *owner, const char *script, const char *difference)
     char reason[REASON_SIZE];
     as_warm *warm = owner;
     known_script *known = place_of(warm, script);
-    if (known->path == NULL || strcmp(known->path, script) != 0)
+    if (!is_known(known, script))
         return;
     known->trials++;
     known->differences += difference != NULL;
@@ -151,8 +175,9 @@ static bool is_for(const as_zygote *zygote, const as_shebang *line, const char *
            strcmp(zygote->script, script) == 0;
 }
 
-/* An unused place; when there is none, that of the one that was needed least lately. */
-static as_zygote *free_place(as_warm *warm)
+/* An unused place; when there is none, that of the one that was needed least lately. NULL: that one is needed more often than the script, which has to wait.
+ * (Were it enough to come later, scripts that are asked for in turn, one more than there are places, would end each other's zygotes before they are of use.) */
+static as_zygote *free_place(as_warm *warm, known_script *script)
 {
     as_zygote *oldest = &warm->zygotes[0];
     for (int i = 0; i < ZYGOTES_MAX; i++) {
@@ -162,11 +187,17 @@ static as_zygote *free_place(as_warm *warm)
         if (each->used_ns < oldest->used_ns)
             oldest = each;
     }
+    if (script->turns == 0 || oldest->used_ns >= script->turns_ns) {
+        script->turns = 0;
+        script->turns_ns = warm->loop->now_ns;
+    }
+    if (++script->turns < TURNS)
+        return NULL;
     as_zygote_end(oldest);
     return oldest;
 }
 
-static as_zygote *zygote_for(as_warm *warm, const as_program *program)
+static as_zygote *zygote_for(as_warm *warm, known_script *known, const as_program *program)
 {
     as_shebang line;
     char path[AS_ZYGOTE_PATH];
@@ -180,7 +211,10 @@ static as_zygote *zygote_for(as_warm *warm, const as_program *program)
         if (is_for(&warm->zygotes[i], &line, path, script))
             return &warm->zygotes[i];
     }
-    as_zygote *zygote = free_place(warm);
+    as_zygote *zygote = free_place(warm, known);
+    if (zygote == NULL)
+        return NULL;
+    known->turns = 0;
     uint32_t births = zygote->births;
     memset(zygote, 0, sizeof(*zygote));
     zygote->births = births;
@@ -197,38 +231,34 @@ static as_zygote *zygote_for(as_warm *warm, const as_program *program)
 
 static void look_at_script(as_warm *warm, known_script *script, const as_program *program, const as_file_mark *mark)
 {
-    /* What trials have said of a file holds for it in the next zygote as well. */
-    known_script before = *script;
-    bool is_same = before.path != NULL && strcmp(before.path, program->script) == 0 &&
-                   memcmp(&before.mark, mark, sizeof(*mark)) == 0;
-    if (is_same && before.differences >= DIFFERENCES_MAX)
-        script->reason = NULL;
-    forget(script);
-    if (is_same) {
-        script->trials = before.trials;
-        script->differences = before.differences;
-        if (before.differences >= DIFFERENCES_MAX)
-            script->reason = before.reason;
+    bool is_same = is_known(script, program->script) && memcmp(&script->mark, mark, sizeof(*mark)) == 0;
+    if (!is_same) {
+        forget(script);
+        script->path = as_strdup(as_str_from(program->script));
+        script->mark = *mark;
     }
-    script->path = as_strdup(as_str_from(program->script));
-    script->mark = *mark;
-    script->zygote = zygote_for(warm, program);
-    script->births = script->zygote != NULL ? script->zygote->births : 0;
+    /* What trials have said of a file holds for it in the next zygote as well; that may do what the last one could not. */
+    script->is_refused = script->differences >= DIFFERENCES_MAX;
+    script->is_told = false;
+    script->zygote = zygote_for(warm, script, program);
+    if (script->zygote != NULL)
+        script->births = script->zygote->births;
 }
 
 int as_warm_look(as_warm *warm, const as_program *program, const as_file_mark *mark, as_zygote **zygote)
 {
     known_script *script = place_of(warm, program->script);
-    bool is_known = script->path != NULL && strcmp(script->path, program->script) == 0 &&
-                    memcmp(&script->mark, mark, sizeof(*mark)) == 0;
+    bool is_same = is_known(script, program->script) && memcmp(&script->mark, mark, sizeof(*mark)) == 0;
     /* A zygote that was started anew since, or whose place is another's by now. */
     bool is_old = script->zygote != NULL &&
                   (script->births != script->zygote->births || script->zygote->step == AS_ZYGOTE_UNUSED);
-    if (!is_known || is_old)
+    if (!is_same || is_old || script->turns > 0)
         look_at_script(warm, script, program, mark);
+    script->used = ++warm->looks;
     *zygote = script->zygote;
-    if (script->zygote == NULL || script->reason != NULL)
+    if (script->zygote == NULL || script->is_refused)
         return AS_ENOTFOUND;
+    script->zygote->used_ns = warm->loop->now_ns;
     if (!script->is_told && script->zygote->step == AS_ZYGOTE_READY) {
         script->is_told = true;
         as_zygote_tell_script(script->zygote, script->path, mark);

@@ -204,6 +204,7 @@ static void clear(as_zygote *zygote)
 {
     as_loop *loop = zygote->home->loop;
     drop_all(zygote);
+    as_watched_clear(&zygote->watched);
     as_timer_clear(loop, &zygote->rest);
     if (zygote->pid == 0)
         return;
@@ -226,6 +227,13 @@ static void rest(as_zygote *zygote)
     as_timer_set(zygote->home->loop, &zygote->rest, rest_is_over, zygote->rest_ms);
 }
 
+static void is_useless(as_zygote *zygote, const char *reason)
+{
+    zygote->step = AS_ZYGOTE_USELESS;
+    note(zygote, AS_EVENT_WARNING, reason);
+    zygote->home->moved(zygote->home->owner);
+}
+
 static void zygote_ended(as_watch *watch, uint32_t epoll_events)
 {
     (void)epoll_events;
@@ -236,9 +244,7 @@ static void zygote_ended(as_watch *watch, uint32_t epoll_events)
     waitid(P_PID, (id_t)zygote->pid, &info, WEXITED | WNOHANG | WNOWAIT);
     clear(zygote);
     if (info.si_code == CLD_EXITED && info.si_status == AS_ZYGOTE_CANNOT) {
-        zygote->step = AS_ZYGOTE_USELESS;
-        note(zygote, AS_EVENT_WARNING, "this interpreter cannot be kept warm; its scripts run cold");
-        zygote->home->moved(zygote->home->owner);
+        is_useless(zygote, "this interpreter cannot be kept warm; its scripts run cold");
         return;
     }
     note(zygote, AS_EVENT_WARNING, "it has ended; scripts run cold until it is there again");
@@ -294,9 +300,13 @@ static void take_report(as_zygote *zygote, char *report, size_t len)
     case 'C':
         take_refusal(zygote, report, len);
         break;
+    case 'W':
+        if (as_watched_add(&zygote->watched, report + 1, len - 1) == AS_OK)
+            break;
+        clear(zygote);
+        is_useless(zygote, "it depends on more files than can be watched; its scripts run cold");
+        break;
     case 'Q':
-        if (report[1] != '\0')
-            note(zygote, AS_EVENT_NOTE, report + 1);
         begin_anew(zygote);
         zygote->home->moved(zygote->home->owner);
         break;
@@ -447,6 +457,13 @@ static size_t write_run(char *out, const as_program *program, const as_file_mark
 int as_zygote_become(as_zygote *zygote, as_program *program, const as_file_mark *mark)
 {
     const int fds[] = {program->stdin_fd, program->stdout_fd, program->stderr_fd};
+    const char *changed = as_watched_find_changed(&zygote->watched);
+    if (changed != NULL) {
+        as_event_emit(zygote->home->events, AS_EVENT_NOTE, 0, -1, zygote->home->executor, "warm %s%s%s: %s has changed",
+                      zygote->path, zygote->script[0] != '\0' ? " for " : "", zygote->script, changed);
+        begin_anew(zygote);
+        return AS_ESYSTEM;
+    }
     as_parked *parked = oldest(zygote);
     size_t len = write_run(zygote->home->datagram, program, mark);
     assert(parked != NULL);

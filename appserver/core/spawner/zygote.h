@@ -8,6 +8,7 @@
 
 #include "loop/loop.h"
 #include "report/event.h"
+#include "spawner/file_marks.h"
 #include "spawner/program.h"
 #include "spawner/script_path.h"
 #include "spawner/shebang.h"
@@ -74,6 +75,7 @@ struct as_zygote {
     uint32_t runs;   /* since its start */
     int64_t born_ns;
     int64_t used_ns;
+    as_watched watched; /* what it has loaded, and where that may come from */
     /* what waits */
     as_parked parked[AS_PARKED_MAX];
     uint32_t parked_count;
@@ -92,7 +94,8 @@ void as_zygote_end(as_zygote *zygote);
 
 /* AS_OK: a process waits; AS_EAGAIN: one is on its way, `moved` tells; AS_ENOTFOUND: the program has to start cold. */
 int as_zygote_look(as_zygote *zygote);
-/* After AS_OK: the longest waiting process becomes the program: its pid and pidfd are filled in. AS_OK, or AS_ESYSTEM: start it cold. */
+/* After AS_OK: the longest waiting process becomes the program: its pid and pidfd are filled in. AS_OK, or AS_ESYSTEM: start it cold; also when something has
+ * changed that the zygote has loaded, which is then started anew. */
 AS_MUST_USE int as_zygote_become(as_zygote *zygote, as_program *program, const as_file_mark *mark);
 /* Lets it compile a script before it is asked for again. */
 void as_zygote_tell_script(as_zygote *zygote, const char *path, const as_file_mark *mark);

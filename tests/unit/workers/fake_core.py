@@ -24,7 +24,7 @@ from appserver.workers import wire
 from appserver.workers.buffers import HEAD_LEN, give_back
 
 MAIN = Path(wire.__file__).parent / "main.py"
-PATIENCE_S = 20.0  #: how long something that must come may take on a busy machine
+PATIENCE_S = 60.0  #: how long something that must come may take on a busy machine
 RECEIVE_TIMEOUT = struct.pack("ll", 0, 200_000)
 CANCELLED_OFFSET = 40
 STACKS_SIGNAL = signal.SIGRTMAX - 1

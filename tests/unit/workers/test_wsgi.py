@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from fake_core import FakeCore
+from fake_core import PATIENCE_S, FakeCore
 
 from appserver.workers import wire
 
@@ -352,7 +352,7 @@ def test_no_descriptor_is_left(run: Run, tmp_path: Path) -> None:
     for path in ("/file", "/stream", "/large", "/fail", "/body") * 3:
         core.fetch("POST", path, body=b"y" * 100000, body_fd=True)
     core.fetch()
-    until = time.monotonic() + 20  # buffers that come back are kept for about a second
+    until = time.monotonic() + PATIENCE_S  # buffers that come back are kept for about a second
     while len(list(folder.iterdir())) != before:
         assert time.monotonic() < until, f"{len(list(folder.iterdir()))} descriptors, and {before} before"
         time.sleep(0.05)
@@ -513,7 +513,7 @@ def test_empty_chunks_without_end_stop_when_nobody_waits(run: Run, tmp_path: Pat
 
 
 def wait_for(path: Path) -> None:
-    end = time.monotonic() + 20
+    end = time.monotonic() + PATIENCE_S
     while not path.exists():
         assert time.monotonic() < end, f"{path} has not appeared"
         time.sleep(0.01)
