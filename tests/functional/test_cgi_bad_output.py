@@ -89,7 +89,7 @@ OUTPUTS: dict[str, bytes] = {
     "large": b"X: " + b"a" * 70_000 + b"\n\nbody",
     "large-lines": b"X-Field: aaaaaaaaaaaaaaaaaaaaaaa\n" * 2500 + b"\nbody",
     "location-empty": b"Location:\n\n",
-    "location-local": b"Location: /good file\n\n",
+    "location-local": b"Location: /bad%zz\n\n",
     # and what is right, though it does not look so
     "bare": PLAIN + b"\n",
     "status-text": b"Status: 200 with text\n" + PLAIN + b"\nbody",

@@ -46,6 +46,7 @@ FILES: dict[str, str | bytes] = {
     "www/404.html": "not here",
     "www/landed.txt": "landed",
     "www/with space.txt": "space",
+    "www/größe <1>.txt": "letters",
     "www/sub/index.html": "sub",
     "cgi-bin/show.sh": SHOW,
     # 6.2.1
@@ -66,6 +67,8 @@ FILES: dict[str, str | bytes] = {
     "cgi-bin/local-up.sh": printing("Location: /../../etc/passwd\n"),
     "cgi-bin/local-host.sh": printing("Location: //evil.example/landed.txt\n"),
     "cgi-bin/local-space.sh": printing("Location: /with%20space.txt\n"),
+    "cgi-bin/local-raw-space.sh": printing("Location: /with space.txt\n"),
+    "cgi-bin/local-letters.sh": printing("Location: /größe <1>.txt?q=ü\n"),
     "cgi-bin/local-slow.sh": raw("Location: /landed.txt\\n\\n", "exec >&-", "until [ -e ../go ]; do sleep 0.02; done"),
     "cgi-bin/local-work.sh": raw("Location: /cgi-bin/after.sh\\n\\n", "sleep 0.3", "echo done >../work"),
     "cgi-bin/after.sh": HEAD + "cat ../work\n",
@@ -252,7 +255,9 @@ def test_6_2_2_to_a_file(server: Server) -> None:
         assert response.header("etag") is not None
         head = connection.send(keep_alive("/cgi-bin/local.sh", "HEAD")).response("HEAD")
         assert (head.status, head.header("content-length")) == (200, "6")
-        assert connection.send(keep_alive("/cgi-bin/local-space.sh")).response().text == "space"
+        for name in ("space", "raw-space"):
+            assert connection.send(keep_alive(f"/cgi-bin/local-{name}.sh")).response().text == "space"
+        assert connection.send(keep_alive("/cgi-bin/local-letters.sh")).response().text == "letters"
         assert connection.send(keep_alive("/cgi-bin/local-folder.sh")).response().text == "sub"
 
 
