@@ -106,6 +106,7 @@ class Executors:
         self._templates: dict[int, Template] = {}  #: by version of the specification
         self._old_templates: list[Template] = []  #: that have been told to go
         self._failed: set[int] = set()  #: said why they cannot boot
+        self._excusing: set[int] = set()  #: with --dev: answer with why they cannot load the application
         self._killed: set[int] = set()  #: by us
         self._given_up: set[int] = set()  #: in a request that does not end
         self._stats: dict[int, StatsPage] = {}
@@ -399,6 +400,8 @@ class Executors:
             more = {"stacks_signal": SIGNAL}
         if start.is_checked:
             more["check"] = spec.check
+        if spec.dev and self._threads.keys() <= self._excusing:
+            more["shows_failure"] = True
         child.send(
             "start",
             fds,
@@ -480,6 +483,7 @@ class Executors:
             case "ready":
                 self._threads[number] = threads_of(message)
                 self._log.info("executor is ready", executor=number, pid=self._children[number].pid)
+                self._note_failure(number, message)
                 self._note_files(paths_in(message.fields.get("files")))
                 actions = self.policy.ready(
                     number,
@@ -501,6 +505,18 @@ class Executors:
             case other:
                 message.close_fds()
                 self._log.warning("the executor sent a message that is not known", executor=number, message=other)
+
+    def _note_failure(self, number: int, message: Message) -> None:
+        reason, traceback = message.text("failure"), message.text("traceback")
+        if reason:
+            self._excusing.add(number)
+            self.boot_failure = BootFailure(reason, traceback)
+            self._log.error(
+                "the application is not there: its requests are answered with the traceback",
+                executor=number,
+                reason=reason,
+                traceback=traceback,
+            )
 
     def _note_files(self, files: set[Path]) -> None:
         new = files - self.files
@@ -556,6 +572,7 @@ class Executors:
         self._tell_death(number, death, circumstances, actions, is_wanted)
         self._threads.pop(number, None)
         self._failed.discard(number)
+        self._excusing.discard(number)
         self._killed.discard(number)
         self._given_up.discard(number)
         self._step(actions)
@@ -588,6 +605,12 @@ class Executors:
         elif number in self._killed:
             self._log.warning("executor was killed by us", **fields)
         else:
+            spec = self.policy.spec
+            if spec.kind == "python" and not circumstances.was_ready and death.status >= 0:
+                # Perhaps it is none: nothing that is no Python, or too old to read our code, can say so itself.
+                fields["expected"] = (
+                    f"{spec.interpreter} to be Python 3.9 or later, and to run until it is told to stop"
+                )
             self._log.error(f"executor {death.sentence()}", **fields)
 
 

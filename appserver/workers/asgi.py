@@ -285,7 +285,7 @@ class HttpCall(Exchange):
         status, fields, length, bodyless = self._head
         if self.head_only or bodyless:
             self._answer_without_body(len(body) if length is None and not more and not bodyless else length)
-            self._step = BODY if more else COMPLETE
+            self._step = BODY if more else TRAILERS if self._has_trailers else COMPLETE
         elif more and (length is None or len(body) < length):
             if self.cancelled:
                 self._lose_client()
@@ -295,7 +295,7 @@ class HttpCall(Exchange):
             return
         elif self._has_trailers:
             self._begin_stream(length)
-            await self._more_body(body, False)
+            await self._more_body(body, more)
             return
         else:
             if length is not None and length != len(body):
@@ -315,9 +315,6 @@ class HttpCall(Exchange):
             self._lose_client()
             raise ClientGoneError("the client has gone")
         if more:
-            return
-        if self._writer is None:
-            self._complete()
             return
         if self._left:
             length = self._head.length or 0

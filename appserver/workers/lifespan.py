@@ -5,6 +5,7 @@ that it hands to every request.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import Any, Callable, Dict, Optional
 
 from .aexecutor import LIFESPAN_TASK
@@ -27,7 +28,7 @@ class Lifespan:
         self._log = log
         self._phase = NEW
         self._task: Optional[asyncio.Task[None]] = None
-        self._changed: Optional[asyncio.Event] = None  #: the phase is another one
+        self._changed: Optional[asyncio.Event] = None  #: for those who wait for another phase
         self._orders: Optional[asyncio.Queue[Dict[str, Any]]] = None
         self._error: Optional[LoadError] = None
         self._has_asked = False  #: the application has called `receive`
@@ -117,14 +118,12 @@ class Lifespan:
 
     def _set(self, phase: int) -> None:
         self._phase = phase
-        if self._changed is not None:
-            self._changed.set()
+        changed, self._changed = self._changed, None
+        if changed is not None:
+            changed.set()
 
     async def _wait(self, time_s: Optional[float]) -> None:
         """Until the phase changes."""
         changed = self._changed = self._changed or asyncio.Event()
-        try:
+        with contextlib.suppress(asyncio.TimeoutError):
             await asyncio.wait_for(changed.wait(), time_s)
-        except asyncio.TimeoutError:
-            return
-        self._changed = None

@@ -155,6 +155,8 @@ def load_script(path: str, folders: Iterable[str] = ()) -> Application:
     except BaseException as error:
         del sys.modules[name]
         summary, trace = describe(error)
+        if isinstance(error, OSError) and not has_foreign_frames(error):  # the file itself cannot be read
+            trace = ""
         raise LoadError(f"script {path} cannot be loaded: {summary}", trace) from None
     return _application_of_script(module, path)
 

@@ -95,11 +95,20 @@ def _fail(control: Control, reason: str, trace: str) -> int:
 class Loaded:
     """What the pool runs: an application, or scripts."""
 
-    def __init__(self, control: Control, configuration: Dict[str, Any]) -> None:
-        """Raises LoadError when the application cannot be loaded. Scripts that cannot be are told in the log."""
+    def __init__(self, control: Control, configuration: Dict[str, Any], shows_failure: bool = False) -> None:
+        """Raises LoadError when the application cannot be loaded, or lets it be raised by each request when that is to
+        be shown. Scripts that cannot be are told in the log.
+        """
         _enter(configuration)
         self.scripts = Scripts(configuration.get("script_folders") or ())
-        self.application = _application_of(configuration)
+        self.failure: Optional[LoadError] = None
+        try:
+            self.application = _application_of(configuration)
+        except LoadError as error:
+            if not shows_failure:
+                raise
+            self.failure = error
+            self.application = Application(WSGI, self._excuse)
         for path in configuration.get("scripts") or ():
             try:
                 self.scripts.preload(path)
@@ -107,6 +116,11 @@ class Loaded:
                 control.log(
                     "error", "handler script cannot be loaded", script=path, error=str(error), traceback=error.trace
                 )
+
+    def _excuse(self, environ: Environ, start_response: Any) -> Any:
+        """In place of the application."""
+        assert self.failure is not None
+        raise LoadError(str(self.failure), self.failure.trace)
 
 
 class _Worker:
@@ -128,8 +142,8 @@ class _Worker:
         self._check: Optional[Dict[str, str]] = start.get("check")
         self._request_time_ms = int(configuration.get("request_time_ms") or 0)
         self._is_dev = bool(configuration.get("dev"))
-        loaded = loaded or Loaded(control, configuration)
-        self._scripts, self._application = loaded.scripts, loaded.application
+        loaded = loaded or Loaded(control, configuration, bool(start.get("shows_failure")))
+        self._scripts, self._application, self._failure = loaded.scripts, loaded.application, loaded.failure
         self._name = configuration.get("application") or ""
         self._is_asgi = self._application is not None and self._application.is_async
         # In an event loop requests do not wait for threads.
@@ -170,7 +184,7 @@ class _Worker:
     def run(self) -> int:
         try:
             self._boot_asynchronous()
-            if self._check is not None:
+            if self._check is not None and self._failure is None:
                 self._answer_check(self._check)
         except LoadError as error:
             status = _fail(self._control, str(error), error.trace)
@@ -179,8 +193,10 @@ class _Worker:
         interpreter.settle()
         self._growth.look(set(), time.monotonic())
         self._executor.start()
-        files = {"files": loaded_files()} if self._is_dev else {}
-        self._control.send("ready", threads=self._thread_names(), **self._about(), **files)
+        trace = self._failure.trace if self._failure is not None else ""
+        files = {"files": loaded_files(trace)} if self._is_dev else {}
+        failure = {} if self._failure is None else {"failure": str(self._failure), "traceback": trace}
+        self._control.send("ready", threads=self._thread_names(), **self._about(), **files, **failure)
         self._watch()
         self._executor.join()
         return self._executor.exit_status

@@ -35,7 +35,7 @@ Log = Callable[..., None]
 _remembered = heads.cache
 _NOTHING: Environ = {}
 
-EXHAUST_MAX = 100  #: empty chunks that an application may still yield behind the last byte of its Content-Length
+EXHAUST_MAX = 100  #: chunks that an application may still yield or write when the client has all that it will get
 
 
 class FileWrapper:
@@ -116,6 +116,7 @@ class Call(Exchange):
     sent = False  #: whether the answer has begun
     _writer = -1  #: of the stream, when there is one
     _left: Optional[int] = None  #: bytes that the stream may still get; None when it has no Content-Length
+    _unsent = 0  #: pieces that were written behind an answer without body
 
     # What the application calls
 
@@ -148,7 +149,10 @@ class Call(Exchange):
         if self.cancelled:
             raise ClientGoneError
         left = self._left
-        self._push(data)
+        if not self._push(data):
+            self._unsent += 1
+            if self._unsent > EXHAUST_MAX:
+                raise ClientGoneError
         if left is not None and len(data) > left:
             raise LengthError(f"write() past the Content-Length {self._head().length}")
 

@@ -241,3 +241,31 @@ sites: [{rules: [{handler: {python: app}}]}]
     (server.folder / "app.py").write_text(text.replace("old", "new"))
     reload(server)
     assert server.get("/").text == "new"
+
+
+APPLICATION = "def application(environ, start):\n    start('200 OK', [])\n    return [b'%s']\n"
+
+
+@pytest.mark.parametrize("broken", ["1 +\n", "import library\nlibrary.missing()\n", "import missing_module\n", None])
+def test_dev_shows_why_an_application_cannot_be_loaded(serve: Any, broken: str | None) -> None:
+    """At once, not when somebody has waited for a worker; and takes it as soon as it is repaired."""
+    config = """\
+pools: {app: {python: "app:application", directory: app}}
+sites: [{root: ., rules: [{match: {path: /*}, handler: {python: app}}]}]
+"""
+    files = {"app/library.py": "x = 1\n"} | ({} if broken is None else {"app/app.py": broken})
+    server = serve(files, "--dev", config=config)
+    response = server.get("/")
+    assert response.status == 500
+    assert "application app:application cannot be loaded" in response.text
+    assert {"1 +\n": "SyntaxError", None: "looked in"}.get(broken, "Traceback") in response.text
+    path = server.folder / "app/app.py"
+    path.write_text("import another_missing_module\n")
+    wait_for(lambda: "another_missing_module" in server.get("/").text, "the page tells of the new failure")
+    path.write_text(APPLICATION % "repaired")
+    wait_for(lambda: server.get("/").text == "repaired", "the repaired application is used")
+    path.write_text("1 +\n")
+    wait_for(lambda: server.records("cannot boot"), "the log tells of the broken one")
+    assert server.get("/").text == "repaired"  # who has a good one keeps it
+    path.write_text(APPLICATION % "once more")
+    wait_for(lambda: server.get("/").text == "once more", "the next good one is used")

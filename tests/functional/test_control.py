@@ -49,8 +49,8 @@ def command(*arguments: str, **environment: str) -> subprocess.CompletedProcess[
 def ask(path: Path, line: bytes) -> list[dict[str, Any]]:
     """All lines that the server answers to one."""
     with socket.socket(socket.AF_UNIX) as sock:
+        sock.connect(str(path))  # without a timeout: with one it fails at once where the backlog is full
         sock.settimeout(PATIENCE_S)
-        sock.connect(str(path))
         sock.sendall(line)
         with sock.makefile("rb") as lines:
             return [json.loads(each) for each in lines]

@@ -159,6 +159,16 @@ def test_folder_that_is_no_environment(serve: Any, tmp_path: Path) -> None:
         serve({"handlers/a.py": ""}, config="pools: {handlers: {interpreter: venv}}\n")
 
 
+def test_interpreter_that_is_none(serve: Any) -> None:
+    server = serve(
+        {"handlers/a.py": "", "www/index.html": "page"},
+        config="pools: {handlers: {interpreter: /bin/false, processes: 1}}\n",
+    )
+    record = json.loads(server.wait_for_log('"executor ended with exit status 1"'))
+    assert record["expected"] == "/bin/false to be Python 3.9 or later, and to run until it is told to stop"
+    assert server.get("/").text == "page"
+
+
 def test_interpreter_that_is_too_old(serve: Any, tmp_path: Path) -> None:
     """Told by the worker itself, as the server does not run what it is given to look at it."""
     old = tmp_path / "old.py"

@@ -124,7 +124,13 @@ async def hints(scope, receive, send):
     await text(send, b"hinted")
 
 async def trailers(scope, receive, send):
-    await send(start(trailers=True))
+    query = scope["query_string"].decode()
+    await send(start(headers=[(b"content-length", b"13")] if "length" in query else [], trailers=True))
+    if "more" in query:
+        await send(body(b"with trailers", more_body=True))
+        await send(body())
+        await send({"type": "http.response.trailers", "headers": [(b"x-sum", b"13")]})
+        return
     await send(body(b"with trailers"))
     await send({"type": "http.response.trailers", "headers": [(b"x-sum", b"13")], "more_trailers": True})
     await send({"type": "http.response.trailers", "headers": [(b"x-more", b"1")]})
@@ -459,6 +465,21 @@ def test_extensions(asgi: Run) -> None:
     assert (end.kind, end.status, end.fields) == (wire.END, 0, "x-sum: 13\r\nx-more: 1\r\n")
 
 
+@pytest.mark.parametrize("query", ["", "more", "length", "length+more"])
+def test_trailers_whatever_is_sent_before_them(asgi: Run, query: str) -> None:
+    """Also when the answer has no place for them."""
+    core = asgi()
+    answer = core.fetch(path=f"/trailers?{query}")
+    assert (answer.status, answer.body, answer.end_status) == (200, b"with trailers", 0)
+    answer = core.fetch("HEAD", f"/trailers?{query}")
+    assert (answer.kind, answer.status, answer.body) == (wire.RESPONSE, 200, b"")
+    assert core.fetch().body == b"hello"
+    assert not [message for message in core.messages if message.get("level") == "error"]
+    core.stop()
+    while message := core.message():
+        assert message.get("level") != "error", message
+
+
 def test_each_request_is_a_task_with_a_context_of_its_own(asgi: Run) -> None:
     core = asgi()
     for query in ("a", "wait", "b", "wait"):
@@ -576,6 +597,44 @@ def test_shutdown_has_the_pools_time_also_when_the_queue_ends_before_the_stop_is
     core.worker_queue.close()
     assert core.log("the application's shutdown took too long")["seconds"] <= 2  # half of it
     assert core.exit_status() == 0
+
+
+SLOW_SCRIPT = """
+import asyncio, pathlib
+async def app(scope, receive, send):
+    if scope["type"] == "lifespan":
+        await receive()
+        print("starts", flush=True)
+        while not pathlib.Path("go").exists():
+            await asyncio.sleep(0.01)
+        await send({"type": "lifespan.startup.complete"})
+        print("has started", flush=True)
+        await receive()
+        await asyncio.sleep(0.1)
+        print("shut down in order", flush=True)
+        await send({"type": "lifespan.shutdown.complete"})
+        return
+    await send({"type": "http.response.start", "status": 200})
+    await send({"type": "http.response.body", "body": b"started"})
+"""
+
+
+def test_shutdown_after_a_startup_that_took_longer_than_the_request_that_began_it(run: Run, tmp_path: Path) -> None:
+    script = tmp_path / "slow.py"
+    script.write_text(SLOW_SCRIPT)
+    core = run()
+    core.send(core.frame(script=script, slot=1))
+    core.line("starts")
+    core.interrupt(1)
+    assert core.next_answer().status == 504
+    (tmp_path / "go").touch()
+    core.line("has started")
+    assert core.fetch(script=script).body == b"started"
+    core.stop()
+    core.line("shut down in order")
+    assert core.exit_status() == 0
+    while message := core.message():
+        assert message.get("event") != "the application's shutdown took too long"
 
 
 def test_malformed_frame_ends_the_worker(asgi: Run) -> None:

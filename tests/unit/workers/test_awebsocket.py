@@ -214,7 +214,7 @@ def test_echo(start: Run) -> None:
 def test_pings_of_a_client_that_does_not_read_take_no_memory(start: Run) -> None:
     """What it gets when it reads at last are the answers that were on their way, and that to its last ping."""
     core = start()
-    count = 60_000
+    count = 20_000
     with Client(core) as client:
         assert core.next_answer().kind == wire.UPGRADED
         for first in range(0, count, 100):

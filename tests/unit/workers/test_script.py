@@ -74,7 +74,8 @@ def test_broken_scripts_fail_alone(run: Run, tmp_path: Path) -> None:
         assert core.log("handler failed")["script"] == str(script)
     assert core.fetch(script=good).body == b"good"
     assert core.fetch(script=tmp_path / "absent.py").status == 500
-    assert "No such file" in core.log("handler failed")["error"]
+    assert "No such file" in (record := core.log("handler failed"))["error"]
+    assert "Traceback" not in record["traceback"]
 
 
 def test_dev_shows_why_a_script_is_broken(run: Run, tmp_path: Path) -> None:

@@ -232,6 +232,14 @@ def test_head(run: Run, result: str, length: str | None) -> None:
     assert core.fetch("HEAD").headers["content-length"] == "9"
 
 
+@pytest.mark.parametrize(("method", "status"), [("HEAD", "200 OK"), ("GET", "204 No Content")])
+def test_what_is_written_behind_an_answer_without_body_has_an_end(run: Run, method: str, status: str) -> None:
+    """The core has no deadline for it any more, and no client that could leave."""
+    core = run(application(f"write = ok(status={status!r})\nwhile True: write(b'more')"), threads=1)
+    for _ in range(3):
+        assert core.fetch(method).status == int(status[:3])
+
+
 @pytest.mark.parametrize("result", ["[b'four']", "[b'fo', b'ur']", "iter([b'fo', b'ur'])", "iter([b'fo', b'urth'])"])
 def test_body_longer_than_its_length_is_cut(run: Run, result: str) -> None:
     core = run(application(f"ok(('Content-Length', '3'))\nreturn {result}"))
