@@ -184,6 +184,20 @@ def files_read_at_start() -> FrozenSet[str]:
     return frozenset(names)
 
 
+def packed_at_start() -> Dict[str, bytes]:
+    """The identities of these files; none that a file can have for one that may have been changed since it was read."""
+    with open("/proc/self/stat", "rb") as file:  # noqa: PTH123
+        ticks = int(file.read().rpartition(b")")[2].split()[19])
+    age_s = time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")
+    start_ns = time.time_ns() - int((age_s + SETTLED_S) * 1e9)
+    found = {}
+    for name in files_read_at_start():
+        packed = packed_identity(name)
+        is_new = packed != NOT_THERE and start_ns <= IDENTITY.unpack(packed)[4] <= time.time_ns()
+        found[name] = NOT_THERE if is_new else packed
+    return found
+
+
 def descriptors_of(ancillary: List[Tuple[int, int, bytes]]) -> List[int]:
     """Those that came with a message."""
     for _, kind, data in ancillary:
@@ -218,7 +232,7 @@ class Zygote:
         self.watched: Set[str] = set()
         self.loaded: FrozenSet[str] = frozenset()  #: top names of what is loaded from files
         self.known: FrozenSet[str] = frozenset(_BASE)
-        self.read_at_start = files_read_at_start()
+        self.read_at_start = packed_at_start()
         flags = CLONE_PARENT | CLONE_CHILD_SETTID | CLONE_CHILD_CLEARTID | SIGCHLD
         tid, zero = ctypes.c_ulong(find_tid_address()), ctypes.c_ulong(0)
         # The order of the last two is the machine's; the one that would be a thread's storage is not looked at.
@@ -261,7 +275,7 @@ class Zygote:
 
     def settle(self) -> None:
         """After something has been loaded: says what it depends on, and prepares the memory that processes share."""
-        names = {entry for entry in sys.path[_HAS_FIRST_PATH:] if entry} | self.read_at_start
+        names = {entry for entry in sys.path[_HAS_FIRST_PATH:] if entry} | self.read_at_start.keys()
         for shared in self.finder.shared.values():
             spec = shared.module.__spec__
             if spec is not None and spec.has_location and spec.origin:
@@ -280,7 +294,7 @@ class Zygote:
         self.watched |= names
         report = b"W"
         for name in sorted(names):
-            entry = packed_identity(name) + os.fsencode(name) + b"\0"
+            entry = (self.read_at_start.get(name) or packed_identity(name)) + os.fsencode(name) + b"\0"
             if len(report) + len(entry) > MAX_REPORT:
                 self.orders.send(report)
                 report = b"W"

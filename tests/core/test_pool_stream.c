@@ -1,4 +1,4 @@
-/* with: base/memory.c base/buf.c base/error.c loop/loop.c report/event.c base/scan.c http/head.c http/response_head.c handler/frame.c handler/environment.c report/incident.c handler/fingerprint.c handler/lane.c handler/shared_buffer.c handler/pool_death.c handler/pool_incident.c handler/quarantine.c handler/pool_answer.c handler/pool_document.c */
+/* with: base/memory.c base/buf.c base/error.c loop/loop.c report/event.c base/scan.c http/head.c http/response_head.c http/conditional.c http/date.c handler/frame.c handler/environment.c report/incident.c handler/fingerprint.c handler/lane.c handler/shared_buffer.c handler/pool_death.c handler/pool_incident.c handler/quarantine.c handler/pool_answer.c handler/pool_document.c */
 /* Requests whose bodies stream, or that ask for another protocol: what goes with them into the pool, and what comes back. */
 #include "handler/pool.c"
 

@@ -39,6 +39,9 @@ static void test_fields(void)
     CHECK_INT(fields("Date: x\r\nSERVER: y\r\nLocation: /z\r\n"), AS_OK);
     CHECK(head.has_date && head.has_server);
     CHECK_STR(head.location, "/z");
+    CHECK_INT(fields("ETag: \"a\"\r\nlast-modified: today\r\n"), AS_OK);
+    CHECK_STR(head.etag, "\"a\"");
+    CHECK_STR(head.last_modified, "today");
     CHECK_INT(fields("A: b\r\n\r\n"), AS_OK); /* an empty line at the very end does not go on */
     CHECK_STR(head.fields, "A: b\r\n");
 }

@@ -262,8 +262,10 @@ sites: [{root: ., rules: [{match: {path: /*}, handler: {python: app}}]}]
     path = server.folder / "app/app.py"
     path.write_text("import another_missing_module\n")
     wait_for(lambda: "another_missing_module" in server.get("/").text, "the page tells of the new failure")
+    old = set(server.pids("workers/main.py"))
     path.write_text(APPLICATION % "repaired")
     wait_for(lambda: server.get("/").text == "repaired", "the repaired application is used")
+    wait_for(lambda: old.isdisjoint(server.pids("workers/main.py")), "nobody is there who has none")
     path.write_text("1 +\n")
     wait_for(lambda: server.records("cannot boot"), "the log tells of the broken one")
     assert server.get("/").text == "repaired"  # who has a good one keeps it

@@ -85,6 +85,9 @@ FILES: dict[str, str | bytes] = {
     "cgi-bin/status-bare.sh": printing("Status: 201\nContent-Type: text/plain\n\nmade"),
     "cgi-bin/204.sh": printing("Status: 204 No Content\n\nnot for a 204"),
     "cgi-bin/304.sh": printing('Status: 304 Not Modified\nETag: "a"\n\nnot for a 304'),
+    "cgi-bin/tagged.sh": printing('Content-Type: text/plain\nETag: "a"\n\ntagged'),
+    "cgi-bin/dated.sh": printing("Content-Type: text/plain\nLast-Modified: Sun, 06 Nov 1994 08:49:37 GMT\n\ndated"),
+    "cgi-bin/tagged-200.sh": printing('Status: 200 OK\nContent-Type: text/plain\nETag: "a"\n\ntagged'),
     "cgi-bin/interim.sh": printing("Status: 100 Continue\n\n"),
     "cgi-bin/bad-status.sh": printing("Status: OK\nContent-Type: text/plain\n\nx"),
     "cgi-bin/own.sh": printing(
@@ -415,6 +418,31 @@ def test_6_3_3_status_without_a_body(server: Server) -> None:
             assert response.header("transfer-encoding") is None
             assert response.header("content-length") is None
         assert connection.send(keep_alive("/landed.txt")).response().text == "landed"
+
+
+def test_6_3_3_what_the_client_has_already(server: Server) -> None:
+    """A document with a validator and without a Status is answered as a file would be (RFC 9110 section 13)."""
+    date, later = "Sun, 06 Nov 1994 08:49:37 GMT", "Sun, 06 Nov 1994 08:49:38 GMT"
+    with server.connect() as connection:
+
+        def ask(name: str, *fields: str, method: str = "GET") -> tuple[int, str]:
+            lines = "".join(f"{field}\r\n" for field in ("Host: a", *fields))
+            connection.send(f"{method} /cgi-bin/{name}.sh HTTP/1.1\r\n{lines}\r\n")
+            response = connection.response(method)
+            return response.status, response.text
+
+        assert ask("tagged") == (200, "tagged\n")
+        assert ask("tagged", 'If-None-Match: "b", W/"a"') == (304, "")
+        assert ask("tagged", 'If-None-Match: "a"', method="HEAD") == (304, "")
+        assert ask("tagged", "If-None-Match: *") == (304, "")
+        assert ask("tagged", 'If-None-Match: "b"') == (200, "tagged\n")
+        assert ask("tagged", f"If-Modified-Since: {later}") == (200, "tagged\n")
+        assert ask("tagged", 'If-None-Match: "a"', "Content-Length: 0", method="POST") == (200, "tagged\n")
+        assert ask("tagged-200", 'If-None-Match: "a"') == (200, "tagged\n")
+        assert ask("dated", f"If-Modified-Since: {date}") == (304, "")
+        assert ask("dated", "If-Modified-Since: Sun, 06 Nov 1994 08:49:36 GMT") == (200, "dated\n")
+        assert ask("no-type", "If-None-Match: *") == (200, "body\n")
+    assert server.get("/cgi-bin/tagged.sh", {"If-None-Match": '"a"'}).header("etag") == '"a"'
 
 
 def test_6_3_4_protocol_specific_fields(server: Server) -> None:

@@ -9,6 +9,8 @@
 #include <stdio.h>
 #include <unistd.h>
 
+#include "http/conditional.h"
+#include "http/date.h"
 #include "http/response_head.h"
 
 enum {
@@ -91,12 +93,25 @@ static void refuse(as_pending *pending, const char *detail)
     as_pending_fail(pending, 502, detail);
 }
 
-/* RFC 3875 section 6.2: a redirect needs no Status. */
-static int status_of(const as_response_head *head)
+/* By what the program says of it, whether the client has this document already. */
+static bool is_known_to_client(const as_request *request, const as_response_head *head)
+{
+    as_validators validators = {.etag = head->etag, .last_modified = -1};
+    if (head->last_modified.len > 0)
+        validators.last_modified = as_date_parse(head->last_modified);
+    return (request->head.method == AS_METHOD_GET || request->head.method == AS_METHOD_HEAD) &&
+           (validators.etag.len > 0 || validators.last_modified >= 0) &&
+           as_conditional_check(&request->head, &validators) == 304;
+}
+
+/* RFC 3875 section 6.2: a redirect needs no Status. A document without one is answered as a file would be, as in Apache. */
+static int status_of(const as_request *request, const as_response_head *head)
 {
     if (head->status != 0)
         return head->status;
-    return head->location.len > 0 ? 302 : 200;
+    if (head->location.len > 0)
+        return 302;
+    return is_known_to_client(request, head) ? 304 : 200;
 }
 
 /* The response's body, which owns the document from now on. `is_whole`: the end of the pipe has been seen and nothing broke. */
@@ -128,7 +143,7 @@ static void fill_response(as_document *document, as_request *request, const as_r
                           bool is_whole)
 {
     request->response = (as_response){
-        .status = (uint16_t)status_of(head),
+        .status = (uint16_t)status_of(request, head),
         .reason = head->reason,
         .fields = head->fields,
         .has_date = head->has_date,

@@ -13,6 +13,8 @@ typedef enum meaning {
     TYPE,
     DATE,
     SERVER,
+    ETAG,
+    MODIFIED,
 } meaning;
 
 static meaning meaning_of(as_str name)
@@ -27,6 +29,8 @@ static meaning meaning_of(as_str name)
         {AS_STR("location"), LOCATION},
         {AS_STR("date"), DATE},
         {AS_STR("server"), SERVER},
+        {AS_STR("etag"), ETAG},
+        {AS_STR("last-modified"), MODIFIED},
         {AS_STR("connection"), DROP},
         {AS_STR("keep-alive"), DROP},
         {AS_STR("proxy-connection"), DROP},
@@ -109,6 +113,12 @@ static int take_line(as_str line, as_response_head *head, bool *keep)
         return AS_OK;
     case TYPE:
         head->content_type = value;
+        return AS_OK;
+    case ETAG:
+        head->etag = value;
+        return AS_OK;
+    case MODIFIED:
+        head->last_modified = value;
         return AS_OK;
     case DATE:
         head->has_date = true;

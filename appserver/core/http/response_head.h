@@ -14,6 +14,8 @@ typedef struct as_response_head {
     as_str reason;       /* of the Status field, maybe empty */
     as_str location;     /* ptr NULL when there was none */
     as_str content_type; /* ptr NULL when there was none */
+    as_str etag;         /* likewise */
+    as_str last_modified;
     as_str
         transfer_coding; /* of a Transfer-Encoding field, which is not among `fields`; ptr NULL when there was none */
     int64_t content_length; /* -1 when there was none */
