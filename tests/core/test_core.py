@@ -29,7 +29,7 @@ FOLDER = Path(__file__).resolve().parent
 TOP = FOLDER.parent.parent
 CORE = TOP / "appserver" / "core"
 OBJECTS = TOP / "build" / "tests"
-TIME_LIMIT_S = 240
+TIME_LIMIT_S = 600
 ENVIRONMENT = {
     "ASAN_OPTIONS": "detect_leaks=1:abort_on_error=0:detect_stack_use_after_return=1",
     "UBSAN_OPTIONS": "halt_on_error=1:print_stacktrace=1",

@@ -74,11 +74,18 @@ def test_a_coordinator_alone_works_for_itself(serve) -> None:
     assert server.get("/a.txt").text == "hello\n"
 
 
+def watching(server: Server) -> list[list[tuple[str, int]]]:
+    """What each loop watches; the server listens a moment before that."""
+    found: list[list[tuple[str, int]]] = wait_for(
+        lambda: len(each := watches(server)) == LOOPS and each, "every loop watches the listening socket"
+    )
+    return found
+
+
 @pytest.mark.parametrize(("mode", "exclusive"), [("independent", False), ("self-managed", True)])
 def test_what_the_loops_watch(serve, mode: str, exclusive: bool) -> None:
     server = start(serve, mode)
-    found = watches(server)
-    assert len(found) == LOOPS
+    found = watching(server)
     assert len({inode for watched in found for inode, _ in watched}) == 1
     assert all(bool(events & EPOLLEXCLUSIVE) == exclusive for watched in found for _, events in watched)
 
@@ -86,7 +93,7 @@ def test_what_the_loops_watch(serve, mode: str, exclusive: bool) -> None:
 def test_reuseport_has_a_socket_for_each_loop(serve) -> None:
     server = start(serve, "reuseport")
     assert len(listening_inodes(server.port)) == LOOPS
-    found = watches(server)
+    found = watching(server)
     assert sorted(inode for watched in found for inode, _ in watched) == sorted(listening_inodes(server.port))
     assert all(len(watched) == 1 for watched in found)
     # The kernel spreads connections by a hash of their ports: with so many, all loops get some.

@@ -115,14 +115,17 @@ def test_which_interpreter(sites: Sites) -> None:
     def counts() -> list[int]:
         return [sites.warm.log().count(f"in a {kind} interpreter") for kind in ("warm", "new")]
 
-    # What a run says comes to the log after its answer.
-    wait_for(lambda: sum(counts()) == sites.warm.log().count('"GET ' + TOP), "every run so far has said it")
-    before = counts()
-    for _ in range(10):
-        sites.warm.get(TOP)
-    wait_for(lambda: sum(counts()) >= sum(before) + 10, "these have, too")
-    warm, new = (after - was for after, was in zip(counts(), before, strict=True))
-    assert (warm, new) == (10, 0)
+    def are_all_warm() -> bool:
+        # What a run says comes to the log after its answer.
+        wait_for(lambda: sum(counts()) == sites.warm.log().count('"GET ' + TOP), "every run so far has said it")
+        before = counts()
+        for _ in range(10):
+            sites.warm.get(TOP)
+        wait_for(lambda: sum(counts()) >= sum(before) + 10, "these have, too")
+        return counts() == [before[0] + 10, before[1]]
+
+    # On a machine that has much to do a request may find no process that waits.
+    wait_for(are_all_warm, "ten in a row by forked processes")
 
 
 def page(sites: Sites, name: str) -> Response:

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from harness import has_ipv6, run_command, server_environment
+from harness import free_port, has_ipv6, run_command, server_environment
 
 from appserver import __version__
 
@@ -178,12 +178,10 @@ def test_bad_threads(tmp_path: Path, threads: str) -> None:
 
 
 def test_nothing_is_started_when_one_port_is_taken(tmp_path: Path) -> None:
-    with socket.socket() as other, socket.socket() as free:
+    port = free_port()
+    with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
         other.listen()
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-        free.close()
         refused(
             tmp_path,
             "serve",

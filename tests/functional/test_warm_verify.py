@@ -66,18 +66,28 @@ def until_both_ways(server: Server, name: str) -> int:
         return bool(server.get(f"/cgi-bin/{name}").status) and "warm" in runs(server, name)
 
     wait_for(is_run_both_ways, f"{name} is run both ways")
-    wait_for(lambda: not working_below(server.folder.parent / "verify"), "every run has ended")
+    wait_for(lambda: is_idle(server), "every run has ended")
     return sent
+
+
+def is_idle(server: Server) -> bool:
+    return not working_below(server.folder.parent / "verify")
 
 
 def test_the_same_both_ways(server: Server) -> None:
     sent = until_both_ways(server, "same.py")
-    for _ in range(5):
+
+    def is_run_both_ways() -> bool:
+        nonlocal sent
         before = len(runs(server, "same.py"))
         assert server.get("/cgi-bin/same.py").text == "x" * 100 + "\n"
         sent += 1
-        wait_for(lambda before=before: len(runs(server, "same.py")) == before + 2, "both runs")
-        assert sorted(runs(server, "same.py")[before:]) == ["cold", "warm"]
+        wait_for(lambda: len(runs(server, "same.py")) > before and is_idle(server), "every run has ended")
+        return sorted(runs(server, "same.py")[before:]) == ["cold", "warm"]
+
+    for _ in range(5):
+        # A request that finds no process that waits runs cold only.
+        wait_for(is_run_both_ways, "both runs")
         wait_for(lambda sent=sent: len(server.records("to stderr")) >= sent, "its line in the log")
         assert len(server.records("to stderr")) == sent  # only that of the run that was answered
     assert server.records("same.py runs cold") == []
@@ -101,12 +111,15 @@ def test_the_same_both_ways(server: Server) -> None:
 )
 def test_what_differs_is_said_once_and_runs_cold(server: Server, name: str, difference: str) -> None:
     until_both_ways(server, name)
-    for _ in range(8):
+
+    def is_said() -> bool:
         found = server.get(f"/cgi-bin/{name}")
         assert found.status == 200
         assert found.text.startswith("x" * 100 + "\n")
         assert found.header("x-kind") in (None, "of a new one")
-    wait_for(lambda: server.records(f"{name} runs cold"), "the log says what differs")
+        return bool(server.records(f"{name} runs cold"))
+
+    wait_for(is_said, "the log says what differs")
     wait_for(lambda: runs(server, name).count("warm") == 3, "the third run that differs")
     before = len(runs(server, name))
     for _ in range(3):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import http.client
 import json
 import secrets
-import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -125,12 +124,6 @@ def send(connection: Connection, target: str, method: str = "GET", body: bytes =
     head = f"{method} {target} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: {len(body)}\r\n"
     head += "".join(f"{name.replace('_', '-')}: {value}\r\n" for name, value in fields.items())
     return connection.send(head.encode() + b"\r\n" + body)
-
-
-def free_port() -> int:
-    """For what cannot be told to find one itself."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
 
 
 Run = Callable[..., Container]

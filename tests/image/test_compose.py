@@ -9,8 +9,8 @@ from collections.abc import Iterator
 
 import docker
 import pytest
-from containers import TOP, free_port, send, unique_name
-from harness import Connection, wait_for
+from containers import TOP, send, unique_name
+from harness import Connection, free_port, wait_for
 
 
 class Project:
