@@ -6,7 +6,7 @@ import argparse
 import contextlib
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,11 +14,12 @@ from urllib.parse import urlsplit
 
 from appserver import __version__
 from appserver.control import commands as control
-from appserver.errors import AppError, ConfigError
+from appserver.errors import AppError, ConfigError, StartError
 from appserver.incidents import commands as incidents
 
 if TYPE_CHECKING:
     from appserver.config.model import Address, Config
+    from appserver.config.plan import LoadedConfig
 
 COMMAND = "cherokee-app"
 DEFAULT_READY_PATH = "/readyz"
@@ -193,12 +194,22 @@ def _check(options: argparse.Namespace) -> int:
 
     file: Path | None = options.file or default_file()
     loaded = load_config(file, None, Overrides())
-    for warning in loaded.warnings:
+    for warning in (*loaded.warnings, *_objections(loaded)):
         print(f"{loaded.name}: warning: {warning}", file=sys.stderr)
     print(
         f"{loaded.name}: valid" if file else f"{loaded.name}: valid (a folder served by convention, no configuration)"
     )
     return 0
+
+
+def _objections(loaded: LoadedConfig) -> Iterator[str]:
+    """What depends on who starts the server, who may be another than who asks."""
+    from appserver.supervisor.identity import check_program_identities, find_identity
+
+    try:
+        check_program_identities(loaded.pools, find_identity(loaded.user, loaded.group))
+    except StartError as error:
+        yield f"started by this user (uid {os.geteuid()}), the server ends at once: {error}"
 
 
 def _incidents(options: argparse.Namespace) -> int:

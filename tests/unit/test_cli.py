@@ -115,6 +115,23 @@ def test_check_says_that_a_file_is_valid(tmp_path: Path, capsys: Captured) -> No
     assert captured.err == f"{file}: warning: pool a: no rule leads to it\n"
 
 
+def test_check_warns_of_a_user_who_cannot_start_the_server(
+    tmp_path: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The configuration is valid all the same: it may be for another machine."""
+    monkeypatch.delenv("CHEROKEE_CGI_USER", raising=False)
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    file = tmp_path / "c.yaml"
+    file.write_text("sites: [{root: ., rules: [{match: {path: /*}, handler: {cgi: .}}]}]\n")
+    assert main(["check", str(file)]) == 0
+    captured = capsys.readouterr()
+    assert captured.out == f"{file}: valid\n"
+    assert captured.err.startswith(f"{file}: warning: started by this user (uid 0), the server ends at once: CGI pro")
+    file.write_text("user: nobody\n" + file.read_text())
+    assert main(["check", str(file)]) == 0
+    assert capsys.readouterr().err == ""
+
+
 @pytest.mark.parametrize(
     ("text", "lines"),
     [
