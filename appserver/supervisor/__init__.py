@@ -8,6 +8,7 @@ stacks      the file in memory that a worker's stacks go to
 pool        which executors run: the policy, pure
 backoff     how long to wait before another try, pure
 reload      a reload, step by step
+leftovers   programs of a spawner that has died
 process     one child: control channel, output, death
 output      bytes into lines for the log
 loop        descriptors, timers, signals

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
 import sys
@@ -22,12 +21,13 @@ from appserver.native.control import Message
 from appserver.supervisor.identity import Identity, ProgramIdentity, find_program_identity
 from appserver.supervisor.incidents import Incidents
 from appserver.supervisor.incidents_pool import Circumstances, PoolIncidents
+from appserver.supervisor.leftovers import kill_session
 from appserver.supervisor.loop import Loop, Timer
 from appserver.supervisor.memory import proportional, resident
 from appserver.supervisor.overdue import LOOK_TIME_S, Overdue, OverdueRequests
 from appserver.supervisor.pool import Action, Kill, Notice, PoolPolicy, Retry, Start, Stop
 from appserver.supervisor.process import Adopted, Child, Command, Death
-from appserver.supervisor.segments import Held, Links
+from appserver.supervisor.segments import Links
 from appserver.supervisor.stacks import SIGNAL, Stacks
 from appserver.supervisor.template import Template
 from appserver.supervisor.usage import StatsPage, load_of
@@ -544,11 +544,12 @@ class Executors:
 
     def _died(self, number: int, death: Death) -> None:
         self._overdue.gone(number)
-        del self._children[number]
+        pid = self._children.pop(number).pid
         served = self._forget_stats(number)
         stacks = self._forget_stacks(number)
         held = self._links.segment.held_by(number)
-        kill_groups(held)
+        if self.policy.spec.kind == "cgi" and not death.is_clean:
+            kill_session(pid)
         is_leaving = self.policy.is_leaving(number)
         is_wanted = is_leaving and (death.is_clean or number in self._killed)
         # The core looks into the slots as soon as it knows.
@@ -683,25 +684,3 @@ def paths_in(names: object) -> set[Path]:
     if not isinstance(names, list):
         return set()
     return {Path(name) for name in names if isinstance(name, str) and name.startswith("/") and "\0" not in name}
-
-
-def kill_groups(held: list[Held]) -> None:
-    """Kills the CGI programs that a dead spawner has left behind."""
-    for each in held:
-        if each.process > 1 and _is_orphan(each.process):
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(each.process, signal.SIGKILL)
-
-
-def _is_orphan(pid: int) -> bool:
-    """False when the number belongs to a process that is not ours by now: orphans of our children are our children.
-
-    A leader that is gone is no counter-proof: as long as its group has a member, the kernel gives the number to
-    nobody else.
-    """
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return True
-    parent = int(stat.rpartition(")")[2].split()[1])
-    return parent == os.getpid()

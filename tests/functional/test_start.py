@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from harness import free_port, has_ipv6, run_command, server_environment
+from harness import free_port, has_ipv6, run_command, server_environment, wait_for
 
 from appserver import __version__
 
@@ -219,8 +219,13 @@ def test_version_and_help(tmp_path: Path) -> None:
 
 def test_health(serve) -> None:
     server = serve(FILES)
-    done = run_command(server.folder, "health", f"http://127.0.0.1:{server.port}")
-    assert (done.returncode, done.stdout) == (0, "http 200\n")
+    done = wait_for(  # on a busy machine its five seconds may be over first
+        lambda: (
+            (found := run_command(server.folder, "health", f"http://127.0.0.1:{server.port}")).returncode == 0 and found
+        ),
+        "it is healthy",
+    )
+    assert done.stdout == "http 200\n"
     with socket.socket() as nobody:
         nobody.bind(("127.0.0.1", 0))
         done = run_command(server.folder, "health", f"http://127.0.0.1:{nobody.getsockname()[1]}")
