@@ -285,7 +285,10 @@ def state_of_threads(pid: int) -> set[str]:
 
 
 def stop_process(pid: int) -> None:
-    """By SIGSTOP; returns when all of its threads stand still."""
+    """By SIGSTOP, once it has nothing to do: not in the middle of what has been asked for and answered already. Returns
+    when all of its threads stand still.
+    """
+    wait_for(lambda: state_of_threads(pid) == {"S"}, f"process {pid} has nothing to do")
     os.kill(pid, signal.SIGSTOP)
     wait_for(lambda: state_of_threads(pid) == {"T"}, f"process {pid} stands still")
 
