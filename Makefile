@@ -56,14 +56,14 @@ test: build ## run all tests, JOBS at a time (ARGS=... for pytest; JOBS=0: in on
 	@$(BIN)/python -m pytest -n $(JOBS) $(ARGS)
 
 .PHONY: test-sanitize
-test-sanitize: build ## the functional tests with the core under address and undefined-behaviour sanitizers
+test-sanitize: build ## the functional tests, or those in ARGS, with the core under address and undefined-behaviour sanitizers
 	@deploy/system-packages.sh test
 	@mkdir -p $(SANITIZED)
 	@rm -rf $(SANITIZED)/tree && mkdir -p $(SANITIZED)/tree
 	@tar -c --exclude=./.git --exclude=./.venv --exclude=./build --exclude="*.so" --exclude="*.egg-info" . | tar -x -C $(SANITIZED)/tree
 	@cd $(SANITIZED)/tree && CHEROKEE_SANITIZE=$(SANITIZERS) $(CURDIR)/$(BIN)/python setup.py -q build_ext --inplace --build-temp ../core
 	@cd $(SANITIZED)/tree && CHEROKEE_SANITIZE=$(SANITIZERS) PYTHONPATH=$$PWD \
-	    $(CURDIR)/$(BIN)/python -m pytest -n $(JOBS) tests/functional $(ARGS)
+	    $(CURDIR)/$(BIN)/python -m pytest -n $(JOBS) $(if $(filter tests/%,$(ARGS)),,tests/functional) $(ARGS)
 
 .PHONY: fuzz
 fuzz: build ## libFuzzer on each parser (FUZZ_SECONDS=60 for each; ARGS=names of targets)
