@@ -49,7 +49,7 @@ for _name, _path in (("appserver", os.path.dirname(_FOLDER)), ("appserver.worker
 
 from appserver.workers import zygote_modules  # noqa: E402
 from appserver.workers.zygote_modules import Finder, Library, may_be_shared  # noqa: E402
-from appserver.workers.zygote_run import Streams, leave, run  # noqa: E402
+from appserver.workers.zygote_run import REHEARSALS, Streams, leave, run  # noqa: E402
 
 zygote_modules.BASE.update(_BASE)
 
@@ -62,7 +62,6 @@ NOT_THERE = IDENTITY.pack(0, 0, 0, 0, 0)
 MAX_DATAGRAM = 256 * 1024
 MAX_REPORT = 8000
 MAX_VARIABLES = 2048
-REHEARSALS = 20  #: more than the interpreter needs to specialise code
 #: A file that was changed this recently may change again without its times telling.
 SETTLED_S = 0.05
 MAX_SCRIPTS = 512

@@ -14,6 +14,8 @@ from typing import Any, Dict, Set, Tuple
 
 from appserver.workers.zygote_modules import BASE, Shared
 
+REHEARSALS = 20  #: of what each process begins with: more than the interpreter needs to specialise code
+
 _exit = ctypes.PyDLL(None).exit  # of the C library, with what it does at exit
 _REFERENCE = type(_weakref.ref(type("", (), {})))
 
@@ -29,7 +31,7 @@ class Streams:
         for fd in (0, 1, 2):
             _make_stream(fd)
         self.kinds = [_kind_of(fd) for fd in (0, 1, 2)]
-        for _ in range(20):
+        for _ in range(REHEARSALS):
             self.settle()
         for fd in (1, 2):
             os.dup2(saved[fd - 1], fd)

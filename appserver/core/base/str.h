@@ -80,6 +80,16 @@ static inline char *as_str_append(char *out, as_str text)
     return out + text.len;
 }
 
+/* %XX at `out` (RFC 3986 section 2.1). Returns the end. */
+static inline char *as_str_append_escape(char *out, unsigned char c)
+{
+    static const char digits[] = "0123456789ABCDEF";
+    *out++ = '%';
+    *out++ = digits[c >> 4];
+    *out++ = digits[c & 15];
+    return out;
+}
+
 /* Decimal digits of `value` into `out` (at least 20 bytes); returns how many. */
 static inline size_t as_str_put_u64(char *out, uint64_t value)
 {

@@ -316,18 +316,14 @@ static as_verdict respond_entry(const as_file_handler *handler, as_request *requ
 /* Percent-encodes what RFC 3986 does not allow in a path. */
 static char *write_encoded(char *out, as_str path)
 {
-    static const char HEX[] = "0123456789ABCDEF";
     static const char KEPT[] = "-._~!$&'()*+,;=:@/";
     for (size_t i = 0; i < path.len; i++) {
         unsigned char c = (unsigned char)path.ptr[i];
         bool is_plain = (c >= '0' && c <= '9') || (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z');
-        if (is_plain || (c != '\0' && strchr(KEPT, c) != NULL)) {
+        if (is_plain || (c != '\0' && strchr(KEPT, c) != NULL))
             *out++ = (char)c;
-        } else {
-            *out++ = '%';
-            *out++ = HEX[c >> 4];
-            *out++ = HEX[c & 15];
-        }
+        else
+            out = as_str_append_escape(out, c);
     }
     return out;
 }

@@ -143,25 +143,6 @@ static as_redirected *note_redirect(as_request *request, as_str script_name, as_
     return redirected;
 }
 
-/* As browsers do with the Location of a response: programs write names as they find them. */
-static as_str encode_target(as_arena *arena, as_str location)
-{
-    static const char digits[] = "0123456789ABCDEF";
-    char *out = as_arena_alloc(arena, 3 * location.len + 1);
-    size_t len = 0;
-    for (size_t i = 0; i < location.len; i++) {
-        unsigned char c = (unsigned char)location.ptr[i];
-        if (c > 0x20 && c < 0x7f && c != '"' && c != '<' && c != '>' && c != '\\') {
-            out[len++] = (char)c;
-            continue;
-        }
-        out[len++] = '%';
-        out[len++] = digits[c >> 4];
-        out[len++] = digits[c & 15];
-    }
-    return as_str_of(out, len);
-}
-
 void as_request_reenter(as_request *request, as_str location, as_str script_name, as_str path_info)
 {
     as_exchange *x = exchange_of(request);
@@ -172,7 +153,9 @@ void as_request_reenter(as_request *request, as_str location, as_str script_name
         return;
     }
     as_target target;
-    as_str raw = encode_target(&request->arena, location);
+    /* Programs write names as they find them. */
+    char *text = as_arena_alloc(&request->arena, 3 * location.len + 1);
+    as_str raw = as_str_of(text, (size_t)(as_target_encode(text, location) - text));
     char *path = as_arena_alloc(&request->arena, raw.len + 1);
     if (as_target_parse(raw, AS_METHOD_GET, path, &target) != AS_OK) {
         as_request_error(request, 502, "its program's local redirect names no valid path");

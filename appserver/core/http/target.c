@@ -17,6 +17,18 @@ static bool is_target_byte(unsigned char c)
     return c > 0x20 && c < 0x7f && c != '#' && c != '"' && c != '<' && c != '>' && c != '\\';
 }
 
+char *as_target_encode(char *out, as_str raw)
+{
+    for (size_t i = 0; i < raw.len; i++) {
+        unsigned char c = (unsigned char)raw.ptr[i];
+        if (is_target_byte(c))
+            *out++ = (char)c;
+        else
+            out = as_str_append_escape(out, c);
+    }
+    return out;
+}
+
 /* Percent-decodes `raw` to `out`. AS_OK and the length, or AS_EBADREQUEST. */
 static int decode(as_str raw, char *out, size_t *len)
 {

@@ -27,4 +27,8 @@ typedef struct as_target {
  * The authority form (CONNECT) is AS_ENOTIMPLEMENTED. */
 int as_target_parse(as_str target, as_method method, char *out, as_target *parsed);
 
+/* Writes `raw`, a target as people write them, with escapes for the bytes that as_target_parse() refuses for themselves, as browsers do. Returns the end;
+ * `out` has room for 3 * raw.len bytes. */
+char *as_target_encode(char *out, as_str raw);
+
 #endif

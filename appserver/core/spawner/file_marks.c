@@ -1,7 +1,5 @@
 #include "spawner/file_marks.h"
 
-#include <string.h>
-
 #include "base/clock.h"
 
 enum {
@@ -30,11 +28,6 @@ static as_file_mark mark_at(const char *path)
     return stat(path, &info) == 0 ? as_file_mark_of(&info) : (as_file_mark){0};
 }
 
-static bool is_same(const as_file_mark *a, const as_file_mark *b)
-{
-    return memcmp(a, b, sizeof(*a)) == 0;
-}
-
 static int64_t whole_seconds(int64_t time_ns)
 {
     return time_ns / AS_NS_PER_S * AS_NS_PER_S;
@@ -49,7 +42,7 @@ static as_file_mark first_mark(const char *path, const as_file_mark *said)
         seen.modified_ns = whole_seconds(seen.modified_ns);
         seen.changed_ns = whole_seconds(seen.changed_ns);
     }
-    return is_same(&seen, said) ? now : *said;
+    return as_file_mark_is_same(&seen, said) ? now : *said;
 }
 
 static int add(as_watched *watched, const char *path, const as_file_mark *said)
@@ -92,7 +85,7 @@ const char *as_watched_find_changed(const as_watched *watched)
     for (uint32_t i = 0; i < watched->count; i++) {
         const as_watched_file *file = &watched->files[i];
         as_file_mark now = mark_at(file->path);
-        if (!is_same(&now, &file->mark))
+        if (!as_file_mark_is_same(&now, &file->mark))
             return file->path;
     }
     return NULL;

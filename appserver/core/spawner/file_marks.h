@@ -2,6 +2,7 @@
 #ifndef AS_SPAWNER_FILE_MARKS_H
 #define AS_SPAWNER_FILE_MARKS_H
 
+#include <string.h>
 #include <sys/stat.h>
 
 #include "base/error.h"
@@ -22,6 +23,11 @@ typedef struct as_file_mark {
 } as_file_mark;
 
 as_file_mark as_file_mark_of(const struct stat *info);
+
+static inline bool as_file_mark_is_same(const as_file_mark *a, const as_file_mark *b)
+{
+    return memcmp(a, b, sizeof(*a)) == 0;
+}
 
 /* Files and folders with their marks, all zeros at first. */
 typedef struct as_watched_file as_watched_file;

@@ -77,6 +77,12 @@ static bool is_known(const known_script *script, const char *path)
     return script->path != NULL && strcmp(script->path, path) == 0;
 }
 
+/* And whether it is still the file that it was. */
+static bool is_known_as(const known_script *script, const char *path, const as_file_mark *mark)
+{
+    return is_known(script, path) && as_file_mark_is_same(&script->mark, mark);
+}
+
 static void forget(known_script *script)
 {
     as_free(script->path);
@@ -231,8 +237,7 @@ static as_zygote *zygote_for(as_warm *warm, known_script *known, const as_progra
 
 static void look_at_script(as_warm *warm, known_script *script, const as_program *program, const as_file_mark *mark)
 {
-    bool is_same = is_known(script, program->script) && memcmp(&script->mark, mark, sizeof(*mark)) == 0;
-    if (!is_same) {
+    if (!is_known_as(script, program->script, mark)) {
         forget(script);
         script->path = as_strdup(as_str_from(program->script));
         script->mark = *mark;
@@ -248,11 +253,10 @@ static void look_at_script(as_warm *warm, known_script *script, const as_program
 int as_warm_look(as_warm *warm, const as_program *program, const as_file_mark *mark, as_zygote **zygote)
 {
     known_script *script = place_of(warm, program->script);
-    bool is_same = is_known(script, program->script) && memcmp(&script->mark, mark, sizeof(*mark)) == 0;
     /* A zygote that was started anew since, or whose place is another's by now. */
     bool is_old = script->zygote != NULL &&
                   (script->births != script->zygote->births || script->zygote->step == AS_ZYGOTE_UNUSED);
-    if (!is_same || is_old || script->turns > 0)
+    if (!is_known_as(script, program->script, mark) || is_old || script->turns > 0)
         look_at_script(warm, script, program, mark);
     script->used = ++warm->looks;
     *zygote = script->zygote;

@@ -459,8 +459,9 @@ int as_zygote_become(as_zygote *zygote, as_program *program, const as_file_mark 
     const int fds[] = {program->stdin_fd, program->stdout_fd, program->stderr_fd};
     const char *changed = as_watched_find_changed(&zygote->watched);
     if (changed != NULL) {
-        as_event_emit(zygote->home->events, AS_EVENT_NOTE, 0, -1, zygote->home->executor, "warm %s%s%s: %s has changed",
-                      zygote->path, zygote->script[0] != '\0' ? " for " : "", zygote->script, changed);
+        char text[AS_ZYGOTE_PATH];
+        snprintf(text, sizeof(text), "%s has changed", changed);
+        note(zygote, AS_EVENT_NOTE, text);
         begin_anew(zygote);
         return AS_ESYSTEM;
     }
