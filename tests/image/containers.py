@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import http.client
 import json
 import secrets
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,6 +25,15 @@ QUICK_CHECK = {"interval": SECOND_NS // 5, "retries": 1, "start_period": SECOND_
 
 def find_engine() -> tuple[docker.DockerClient | None, str]:
     """The engine that answers, or why there is none."""
+    with warnings.catch_warnings():
+        # Where nothing listens the SDK leaves the socket open with which it has tried.
+        warnings.simplefilter("ignore", ResourceWarning)
+        found = _ask_engine()
+        gc.collect()
+    return found
+
+
+def _ask_engine() -> tuple[docker.DockerClient | None, str]:
     try:
         client = docker.from_env()
     except docker.errors.DockerException as error:
